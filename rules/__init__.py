@@ -1,0 +1,1 @@
+"""Numbers to action: the policy and the decision. Pure."""

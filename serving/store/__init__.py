@@ -1,0 +1,1 @@
+"""What the service remembers: history, decisions, audit, identifiers (SQLAlchemy Core)."""
