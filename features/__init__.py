@@ -1,1 +1,1 @@
-"""Facts to numbers: events, tables, features and the one engine. Pure: no clock, no I/O at import."""
+"""Facts to numbers: events, tables, features, one engine. Pure: no clock, no I/O at import."""

@@ -96,7 +96,9 @@ VOCABULARY: Final[Mapping[str, tuple[str, ...]]] = {
 class Event(BaseModel):
     """A fact and the instant from which it could be known.
 
-    >>> Order(order_id="o1", customer_id="c1", known_at=0, amount_minor=500, currency="GBP").event_type
+    >>> Order(
+    ...     order_id="o1", customer_id="c1", known_at=0, amount_minor=500, currency="GBP"
+    ... ).event_type
     'order'
     """
 
