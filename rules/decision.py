@@ -1,0 +1,172 @@
+"""What a decision is made of: actions and their order, sources, rule results, the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+#: Reason code of a rule that could not be settled: its own code would claim what nobody knows.
+FACT_MISSING = "FACT_MISSING"
+
+
+class Action(StrEnum):
+    """What the refund backend is asked to do, from the mildest to the most severe.
+
+    REVIEW exists for clients of the reference API and is only ever answered by the sandbox.
+
+    >>> max(Action.MANUAL_REVIEW, Action.PREVENT, Action.ALLOW)
+    <Action.PREVENT: 'PREVENT'>
+    >>> Action.REVIEW < Action.PREVENT  # by severity, not by the alphabet
+    True
+    """
+
+    ALLOW = "ALLOW"
+    REVIEW = "REVIEW"
+    MANUAL_REVIEW = "MANUAL_REVIEW"
+    PREVENT = "PREVENT"
+
+    @property
+    def severity(self) -> int:
+        """The rank of the action: 0 for ALLOW, rising."""
+        return _SEVERITY[self._value_]
+
+    def __lt__(self, other: object) -> bool:
+        return self.severity < other.severity if isinstance(other, Action) else NotImplemented
+
+    def __le__(self, other: object) -> bool:
+        return self.severity <= other.severity if isinstance(other, Action) else NotImplemented
+
+    def __gt__(self, other: object) -> bool:
+        return self.severity > other.severity if isinstance(other, Action) else NotImplemented
+
+    def __ge__(self, other: object) -> bool:
+        return self.severity >= other.severity if isinstance(other, Action) else NotImplemented
+
+
+_SEVERITY = {action.value: rank for rank, action in enumerate(Action)}
+
+
+class Source(StrEnum):
+    """Which part of the policy had the last word."""
+
+    RULE = "RULE"
+    MODEL = "MODEL"
+    LIST = "LIST"
+    MANUAL_REVIEW = "MANUAL_REVIEW"
+    RATE_LIMIT = "RATE_LIMIT"
+    FALLBACK = "FALLBACK"
+
+
+class Mode(StrEnum):
+    """Whether a rule acts (live) or is only evaluated and logged (shadow)."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+
+
+class Stage(StrEnum):
+    """Where a rule stands: before lists and model (hard), or beside the model's bands (risk)."""
+
+    HARD = "hard"
+    RISK = "risk"
+
+
+class Outcome(StrEnum):
+    """What evaluating a condition gave."""
+
+    HIT = "hit"
+    MISS = "miss"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """One rule, evaluated on one request.
+
+    `action` is what the rule does on a hit; `calls_for` is what this outcome asks for: the action
+    on a hit, MANUAL_REVIEW for an unknown that counts as review, else ALLOW. Only live rules are
+    acted on. `reason` explains `calls_for`: an unsettled rule answers FACT_MISSING.
+    """
+
+    rule_id: str
+    version: int
+    mode: Mode
+    stage: Stage
+    outcome: Outcome
+    action: Action
+    calls_for: Action
+    reason: str
+    description: str
+    unknown_facts: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values."""
+        return {
+            "rule_id": self.rule_id,
+            "version": self.version,
+            "mode": self.mode.value,
+            "stage": self.stage.value,
+            "outcome": self.outcome.value,
+            "action": self.action.value,
+            "calls_for": self.calls_for.value,
+            "reason": self.reason,
+            "description": self.description,
+            "unknown_facts": list(self.unknown_facts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one request, with all that led to it.
+
+    `reasons` holds the reason codes of the live rules that called for the action taken, in policy
+    order and without repetition; `list_reasons` those of the list entries when a list decided.
+    `band` is the action of the score's band (None without a score). `propensity` is the probability
+    with which this policy takes this action on this request: below 1 only where exploration may
+    turn a hold into an ALLOW. `explored` says that it did.
+    """
+
+    action: Action
+    source: Source
+    reasons: tuple[str, ...]
+    list_reasons: tuple[str, ...]
+    rules: tuple[RuleResult, ...]
+    band: Action | None
+    explored: bool
+    propensity: float
+    degraded: bool
+    policy_version: str
+    policy_hash: str
+
+    @property
+    def hits(self) -> tuple[RuleResult, ...]:
+        """The rules that hit, live and shadow, in policy order."""
+        return tuple(rule for rule in self.rules if rule.outcome is Outcome.HIT)
+
+    @property
+    def unknowns(self) -> tuple[RuleResult, ...]:
+        """The rules that could not be settled, live and shadow, in policy order."""
+        return tuple(rule for rule in self.rules if rule.outcome is Outcome.UNKNOWN)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as plain JSON values; missed rules by id and version only."""
+        return {
+            "action": self.action.value,
+            "source": self.source.value,
+            "reasons": list(self.reasons),
+            "list_reasons": list(self.list_reasons),
+            "hits": [rule.to_json() for rule in self.hits],
+            "unknowns": [rule.to_json() for rule in self.unknowns],
+            "misses": [
+                {"rule_id": rule.rule_id, "version": rule.version, "mode": rule.mode.value}
+                for rule in self.rules
+                if rule.outcome is Outcome.MISS
+            ],
+            "band": self.band.value if self.band else None,
+            "explored": self.explored,
+            "propensity": self.propensity,
+            "degraded": self.degraded,
+            "policy_version": self.policy_version,
+            "policy_hash": self.policy_hash,
+        }

@@ -1,0 +1,232 @@
+"""Loading a policy: all mistakes at once, each with its place; the hash; examples."""
+
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.decision import Mode
+from rules.policy import Policy, PolicyError, load_policy
+
+SOUND = {
+    "version": "2026-04-17.1",
+    "bands": [{"action": "MANUAL_REVIEW", "probability_at_least": 0.5}],
+    "rules": [
+        {
+            "id": "large",
+            "version": 1,
+            "stage": "risk",
+            "when": "payable_minor > 100.0",
+            "action": "MANUAL_REVIEW",
+            "reason": "LARGE",
+            "description": "A large amount",
+            "examples": {"hit": [{"payable_minor": 101}], "miss": [{"payable_minor": 100}]},
+        }
+    ],
+}
+
+HERE = Path(__file__).parent
+
+
+def text(**changes) -> str:
+    return json.dumps({**SOUND, **changes})  # JSON is YAML
+
+
+def rule(**changes) -> dict:
+    return {**SOUND["rules"][0], **changes}
+
+
+def problems(policy_text: str, kinds) -> list:
+    with pytest.raises(PolicyError) as refused:
+        Policy.from_yaml(policy_text, facts=kinds)
+    return list(refused.value.problems)
+
+
+def test_a_faulty_policy_lists_every_problem_at_once(kinds):
+    """The golden report, read by people: change it only for a message that teaches better."""
+    with pytest.raises(PolicyError) as refused:
+        load_policy(HERE / "faulty_policy.yaml", kinds)
+    golden = (HERE / "faulty_policy.txt").read_text(encoding="utf-8")
+    assert str(refused.value) + "\n" == golden
+
+
+def test_the_policy_keeps_what_was_written(kinds):
+    policy = Policy.from_yaml(text(note="why", author="who"), facts=kinds)
+    assert (policy.version, policy.note, policy.author) == ("2026-04-17.1", "why", "who")
+    assert dict(policy.reads) == {"payable_minor": "double"}
+    with pytest.raises(FrozenInstanceError):
+        policy.version = "2"
+
+
+def test_the_hash_is_of_the_content_not_of_its_layout(kinds):
+    plain = Policy.from_yaml(text(), facts=kinds)
+    sorted_keys = yaml.safe_dump(SOUND, sort_keys=True, default_flow_style=True)
+    spelled = text(orders_complete=False, fallback="MANUAL_REVIEW", note=None)
+    for same in (sorted_keys, spelled, "# a comment\n" + text()):
+        assert Policy.from_yaml(same, facts=kinds).hash == plain.hash
+    for changed in (
+        text(version="2"),
+        text(fallback="PREVENT"),
+        text(rules=[rule(description="Large")]),
+        text(rules=[rule(when="payable_minor > 100.5")]),
+        text(bands=[]),
+    ):
+        assert Policy.from_yaml(changed, facts=kinds).hash != plain.hash
+
+
+def test_a_rule_that_requires_complete_orders_is_shadow_without_them(kinds):
+    needing = [rule(requires="orders_complete")]
+    modes = [
+        Policy.from_yaml(text(rules=needing, orders_complete=told), facts=kinds).rules[0].hit.mode
+        for told in (False, True)
+    ]
+    assert modes == [Mode.SHADOW, Mode.LIVE]
+    shadow = [rule(requires="orders_complete", mode="shadow")]
+    policy = Policy.from_yaml(text(rules=shadow, orders_complete=True), facts=kinds)
+    assert policy.rules[0].hit.mode is Mode.SHADOW
+
+
+def test_the_score_is_a_fact_for_conditions(kinds):
+    scored = rule(
+        when="probability > 0.5 && expected_loss_minor > 9.0",
+        examples={
+            "hit": [{"probability": 0.6, "expected_loss_minor": 10}],
+            "miss": [{"probability": 0}],
+        },
+    )
+    policy = Policy.from_yaml(text(rules=[scored]), facts=kinds)
+    assert set(policy.reads) == {"probability", "expected_loss_minor"}
+
+
+@pytest.mark.parametrize(
+    ("examples", "message", "value", "expected"),
+    [
+        ({"hit": [{"payable_minor": 100}]}, "the example fails", "miss", "hit"),
+        ({"hit": [{}]}, "the example fails", "unknown (unknown: payable_minor)", "hit"),
+        ({"miss": [{"payable_minor": 101}]}, "the example fails", "hit", "miss"),
+        ({"miss": [{}]}, "the example fails", "unknown (unknown: payable_minor)", "miss"),
+        ({"unknown": [{"payable_minor": 1}]}, "the example fails", "miss", "unknown"),
+        ({"hit": []}, "empty", "", "at least one example"),
+        ({"hit": [{"payable_minor": "101"}]}, "wrong type", "'101'", "a double or null"),
+        ({"hit": [{"payable_minor": True}]}, "wrong type", "True", "a double or null"),
+        ({"hit": [{"payable_minor": [1]}]}, "wrong type", "[1]", "a double or null"),
+        ({"miss": [{"payable": 1}]}, "unknown fact", "payable", "a fact's name"),
+    ],
+)
+def test_examples_are_run_and_checked(examples, message, value, expected, kinds):
+    changed = rule(examples={**SOUND["rules"][0]["examples"], **examples})
+    (problem,) = problems(text(rules=[changed]), kinds)
+    assert (problem.message, problem.value, problem.expected) == (message, value, expected)
+    assert problem.place.startswith("rules.large.examples.")
+
+
+def test_null_in_an_example_is_an_unknown_fact(kinds):
+    examples = {**SOUND["rules"][0]["examples"], "unknown": [{"payable_minor": None}, {}]}
+    assert Policy.from_yaml(text(rules=[rule(examples=examples)]), facts=kinds).rules
+
+
+def test_a_rule_without_examples_is_refused(kinds):
+    silent = {key: value for key, value in rule().items() if key != "examples"}
+    (problem,) = problems(text(rules=[silent]), kinds)
+    assert (problem.place, problem.message, problem.expected) == (
+        "rules.large.examples",
+        "missing",
+        "an example",
+    )
+
+
+def test_a_repeated_id_names_the_first_holder(kinds):
+    (problem,) = problems(text(rules=[rule(), rule(version=2)]), kinds)
+    assert (problem.place, problem.message) == ("rules.large.id", "id already used by rules[0]")
+
+
+REVIEW, PREVENT = "MANUAL_REVIEW", "PREVENT"
+
+
+def band(action, probability=None, loss=None) -> dict:
+    given = {"probability_at_least": probability, "expected_loss_minor_at_least": loss}
+    return {"action": action, **{key: value for key, value in given.items() if value is not None}}
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        ([band(PREVENT, 0.9), band(REVIEW, 0.5)], "out of order after bands[0]"),
+        ([band(REVIEW, 0.5), band(PREVENT, 0.5)], "overlaps bands[0], which could never decide"),
+        ([band(REVIEW, 0.9), band(PREVENT, 0.5)], "overlaps bands[0], which could never decide"),
+        ([band(REVIEW, 0.5), band(REVIEW, 0.5)], "overlaps bands[0], which could never decide"),
+        ([band(REVIEW, 0.5), band(REVIEW, 0.7)], "overlaps bands[0], which covers it"),
+        (
+            [band(REVIEW, 0.5, 9), band(PREVENT, loss=5)],
+            "overlaps bands[0], which could never decide",
+        ),
+    ],
+)
+def test_bands_out_of_order_or_overlapping_are_refused(bands, message, kinds):
+    (problem,) = problems(text(bands=bands), kinds)
+    assert (problem.place, problem.message) == ("bands[1]", message)
+
+
+@pytest.mark.parametrize(
+    "bands",
+    [
+        [],
+        [band(REVIEW, 0.5), band(PREVENT, 0.9)],
+        [band(REVIEW, 0.5, 100), band(REVIEW, 0.2, 900), band(PREVENT, 0.9, 500)],
+        [band(REVIEW, 0.5), band(PREVENT, loss=5000)],
+    ],
+)
+def test_bands_that_each_decide_something_are_accepted(bands, kinds):
+    assert len(Policy.from_yaml(text(bands=bands), facts=kinds).bands) == len(bands)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("", "not a policy"),
+        ("[1, 2]", "not a policy"),
+        ("version: [", "not YAML"),
+        ("version: '1'\n---\nversion: '2'", "not YAML"),
+        ("note: \0", "not YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("note: !!python/object:os.system 1", "cannot be read"),
+        ("note: 2026-13-45", "cannot be read"),
+        ("? [a]\n: b", "a key that is not a plain name"),
+        ("note: &n x\nauthor: *n", "an alias"),
+        ("note: x\nnote: y", "key given twice"),
+        ('note: "\\ud800"', "not Unicode text"),
+        ("rules: {a: 1}", "wrong value"),
+        ("rules: [3]", "wrong value"),
+    ],
+)
+def test_text_that_is_no_policy_is_refused_with_a_reason(broken, message, kinds):
+    assert message in [problem.message for problem in problems(broken, kinds)]
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["version", "bands", "rules", "id", "when", "examples", "hit", "action"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+))  # fmt: skip
+def test_no_document_breaks_the_loader(document):
+    try:
+        policy = Policy.from_yaml(yaml.safe_dump(document), facts={"payable_minor": "double"})
+    except PolicyError as refused:
+        assert refused.problems
+    else:
+        assert policy.hash
+
+
+def test_a_policy_can_be_read_from_a_file(tmp_path, kinds):
+    path = tmp_path / "policy.yaml"
+    path.write_text(text(note="naïve"), encoding="utf-8")
+    assert load_policy(path, kinds).note == "naïve"
