@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, VOCABULARY
+from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, VOCABULARY, RefundRequest
 from features.money import CURRENCIES, Rates
 from features.tables import Tables, arrow_schema
 
@@ -285,17 +285,29 @@ def _first_rows(codes: IntArray, size: int) -> IntArray:
 
 
 def _inherit(
-    table: _Table, named: _Table, rows: IntArray
-) -> tuple[dict[str, IntArray], dict[str, IntArray]]:
-    """Keys and their effective times, with those lacking taken from row ``rows`` of ``named``."""
-    later = np.where(rows >= 0, np.maximum(table.known_at, named.known_at[rows]), table.known_at)
-    keys, times = {}, {}
-    for key in KEYS:
-        own = table.codes.get(key, np.full(len(table.known_at), -1, np.int64))
-        inherited = np.where(rows >= 0, named.codes[key][rows], -1) if key in named.codes else own
-        keys[key] = np.where(own >= 0, own, inherited)
-        times[key] = np.where(own >= 0, table.known_at, later)
-    return keys, times
+    keys: dict[str, IntArray], times: dict[str, IntArray], named: _Table, rows: IntArray
+) -> None:
+    """Take the keys that events lack from row ``rows`` (n,; -1: none) of what they name."""
+    if not (rows >= 0).any():
+        return
+    for key, codes in named.codes.items():
+        lacking = (keys[key] < 0) & (rows >= 0)
+        keys[key] = np.where(lacking, codes[rows], keys[key])
+        later = np.maximum(times[key], named.known_at[rows])
+        times[key] = np.where(lacking, later, times[key])
+
+
+def _rows_named(table: _Table, first: Mapping[str, IntArray]) -> dict[str, IntArray]:
+    """The refund, or else the order, that each event names: rows (n,) of its first version."""
+    none = np.full(len(table.known_at), -1, np.int64)
+    if table.event_type in ("order", "refund_request"):
+        return {"refund": none, "order": none}
+    refund = table.codes.get("refund", none)
+    order = np.where(refund < 0, table.codes.get("order", none), -1)
+    return {
+        key: np.where(codes >= 0, first[key][codes], -1) if (codes >= 0).any() else none
+        for key, codes in (("refund", refund), ("order", order))
+    }
 
 
 def _stream(
@@ -303,30 +315,18 @@ def _stream(
 ) -> Stream:
     """One table as a stream, its events attributed."""
     n = len(table.known_at)
-    none = np.full(n, -1, np.int64)
-    refunds, orders = named["refund"], named["order"]
-    refund_rows = order_rows = none
-    if table.event_type == "refund_request":
-        kept = _counted_once(table, "refund", first["refund"])
-    elif table.event_type == "order":
-        kept = _counted_once(table, "order", first["order"])
-    else:
-        kept = np.arange(n)
-        refund_code = table.codes.get("refund", none)
-        order_code = table.codes.get("order", none)
-        refund_rows = np.where(refund_code >= 0, first["refund"][refund_code], -1) if len(
-            first["refund"]) else none  # fmt: skip
-        order_rows = np.where((refund_code < 0) & (order_code >= 0), first["order"][order_code],
-                              -1) if len(first["order"]) else none  # fmt: skip
-    by_refund = _inherit(table, refunds, refund_rows) if n else ({}, {})
-    by_order = _inherit(table, orders, order_rows) if n else ({}, {})
-    use_order = order_rows >= 0
-    keys, times = (
-        {key: np.where(use_order, by_order[i][key], by_refund[i][key])[kept] if n else none
-         for key in KEYS}
-        for i in (0, 1)
-    )  # fmt: skip
-    source = _with_named(table, refunds, refund_rows)
+    keys = {key: table.codes.get(key, np.full(n, -1, np.int64)) for key in KEYS}
+    times = dict.fromkeys(KEYS, table.known_at)
+    rows = _rows_named(table, first)
+    for key, of_named in named.items():
+        _inherit(keys, times, of_named, rows[key])
+    kept = np.arange(n)
+    if table.event_type in ("order", "refund_request"):
+        own_key = table.event_type.removesuffix("_request")
+        kept = _counted_once(table, own_key, first[own_key])
+    keys = {key: codes[kept] for key, codes in keys.items()}
+    times = {key: instants[kept] for key, instants in times.items()}
+    source = _with_named(table, named["refund"], rows["refund"])
     columns = {
         column: _identity(table.table[origin]) if how == "identity"
         else stream_column(table.event_type, column, source, rates)
@@ -432,3 +432,25 @@ def _factorise(values: Values, zero: str | None) -> list[int]:
     """Codes from 1 on, 0 for ``zero``, -1 for None."""
     codes: dict[Any, int] = {zero: 0, None: -1}
     return [codes.setdefault(value, len(codes)) for value in values]
+
+
+def one_request(event: RefundRequest, rates: Rates) -> Requests:
+    """A single refund request as `Requests`: its own value of every key it has is code 0.
+
+    >>> request = RefundRequest(
+    ...     refund_id="r", customer_id="c", known_at=0, amount_minor=900, currency="GBP"
+    ... )
+    >>> one = one_request(request, Rates("GBP"))
+    >>> int(one.keys["customer"][0]), int(one.keys["device"][0])
+    (0, -1)
+    """
+    cutoff = np.array([event.known_at], np.int64)
+
+    def source(column: str) -> Values:
+        return [getattr(event, column)]
+
+    keys = {
+        key: np.array([0 if getattr(event, column) is not None else -1], np.int64)
+        for key, column in COLUMN_OF.items()
+    }
+    return Requests(cutoff, keys, request_fields(source, cutoff, rates))

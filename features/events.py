@@ -309,13 +309,14 @@ def derive_event_id(event_type: str, content: Mapping[str, Any], *, repeats: boo
     """An id for an event that came without one: its type, natural key and content, hashed.
 
     Identifiers of persons stay out, so that an id betrays nobody and survives erasure; the time
-    stays out too (a fact delivered twice counts once) unless the event `repeats`.
+    stays out too (a fact delivered twice counts once). An event that `repeats`, a label, has no
+    other natural key than whom it is about and when, so there both stay in.
 
     >>> first = derive_event_id("return", {"refund_id": "r", "status": "LOST", "known_at": 1})
     >>> first == derive_event_id("return", {"status": "LOST", "refund_id": "r", "known_at": 2})
     True
     """
-    left_out = IDENTIFIERS | {"event_id"} | (set() if repeats else {"known_at"})
+    left_out = {"event_id"} if repeats else {*IDENTIFIERS, "event_id", "known_at"}
     kept = {k: v for k, v in content.items() if v is not None and k not in left_out}
     canonical = orjson.dumps([event_type, kept], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
@@ -360,11 +361,12 @@ def address_key(street: str | None, postal_code: str | None, country: str | None
     >>> address_key(None, None, "GB") is None
     True
     """
-    if not (street or postal_code):
+    spellings = (unicodedata.normalize("NFKD", part or "").casefold()
+                 for part in (street, postal_code, country))  # fmt: skip
+    parts = [re.sub(r"[^\w]|_", "", spelling) for spelling in spellings]
+    if not any(parts[:2]):
         return None
-    parts = (unicodedata.normalize("NFKD", part or "").casefold() for part in
-             (street, postal_code, country))  # fmt: skip
-    plain = "|".join(re.sub(r"[^\w]|_", "", part) for part in parts)
+    plain = "|".join(parts)
     return "addr_" + hashlib.blake2b(plain.encode(), digest_size=12).hexdigest()
 
 

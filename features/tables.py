@@ -173,7 +173,12 @@ def arrow_schema(table: str) -> pa.Schema:
 # --- one value -------------------------------------------------------------------------------
 
 
-def _parse_time(value: Any) -> int | None:
+def parse_time(value: Any) -> int | None:
+    """Epoch milliseconds of a time with offset, or of epoch milliseconds; None for others.
+
+    >>> parse_time("2026-03-29T01:30:00+00:00"), parse_time("2026-03-29")
+    (1774747800000, None)
+    """
     if isinstance(value, datetime):
         return None if value.tzinfo is None else round(value.timestamp() * 1000)
     if isinstance(value, int):
@@ -239,7 +244,7 @@ def _parse_date(value: Any) -> str | None:
 _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "id": _parse_text(256, least=1),
     "text": _parse_text(1024),
-    "time": _parse_time,
+    "time": parse_time,
     "minor": _parse_whole(10**15),
     "count": _parse_whole(10**9),
     "flag": _parse_flag,

@@ -1,0 +1,60 @@
+# Everything a person or a machine does here, by name. `make demo` and `make test` come first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 3000
+DEMO_HOME := var/demo
+
+# Imports are three times slower without bytecode, so it is compiled at install and never refused.
+unexport PYTHONDONTWRITEBYTECODE
+export BENTOML_DO_NOT_TRACK = True
+
+.PHONY: help env demo demo-stop test lint types unit bench sample clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: .venv/.ready ## Make the environment from the hashed lock file
+
+.venv/.ready: requirements/dev.lock requirements/uv.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: env demo-stop ## Train on the sample, serve, and print three decisions; the service stays up
+	@$(BIN)/python -m training.demo --home $(DEMO_HOME) --port $(PORT)
+
+demo-stop: ## End the demo's service
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m training.demo --home $(DEMO_HOME) --stop; fi
+
+test: lint types unit ## Everything: lint, types, import contract, tests
+
+lint: env ## Style and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: env ## mypy --strict
+	$(BIN)/mypy
+
+unit: env ## All tests, with what they need of the system
+	$(BIN)/python -m tests.system
+	$(BIN)/python -m pytest
+
+bench: env ## Every benchmark that needs no data from outside; JSON on standard output
+	$(BIN)/python -m benchmarks.explain
+	$(BIN)/python -m benchmarks.latency
+
+sample: env ## Make data/sample again
+	sed -n 's/^    recourse /recourse /p' data/sample/README.md | head -1 | sed 's#^#$(BIN)/#' | bash
+
+lock: ## Resolve the dependencies again
+	uv pip compile -q pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/serving.lock
+	uv pip compile -q pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/dev.lock
+	echo uv | uv pip compile -q - --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/uv.lock
+
+clean: ## Remove the environment and all state
+	rm -rf .venv var build dist

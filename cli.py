@@ -1,0 +1,446 @@
+"""``recourse …``: thin commands over the packages.
+
+Exit code 0: done; 1: refused, with one plain sentence on standard error; 2: wrongly called.
+With ``--json`` standard output holds one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+if TYPE_CHECKING:
+    from features.tables import Folder
+    from serving.settings import Settings
+    from serving.store.store import Store
+
+app = typer.Typer(
+    name="recourse", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    help="Risk scoring for refund abuse: simulate, train, serve, explain.",
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+policy = typer.Typer(no_args_is_help=True, help="Policy documents.")
+app.add_typer(keys, name="keys")
+app.add_typer(policy, name="policy")
+
+note = Console(stderr=True, soft_wrap=True)
+
+DataDir = Annotated[Path, typer.Option("--data", help="A data folder (Parquet or CSV).")]
+OutDir = Annotated[Path, typer.Option("--out", help="Where to write; a folder.")]
+OutFile = Annotated[Path, typer.Option("--out", help="Where to write; a Parquet file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ModeOption = Annotated[
+    str, typer.Option("--mode", help="live, or test for the sandbox: two stores, nothing shared.")
+]
+
+
+def main() -> None:
+    """The entry point: what is refused is said in plain words, not as a stack."""
+    try:
+        app()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(("RECOURSE", *map(str, problem["loc"]))).upper()
+            note.print(f"{name}: {problem['msg']}, got {problem['input']!r}", markup=False)
+        sys.exit(1)
+    except tuple(_refusals()) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _refusals() -> Iterator[type[Exception]]:
+    """What the packages raise for input they refuse, if it was imported at all."""
+    for module, name in (
+        ("features.tables", "FolderError"),
+        ("rules.policy", "PolicyError"),
+        ("serving.model", "ModelError"),
+        ("serving.store.database", "StoreRefusedError"),
+        ("training.dataset", "TooLittleData"),
+        ("training.promote", "PromotionRefused"),
+    ):
+        if module in sys.modules:
+            yield getattr(sys.modules[module], name)
+    yield from (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+def _refuse(message: str) -> NoReturn:
+    note.print(message, markup=False, highlight=False)
+    sys.exit(1)
+
+
+def _print(document: Any) -> None:
+    print(json.dumps(document, indent=2, default=str))  # noqa: T201
+
+
+def _table(rows: Iterable[tuple[str, Any]]) -> None:
+    for name, value in rows:
+        shown = f"{value:,.4f}" if isinstance(value, float) else value
+        print(f"  {name:<24} {shown}")  # noqa: T201
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=note, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _settings(**given: Any) -> Settings:
+    from serving.settings import Settings
+
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _read(data: Path) -> Folder:
+    """A checked data folder; what it holds that is ignored is said, never silently dropped."""
+    from features.tables import read_folder
+
+    folder = read_folder(data)
+    for ignored in folder.ignored:
+        note.print(f"ignored: {ignored}", markup=False)
+    return folder
+
+
+def _mode(value: str) -> Literal["live", "test"]:
+    if value not in ("live", "test"):
+        raise typer.BadParameter(f"expected live or test, got {value!r}", param_hint="--mode")
+    return value  # type: ignore[return-value]
+
+
+def _open_store(mode: str) -> Store:
+    from serving.store.store import Store
+
+    settings = _settings()
+    which: Literal["live", "sandbox"] = "live" if _mode(mode) == "live" else "sandbox"
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return Store.open(
+        settings.database_url_of(which), settings.secret_bytes(), clock=settings.clock_of(which)
+    )
+
+
+# --- data ------------------------------------------------------------------------------------
+
+
+@app.command()
+def simulate(
+    customers: Annotated[int, typer.Option(min=1, help="How many customers ever register.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long the world runs.")],
+    out: OutDir,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Make a synthetic world of customers and abusers.
+
+    Example: `recourse simulate --customers 2000 --days 180 --seed 7 --out world`
+    """
+    from features.tables import write_folder
+    from training.simulate import simulate as simulated
+
+    tables = simulated(customers=customers, days=days, seed=seed)
+    write_folder(tables, out)
+    _table((name, table.num_rows) for name, table in tables.items())
+
+
+@app.command("import")
+def import_(
+    data: Annotated[Path, typer.Argument(help="A data folder (Parquet or CSV).")],
+    mode: ModeOption = "live",
+) -> None:
+    """Load a data folder into the store: all of it, or nothing.
+
+    Example: `recourse import data/sample --mode test`
+    """
+    from serving.store.transfer import import_folder
+
+    folder = _read(data)
+    store = _open_store(mode)
+    with _progress("importing") as progress:
+        counts = import_folder(store, folder, progress)
+    store.close()
+    for table in folder.tables:
+        known = counts.duplicates.get(table, 0)
+        again = f" ({known:,} were there already)" if known else ""
+        print(f"  {table:<20} {counts.imported.get(table, 0):>9,}{again}")  # noqa: T201
+
+
+@app.command()
+def export(
+    out: OutDir,
+    until: Annotated[str | None, typer.Option(help="Only what was known before; ISO 8601.")] = None,
+    mode: ModeOption = "live",
+) -> None:
+    """Write the store as a data folder, with the original identifiers.
+
+    Example: `recourse export --until 2026-07-01T00:00:00Z --out export`
+    """
+    from features.tables import parse_time, write_folder
+    from serving.store.transfer import export as exported
+
+    limit = None
+    if until is not None and (limit := parse_time(until)) is None:
+        raise typer.BadParameter(
+            f"expected ISO 8601 with offset, or epoch milliseconds, got {until!r}",
+            param_hint="--until",
+        )
+    store = _open_store(mode)
+    tables = exported(store, limit)
+    store.close()
+    write_folder(tables, out)
+    _table((name, table.num_rows) for name, table in tables.items())
+
+
+@app.command()
+def features(
+    data: DataDir,
+    out: OutFile,
+    base_currency: Annotated[str, typer.Option(help="ISO 4217.")] = "GBP",
+) -> None:
+    """Compute the features of every refund request, exact as of its own time.
+
+    Example: `recourse features --data data/sample --out features.parquet`
+    """
+    from training.dataset import feature_frame, rates_of, write_frame
+
+    tables = _read(data).tables
+    frame = feature_frame(tables, rates_of(tables, base_currency))
+    write_frame(frame, out)
+    print(f"{len(frame.refund_id):,} requests, {len(frame.names)} features: {out}")  # noqa: T201
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    data: DataDir,
+    test_from: Annotated[str | None, typer.Option(help="First day of the test, ISO 8601.")] = None,
+    maturity_days: Annotated[int, typer.Option(min=1, help="When a label is mature.")] = 60,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train on mature labels and report the out-of-time test; the first model is served at once.
+
+    Example: `recourse train --data data/sample --maturity-days 30`
+    """
+    from training.train import train as trained
+
+    settings = _settings()
+    report = trained(
+        _read(data).tables, home=settings.home, test_from=test_from, maturity_days=maturity_days,
+        seed=seed, base=settings.base_currency,
+    )  # fmt: skip
+    if as_json:
+        _print(report.to_json())
+    else:
+        print(report.to_text())  # noqa: T201
+
+
+@app.command()
+def promote(
+    version: Annotated[str | None, typer.Argument(help="The latest when not given.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Make a registered version the champion, if it passes the gate; every objection is listed.
+
+    Example: `recourse promote 2 --yes`
+    """
+    from training.promote import promote as promoted
+
+    confirmed: Callable[[str], bool] = (lambda _: True) if yes else typer.confirm
+    for line in promoted(_settings().home, version, confirm=confirmed):
+        print(line)  # noqa: T201
+
+
+@app.command()
+def score(
+    data: DataDir,
+    out: OutFile,
+    model: Annotated[Path | None, typer.Option(help="A model's directory; the served one.")] = None,
+) -> None:
+    """Score a data folder as the service would: probability, action, reasons.
+
+    Example: `recourse score --data data/sample --out scores.parquet`
+    """
+    from serving.batch import score_folder
+
+    from serving.home import Home
+    from serving.service import load_settings_policy
+    from training.dataset import rates_of
+
+    settings = _settings()
+    tables = _read(data).tables
+    path = model or Home(settings.home).served_model()
+    with _progress("scoring") as progress:
+        actions = score_folder(
+            tables, path, load_settings_policy(settings), rates_of(tables, settings.base_currency),
+            out, progress,
+        )  # fmt: skip
+    _table(actions.items())
+
+
+# --- policy ----------------------------------------------------------------------------------
+
+
+@policy.command("check")
+def check(
+    file: Annotated[Path | None, typer.Argument(help="The default policy when not given.")] = None,
+) -> None:
+    """Load a policy, run its examples, and print every problem at once.
+
+    Example: `recourse policy check rules/policies/default.yaml`
+    """
+    from serving.service import load_settings_policy
+
+    loaded = load_settings_policy(_settings(policy=file))
+    print(f"policy {loaded.version}: {len(loaded.rules)} rules, hash {loaded.hash}")  # noqa: T201
+
+
+@app.command()
+def backtest(
+    policy_a: Annotated[Path, typer.Option("--policy", help="The policy to judge.")],
+    against: Annotated[Path, typer.Option(help="The policy to compare it with.")],
+    data: DataDir,
+    as_json: AsJson = False,
+) -> None:
+    """Replay history under two policies: what would change, in decisions and in money.
+
+    Example: `recourse backtest --policy new.yaml --against rules/policies/default.yaml
+    --data data/sample`
+    """
+    from training.backtest import backtest_folder
+
+    from rules.policy import load_policy
+    from serving.facts import FACTS
+    from serving.home import Home
+
+    settings = _settings()
+    report = backtest_folder(
+        _read(data).tables, Home(settings.home).served_model(), load_policy(policy_a, FACTS),
+        load_policy(against, FACTS), settings.base_currency,
+    )  # fmt: skip
+    if as_json:
+        _print(report.to_json())
+    else:
+        print(report.to_text())  # noqa: T201
+
+
+# --- serving ---------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
+    clock: Annotated[
+        str | None, typer.Option(help="The sandbox's clock: ingest, or event for replays.")
+    ] = None,
+) -> None:
+    """Serve decisions over HTTP until interrupted.
+
+    Example: `recourse serve --port 3000`
+    """
+    settings = _settings(clock=clock)  # refused here, not in a worker's log
+    command = [
+        sys.executable, "-m", "bentoml", "serve", "serving.service:Recourse",
+        "--host", host, "--port", str(port),
+        "--working-dir", str(Path(__file__).resolve().parent),
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "RECOURSE_HOME": str(settings.home.resolve()),
+        "RECOURSE_CLOCK": settings.clock,
+        "RECOURSE_WORKERS": str(workers),
+        "BENTOML_HOME": str(settings.home.resolve() / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    os.execve(sys.executable, command, environment)
+
+
+@keys.command("create")
+def create_key(
+    scope: Annotated[
+        list[str] | None, typer.Option(help="score, report, review, admin; may be repeated.")
+    ] = None,
+    mode: ModeOption = "test",
+) -> None:
+    """Make an API key and print it, this once.
+
+    Example: `recourse keys create --mode live --scope score --scope report`
+    """
+    store = _open_store(mode)
+    try:
+        key = store.keys.create(_mode(mode), scope or ["score", "report"], time.time_ns() // 10**6)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    finally:
+        store.close()
+    print(key)  # noqa: T201
+
+
+@keys.command("list")
+def list_keys(mode: ModeOption = "test", as_json: AsJson = False) -> None:
+    """List the API keys of a store, without the keys themselves.
+
+    Example: `recourse keys list --mode live`
+    """
+    store = _open_store(mode)
+    found = [{**asdict(key), "scopes": sorted(key.scopes)} for key in store.keys.all()]
+    store.close()
+    if as_json:
+        _print(found)
+    for key in [] if as_json else found:
+        state = "revoked" if key["revoked_at"] else "in force"
+        print(f"  {key['id']}  {state}  {', '.join(key['scopes'])}")  # noqa: T201
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="As `recourse keys list` shows it.")],
+    mode: ModeOption = "test",
+) -> None:
+    """End an API key; it is refused from now on.
+
+    Example: `recourse keys revoke key_0123456789abcdef --mode live`
+    """
+    store = _open_store(mode)
+    was_there = store.keys.revoke(key_id, time.time_ns() // 10**6)
+    store.close()
+    if not was_there:
+        _refuse(f"key id: no key {key_id!r} is in force in the {mode} store")
+    print(f"{key_id} is revoked")  # noqa: T201
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    sample: Annotated[Path, typer.Option(help="The data folder it uses.")] = Path("data/sample"),
+) -> None:
+    """Ask a running sandbox for three decisions on the sample, and print them with their reasons.
+
+    Example: `make demo`
+    """
+    from training.demo import ask
+
+    store = _open_store("test")
+    key = store.keys.create("test", ["score", "report", "review"], time.time_ns() // 10**6)
+    store.close()
+    ask(f"http://127.0.0.1:{port}", key, _read(sample).tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The wire contract inward: a body's bytes to a report, or to every problem that is in it.
+
+What must be there depends on the call, so it is asked of the raw body, beside the types that
+`serving.bodies` checks. A refused body raises `serving.wire.InvalidRequest`. The reports, and how
+they become events, are in `serving.reports`; what is answered is in `serving.answers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from serving.reports import DisputeReport, LabelReport, OrderReport, RefundReport, ReturnReport
+from serving.wire import Problem, absent, load_object, shown, validate
+
+Raw = Mapping[str, Any]
+
+
+def parse_refund(body: bytes, *, scored: bool, backfill: bool = False) -> RefundReport:
+    """The report in the body of a refund; ``scored`` bodies must say all that scoring needs.
+
+    >>> parse_refund(b'{"refund": {"refundId": "r", "status": "OPEN", "amount": "10.00"}}',
+    ...              scored=False)
+    Traceback (most recent call last):
+    ...
+    serving.wire.InvalidRequest: customer.customerId: is required; refund.currency: is required; \
+refund.amount: must be an integer of minor units, got "10.00"
+    """
+    raw = load_object(body)
+    return validate(RefundReport, raw, [*_missing_time(raw, backfill), *_refund_gaps(raw, scored)])
+
+
+def parse_order(body: bytes, *, backfill: bool = False) -> OrderReport:
+    """The report in the body of an order."""
+    raw = load_object(body)
+    return validate(OrderReport, raw, [*_missing_time(raw, backfill), *_order_gaps(raw)])
+
+
+def parse_return(body: bytes, *, backfill: bool = False) -> ReturnReport:
+    """The report in the body of a return."""
+    raw = load_object(body)
+    problems = [*_missing_time(raw, backfill), *_missing(raw, "return.status")]
+    references = ("return.refundId", "return.orderId", "refund.refundId", "order.orderId")
+    if all(absent(raw, path) for path in references):
+        problems.append(Problem("return.refundId", "is required, or return.orderId"))
+    return validate(ReturnReport, raw, problems)
+
+
+def parse_dispute(body: bytes, *, backfill: bool = False) -> DisputeReport:
+    """The report in the body of a dispute."""
+    raw = load_object(body)
+    problems = [*_missing_time(raw, backfill), *_missing(raw, "dispute.disputeId")]
+    references = ("order.orderId", "paymentMethod.paymentMethodId", "customer.customerId")
+    if all(absent(raw, path) for path in references):
+        message = "is required, or paymentMethod.paymentMethodId, or customer.customerId"
+        problems.append(Problem("order.orderId", message))
+    if not absent(raw, "dispute.amount"):
+        problems += _missing(raw, "dispute.currency")
+    return validate(DisputeReport, raw, problems)
+
+
+def parse_label(
+    body: bytes, customer_id: str | None = None, *, backfill: bool = False
+) -> LabelReport:
+    """The report in the body of a label; ``customer_id`` is that of the address, if it has one."""
+    raw = load_object(body)
+    if customer_id is not None:
+        raw["customer"] = {"customerId": customer_id}
+    problems = [*_missing_time(raw, backfill), *_missing(raw, "category", "review")]
+    if absent(raw, "customer.customerId") and absent(raw, "refundId"):
+        problems.append(Problem("refundId", "is required, or customer.customerId"))
+    return validate(LabelReport, raw, problems)
+
+
+def _missing(raw: Raw, *paths: str) -> Iterator[Problem]:
+    return (Problem(path, "is required") for path in paths if absent(raw, path))
+
+
+def _missing_time(raw: Raw, backfill: bool) -> Iterator[Problem]:
+    return _missing(raw, "timestamp") if backfill else iter(())
+
+
+def _refund_gaps(raw: Raw, scored: bool) -> Iterator[Problem]:
+    refund = raw.get("refund")
+    status = refund.get("status") if isinstance(refund, dict) else None
+    is_open = isinstance(status, str) and status.strip().upper() == "OPEN"
+    yield from _missing(raw, "refund.refundId")
+    if scored:
+        yield from _missing(raw, "order.orderId")
+        if isinstance(status, str) and not is_open:
+            yield Problem("refund.status", "must be OPEN in a scored request", shown(status))
+    yield from _missing(raw, "refund.status")
+    if scored or is_open:
+        # Without these there is nothing to record: only an outcome can rely on what is known.
+        yield from _missing(raw, "customer.customerId", "refund.amount", "refund.currency")
+    if scored and isinstance(refund, dict):
+        yield from _reason_gaps(refund)
+
+
+def _reason_gaps(refund: Raw) -> Iterator[Problem]:
+    items = refund.get("items")
+    if not items and refund.get("refundReason") is None:
+        yield Problem("refund.refundReason", "is required when there are no items")
+    if isinstance(items, list):
+        for i, item in enumerate(items):
+            if isinstance(item, dict) and item.get("refundReason") is None:
+                yield Problem(f"refund.items[{i}].refundReason", "is required")
+
+
+def _order_gaps(raw: Raw) -> Iterator[Problem]:
+    yield from _missing(raw, "order.orderId")
+    if not absent(raw, "order.price"):
+        yield from _missing(raw, "order.currency", "customer.customerId")
+    elif not raw.get("transactions") and all(
+        absent(raw, path) for path in ("order.status.stage", "order.deliveredTime")
+    ):
+        yield Problem("order.price", "is required, or order.status.stage")

@@ -1,0 +1,70 @@
+"""RECOURSE_HOME: the one folder that holds all state, and the names of what lies in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths below one RECOURSE_HOME. Nothing is made until something is written.
+
+    The served model is a directory per version and a pointer, a file holding the version's name.
+    Both are replaced atomically, so a reader sees the old model or the new one, never a half.
+
+    >>> Home(Path("var")).model("3").as_posix()
+    'var/model/3'
+    """
+
+    root: Path
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database of runs and registered models."""
+        return f"sqlite:///{self.root.resolve() / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow keeps what runs logged."""
+        return self.root.resolve() / "mlruns"
+
+    def model(self, version: str) -> Path:
+        """The directory of one exported model."""
+        return self.root / "model" / version
+
+    @property
+    def pointer(self) -> Path:
+        """The file that names the served version."""
+        return self.root / "model" / "current"
+
+    def served_version(self) -> str | None:
+        """The version that serving loads, None before the first model."""
+        try:
+            return self.pointer.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def served_model(self) -> Path:
+        """The directory of the served model; raises FileNotFoundError before the first one."""
+        version = self.served_version()
+        if version is None:
+            raise FileNotFoundError(f"{self.pointer}: no model is served yet, train one first")
+        return self.model(version)
+
+    def serve_model(self, source: Path, version: str) -> Path:
+        """Copy a model's directory in as ``version`` and point serving at it."""
+        target = self.model(version)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            staged = Path(mkdtemp(prefix=f".{version}-", dir=target.parent))
+            shutil.copytree(source, staged, dirs_exist_ok=True)
+            staged.chmod(0o755)
+            staged.rename(target)
+        pointer = self.pointer.with_suffix(f".{os.getpid()}")
+        pointer.write_text(f"{version}\n", encoding="utf-8")
+        pointer.replace(self.pointer)
+        return target

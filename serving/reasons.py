@@ -1,0 +1,134 @@
+"""Contributions to ranked reason codes, each with a sentence in an analyst's language.
+
+Contributions are exact SHAP values in log-odds. Those of one reason code are added up; only codes
+that raise the risk are reasons for acting, the strongest first, each told by the feature that
+contributed most to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.attribution import CODES
+from features.feature import Feature, Field
+from features.money import MINOR_UNIT_DIGITS
+
+MAX_REASONS: Final = 6
+
+RISK_LEVELS: Final = ((0.99, "highest"), (0.95, "high"), (0.80, "elevated"), (0.50, "low"))
+"""Share of refund requests with a lower score, from which a level holds; below all: lowest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the risk is higher: a code, what it weighs in log-odds, and the fact behind it."""
+
+    code: str
+    description: str
+    feature: str
+    value: float
+    contribution: float
+
+
+def ranked_reasons(
+    features: Sequence[Feature],
+    values: Sequence[float],
+    contributions: Sequence[float],
+    currency: str,
+    most: int = MAX_REASONS,
+) -> tuple[Reason, ...]:
+    """The reason codes that raise the risk, strongest first, at most ``most`` of them.
+
+    ``values`` and ``contributions`` are one row in the order of ``features``; the expected value
+    that ends a SHAP row is not part of it.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, feature in enumerate(features):
+        groups.setdefault(feature.reason_code, []).append(place)
+    weights = {code: sum(contributions[i] for i in places) for code, places in groups.items()}
+    raising = sorted((code for code in weights if weights[code] > 0), key=lambda c: -weights[c])
+    reasons = []
+    for code in raising[:most]:
+        strongest = max(groups[code], key=lambda i: contributions[i])
+        feature, value = features[strongest], values[strongest]
+        reasons.append(
+            Reason(code, sentence(feature, value, currency), feature.name, value, weights[code])
+        )
+    return tuple(reasons)
+
+
+def sentence(feature: Feature, value: float, currency: str) -> str:
+    """What the feature says, its value filled in.
+
+    >>> from features.catalog import BY_NAME
+    >>> sentence(BY_NAME["refund_count_by_customer_30d"], 5.0, "GBP")
+    '5 earlier refund requests by this customer in 30 days'
+    >>> sentence(BY_NAME["payable_minor"], 129_900.0, "GBP")
+    'the refund is worth 1,299.00 GBP'
+    >>> sentence(BY_NAME["device_first_seen_age_days"], float("nan"), "GBP")
+    'not known: device first seen age days'
+    """
+    if math.isnan(value):
+        return f"not known: {feature.name.replace('_', ' ')}"
+    if feature.unit == "code" and isinstance(feature.expression, Field):
+        words = CODES[feature.expression.column]
+        word = words[int(value)] if value < len(words) else "a value outside the list"
+        return f"{feature.sentence}: {word}"
+    return feature.sentence.replace("{value}", formatted(value, feature.unit, currency))
+
+
+def formatted(value: float, unit: str, currency: str) -> str:
+    """A number as a person reads it.
+
+    >>> [formatted(*of, "GBP") for of in ((0.6, "share"), (0.02, "days"), (12.0, "days"))]
+    ['60 %', '29 minutes', '12 days']
+    """
+    match unit:
+        case "count":
+            return f"{value:,.0f}"
+        case "share":
+            return f"{value:.0%}".replace("%", " %")
+        case "minor":
+            digits = MINOR_UNIT_DIGITS[currency]
+            return f"{value / 10**digits:,.{digits}f} {currency}"
+        case "days":
+            return _duration(value)
+        case _:
+            return f"{value:,.2g}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def _duration(days: float) -> str:
+    for size, name in ((1.0, "day"), (1 / 24, "hour")):
+        if abs(days) >= 2 * size:
+            return f"{days / size:,.0f} {name}s"
+    return f"{days * 1440:,.0f} minutes"
+
+
+def risk_level(score: float, quantiles: NDArray[np.float64]) -> str:
+    """Where a score stands among those of training, in one word.
+
+    ``quantiles`` (q,) are evenly spaced, from the smallest score to the largest.
+
+    >>> even = np.linspace(0, 1, 101)
+    >>> risk_level(0.995, even), risk_level(0.1, even)
+    ('highest', 'lowest')
+    """
+    below = np.searchsorted(quantiles, score) / len(quantiles)
+    return next((level for share, level in RISK_LEVELS if below >= share), "lowest")
+
+
+def as_json(reason: Reason) -> Mapping[str, str | float | None]:
+    """A reason as the response and the decision record show it; an unknown value is null."""
+    return {
+        "code": reason.code,
+        "description": reason.description,
+        "feature": reason.feature,
+        "value": None if math.isnan(reason.value) else reason.value,
+        "contribution": round(reason.contribution, 4),
+    }

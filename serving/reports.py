@@ -1,0 +1,418 @@
+"""What an accepted body says: its events, its warnings and the hash of its content.
+
+Pure translation: nothing here reads a clock or a store; `known_at` is handed in.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Annotated, Any, Final, TypeVar, get_args
+
+import orjson
+from pydantic import Field
+
+from features.events import (
+    Dispute,
+    Event,
+    Label,
+    LabelSource,
+    Order,
+    OrderUpdate,
+    OutcomeStatus,
+    RefundOutcome,
+    RefundRequest,
+    Return,
+    Transaction,
+    Verdict,
+    derive_event_id,
+)  # fmt: skip
+from serving import answers, bodies
+from serving.wire import Array, Identifier, Known, OneOf, Text, Time, Wire, Word
+
+MAX_WARNINGS: Final = 20
+"""Enough to see what is wrong; a thousand lines with one misspelling need not say it each."""
+
+# --- reports -------------------------------------------------------------------------------------
+
+
+class Report(Wire):
+    """A body that was accepted. ``timestamp`` is its own time (epoch ms), which moves no window."""
+
+    timestamp: Time | None = None
+
+    @property
+    def content_hash(self) -> str:
+        """Digest of the recognised fields, whatever their order, less timestamp and userAgent."""
+        left_out: dict[str, Any] = {"timestamp": True, "device": {"user_agent"}}
+        content = self.model_dump(exclude=left_out, exclude_none=True)
+        canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+    @abstractmethod
+    def events(self, known_at: int) -> list[Event]:
+        """The facts in the body, as known at ``known_at`` (epoch ms)."""
+
+    def warnings(self) -> list[answers.WarningBody]:
+        """What its sender may want to mend, the first `MAX_WARNINGS` of it."""
+        return [*islice(self._warnings(), MAX_WARNINGS)]
+
+    def _warnings(self) -> Iterator[answers.WarningBody]:
+        yield from ()
+
+
+class CommerceReport(Report):
+    """What bodies about an order and about a refund of it have in common."""
+
+    customer: bodies.CustomerPart | None = None
+    order: bodies.OrderPart | None = None
+    device: bodies.DevicePart | None = None
+    payment_methods: Array[bodies.PaymentMethodPart] = ()
+    transactions: Array[bodies.TransactionPart] = ()
+    addresses: bodies.AddressesPart | None = None
+
+    def _columns(self) -> dict[str, Any]:
+        """The columns that an order and a refund request share."""
+        customer, order, device = self.customer, self.order, self.device
+        billing = self.addresses and self.addresses.billing
+        shipping = self.addresses and self.addresses.shipping
+        return {
+            "customer_id": customer and customer.customer_id,
+            "registered_at": customer and customer.registration_time,
+            "email": customer and customer.email,
+            "order_id": order and order.order_id,
+            "ordered_at": order and order.order_time,
+            "channel": order and order.channel,
+            "device_id": device and device.device_id,
+            "ip": device and device.ip_address,
+            "payment_method_id": next((p.payment_method_id for p in self.payment_methods), None),
+            "address_id": shipping and shipping.address_id,
+            "billing_country": billing and billing.country_code,
+            "shipping_country": shipping and shipping.country_code,
+        }
+
+    def _order_events(self, known_at: int) -> Iterator[Event]:
+        order = self.order
+        if order is None:
+            return
+        if self.customer and order.price is not None and order.currency:
+            yield _event(
+                Order,
+                known_at,
+                **self._columns(),
+                amount_minor=order.price,
+                currency=order.currency,
+                shipping_minor=order.shipping_amount,
+                item_count=_piece_count(order.items),
+                items=_order_lines(order.items, order.currency),
+            )
+        status = bodies.ORDER_STAGES.get(order.status.stage or "") if order.status else None
+        if status is not None:
+            delivered_at = order.delivered_time if status == "DELIVERED" else None
+            yield _event(OrderUpdate, known_at, order_id=order.order_id, status=status,
+                         delivered_at=delivered_at)  # fmt: skip
+
+    def _transaction_events(self, known_at: int, refund_id: str | None) -> Iterator[Event]:
+        order_id = self.order and self.order.order_id
+        for part in self.transactions:
+            kind = bodies.TRANSACTION_KINDS.get(part.type)
+            if kind is None:
+                continue
+            yield _event(
+                Transaction,
+                known_at,
+                transaction_id=part.transaction_id,
+                kind=kind,
+                order_id=order_id,
+                # A capture belongs to the order, unless the refund is all that we are told.
+                refund_id=refund_id if kind == "REFUND" or order_id is None else None,
+                payment_method_id=part.payment_method_id,
+                amount_minor=part.amount,
+                currency=part.currency,
+                success=part.success,
+            )
+
+    def _warnings(self) -> Iterator[answers.WarningBody]:
+        order = self.order
+        if order and order.status:
+            yield from _unknown_values("order.status", order.status)
+        if order and order.price is not None and order.currency:
+            for i, item in enumerate(order.items):
+                if item.currency and item.currency != order.currency:
+                    field = f"order.items[{i}].currency"
+                    yield answers.other_currency(field, item.currency, order.currency)
+                elif item.price is None:
+                    field = f"order.items[{i}].price"
+                    yield answers.fact_missing(field, "the line is left out of the order")
+        for i, part in enumerate(self.transactions):
+            yield from _unknown_values(f"transactions[{i}]", part)
+        for role in ("billing", "shipping"):
+            address = getattr(self.addresses, role, None)
+            if address and address.country and address.country_code is None:
+                yield answers.unknown_value(f"addresses.{role}.country", address.country, ())
+
+
+class OrderReport(CommerceReport):
+    """An order, or a change of one."""
+
+    def events(self, known_at: int) -> list[Event]:
+        """The order, its updates and its transactions."""
+        found = list(self._order_events(known_at))
+        order = self.order
+        delivered = any(isinstance(e, OrderUpdate) and e.status == "DELIVERED" for e in found)
+        if order and order.delivered_time and not delivered:
+            # A time of delivery says that it was delivered, whatever stage came after.
+            found.append(_event(OrderUpdate, known_at, order_id=order.order_id, status="DELIVERED",
+                                delivered_at=order.delivered_time))  # fmt: skip
+        return [*found, *self._transaction_events(known_at, None)]
+
+
+class RefundReport(CommerceReport):
+    """A refund: a request to be scored, the same reported only, or an outcome."""
+
+    refund: bodies.RefundPart
+
+    def events(self, known_at: int) -> list[Event]:
+        """The embedded order, the request, the outcome and the transactions, as far as told."""
+        found = list(self._order_events(known_at))
+        refund = self.refund
+        if self.customer and refund.amount is not None and refund.currency:
+            found.append(self._request(known_at, refund.amount, refund.currency))
+        if refund.status in get_args(OutcomeStatus):
+            found.append(self._outcome(known_at))
+        return [*found, *self._transaction_events(known_at, refund.refund_id)]
+
+    def _request(self, known_at: int, amount_minor: int, currency: str) -> RefundRequest:
+        refund, order, device = self.refund, self.order, self.device
+        same_currency = order is not None and (order.currency or currency) == currency
+        return _event(
+            RefundRequest,
+            known_at,
+            **self._columns(),
+            refund_id=refund.refund_id,
+            amount_minor=amount_minor,
+            currency=currency,
+            non_refundable_minor=refund.non_refundable_amount,
+            order_amount_minor=order.price if order and same_currency else None,
+            delivered_at=order and order.delivered_time,
+            reason=refund.refund_reason or _reason_of_most_value(refund.items, currency),
+            claim=refund.claim,
+            type=refund.type,
+            initiated_by=refund.initiated_by,
+            issued_to=refund.issued_to or next(iter(refund.refund_issued_to), None),
+            policy=refund.policy,
+            item_count=_piece_count(refund.items),
+            final_sale=_any_final(refund.items),
+            ip_risk=device and device.ip_risk,
+            ignore=refund.ignore,
+            items=_refund_lines(refund.items, currency),
+        )
+
+    def _outcome(self, known_at: int) -> RefundOutcome:
+        refund = self.refund
+        paid = refund.amount if refund.status == "COMPLETED" else None
+        return _event(
+            RefundOutcome,
+            known_at,
+            refund_id=refund.refund_id,
+            status=refund.status,
+            # What policy keeps of the amount was not paid.
+            amount_minor=None if paid is None else paid - (refund.non_refundable_amount or 0),
+            decline_reason=refund.decline_reason,
+        )
+
+    def _warnings(self) -> Iterator[answers.WarningBody]:
+        refund = self.refund
+        if refund.status == "OPEN" and not (self.device and self.device.device_id):
+            yield answers.device_missing()
+        yield from _unknown_values("refund", refund)
+        for i, item in enumerate(refund.items):
+            field = f"refund.items[{i}]"
+            yield from _unknown_values(field, item)
+            if refund.currency and item.currency and item.currency != refund.currency:
+                yield answers.other_currency(f"{field}.currency", item.currency, refund.currency)
+        order = self.order
+        if order and order.currency and refund.currency and order.currency != refund.currency:
+            yield answers.other_currency("order.currency", order.currency, refund.currency)
+        yield from super()._warnings()
+
+
+class ReturnReport(Report):
+    """A return's progress; it names its refund, its order or both, in either place."""
+
+    return_: bodies.ReturnPart = Field(alias="return")
+    refund: bodies.RefundRef | None = None
+    order: bodies.OrderRef | None = None
+
+    def events(self, known_at: int) -> list[Event]:
+        """The step."""
+        part = self.return_
+        # The return's own id tells two parcels of one order apart; it is in the event's id only.
+        return [
+            _event(
+                Return,
+                known_at,
+                natural_key=part.return_id,
+                refund_id=part.refund_id or (self.refund and self.refund.refund_id),
+                order_id=part.order_id or (self.order and self.order.order_id),
+                status=part.status,
+            )
+        ]
+
+
+class DisputeReport(Report):
+    """A dispute of an order, of a payment method or of a customer: the first given counts."""
+
+    dispute: bodies.DisputePart
+    order: bodies.OrderRef | None = None
+    payment_method: bodies.PaymentMethodPart | None = None
+    customer: bodies.CustomerRef | None = None
+
+    def events(self, known_at: int) -> list[Event]:
+        """The stage or outcome."""
+        part = self.dispute
+        of: dict[str, str] = {}
+        if self.order:
+            of["order_id"] = self.order.order_id
+        elif self.payment_method:
+            of["payment_method_id"] = self.payment_method.payment_method_id
+        elif self.customer:
+            of["customer_id"] = self.customer.customer_id
+        return [
+            _event(
+                Dispute,
+                known_at,
+                **of,
+                dispute_id=part.dispute_id,
+                stage=part.stage,
+                outcome=part.outcome,
+                reason=part.reason,
+                amount_minor=part.amount,
+                currency=part.currency,
+            )
+        ]
+
+    def _warnings(self) -> Iterator[answers.WarningBody]:
+        yield from _unknown_values("dispute", self.dispute)
+
+
+class LabelReport(Report):
+    """A verdict on a refund, or on its customer when it names none."""
+
+    customer: bodies.CustomerRef | None = None
+    refund_id: Identifier | None = None
+    category: Annotated[Word, OneOf(("REFUND_ABUSE",))]
+    review: Annotated[Word, OneOf(get_args(Verdict))]
+    source: Annotated[Word, OneOf(get_args(LabelSource))] | None = None
+    reviewer: bodies.ReviewerPart | None = None
+    comment: Text | None = None
+
+    def events(self, known_at: int) -> list[Event]:
+        """The verdict."""
+        of_customer = self.customer if self.refund_id is None else None
+        return [
+            _event(
+                Label,
+                known_at,
+                refund_id=self.refund_id,
+                customer_id=of_customer and of_customer.customer_id,
+                label=self.review,
+                source=self.source or "ANALYST",
+                reviewer=self.reviewer and (self.reviewer.email or self.reviewer.name),
+            )
+        ]
+
+
+# --- reports to events ---------------------------------------------------------------------------
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+def _event(
+    model: type[AnyEvent], known_at: int, *, natural_key: str | None = None, **content: Any
+) -> AnyEvent:
+    """An event whose id is derived from all it says; ``natural_key`` is in the id alone."""
+    given = {name: value for name, value in content.items() if value is not None}
+    keyed = {**given, "known_at": known_at, "natural_key": natural_key}
+    event_id = derive_event_id(model.event_type, keyed, repeats=model.repeats)
+    return model(event_id=event_id, known_at=known_at, **given)
+
+
+def _piece_count(items: Sequence[bodies.ItemPart]) -> int | None:
+    return sum(item.pieces for item in items) if items else None
+
+
+def _order_lines(items: Iterable[bodies.ItemPart], currency: str) -> list[dict[str, Any]] | None:
+    """The lines whose worth in the order's currency is known; the others are warned about."""
+    lines = (
+        {
+            "line_id": str(number),
+            "sku": item.sku,
+            "category": item.category,
+            "quantity": item.quantity,
+            "amount_minor": item.amount_minor(currency),
+            "final_sale": item.final_sale,
+        }
+        for number, item in enumerate(items, 1)
+    )
+    return [line for line in lines if line["amount_minor"] is not None] or None
+
+
+def _refund_lines(
+    items: Iterable[bodies.RefundItemPart], currency: str
+) -> list[dict[str, Any]] | None:
+    lines = [
+        {
+            "line_id": str(number),
+            "sku": item.sku,
+            "category": item.category,
+            "quantity": item.quantity,
+            "amount_minor": item.amount_minor(currency),
+            "reason": item.refund_reason,
+        }
+        for number, item in enumerate(items, 1)
+    ]
+    return lines or None
+
+
+def _reason_of_most_value(items: Iterable[bodies.RefundItemPart], currency: str) -> str | None:
+    """The reason of the line worth most; of equals, and of lines without a price, the first."""
+    told = [item for item in items if item.refund_reason]
+    best = max(told, key=lambda item: item.amount_minor(currency) or 0, default=None)
+    return best.refund_reason if best else None
+
+
+def _any_final(items: Sequence[bodies.ItemPart]) -> bool | None:
+    """Whether any line was sold for good; unknown unless one is or all say they are not."""
+    said = [item.final_sale for item in items]
+    if True in said:
+        return True
+    return False if said and None not in said else None
+
+
+@functools.cache
+def _open_lists(model: type[Wire]) -> tuple[tuple[str, str, Known], ...]:
+    """The fields of a part that have an open list: name, wire name, list."""
+    return tuple(
+        (name, field.alias or name, known)
+        for name, field in model.model_fields.items()
+        for known in field.metadata
+        if isinstance(known, Known)
+    )
+
+
+def _unknown_values(path: str, part: Wire) -> Iterator[answers.WarningBody]:
+    for name, wire_name, known in _open_lists(type(part)):
+        value = getattr(part, name)
+        at = f"{path}.{wire_name}"
+        said = (
+            {f"{at}[{i}]": word for i, word in enumerate(value)}
+            if isinstance(value, tuple)
+            else {at: value}
+        )
+        for field, word in said.items():
+            if word is not None and word not in known.choices:
+                yield answers.unknown_value(field, word, known.choices)

@@ -1,0 +1,207 @@
+"""The whole decision on one refund request, read top to bottom: values in, values out.
+
+`score` turns what history holds of the request's keys into features; `judge` turns a feature row
+into a decision with its reasons. A batch over a data folder has its rows already and only judges:
+both go through the same function, as they go through the same engine before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from features.attribution import (
+    FloatArray,
+    History,
+    IntArray,
+    Row,
+    one_request,
+    stream_of_rows,
+)
+from features.catalog import MODEL_FEATURES, PLAN
+from features.engine import compute
+from features.events import COLUMN_OF, ENTITIES, KEYS, RefundRequest
+from features.feature import definitions_hash
+from features.money import Rates
+from rules.decision import Action, Decision
+from rules.engine import ListMatch, Score, decide
+from rules.policy import Policy
+from serving.explain import TreeExplainer
+from serving.facts import facts_of
+from serving.model import AbuseModel
+from serving.reasons import Reason, ranked_reasons, risk_level
+
+NEVER_SEEN: Final = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The served model with what explains it: loaded once, shared by all requests."""
+
+    model: AbuseModel
+    explainer: TreeExplainer
+    version: str
+
+    @classmethod
+    def of(cls, model: AbuseModel, version: str) -> Champion:
+        """Prepare a model for serving; raises FeatureMismatch when the catalog is another."""
+        names = [feature.name for feature in MODEL_FEATURES]
+        model.check_features(names, definitions_hash(MODEL_FEATURES))
+        explainer = TreeExplainer.from_booster(model.booster)
+        explainer.warm_up()
+        return cls(model, explainer, version)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a request may know of its keys: slices of history, and when each entity was first seen.
+
+    ``rows[key, event type]`` are (effective known_at, event, refund it names), oldest first, and
+    hold pseudonyms; ``holder`` is the request's own value of each key under the same pseudonyms.
+    """
+
+    rows: Mapping[tuple[str, str], Sequence[Row]]
+    first_seen: Mapping[str, int | None]
+    holder: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What else bears on a decision: list entries, an analyst's word, the sandbox, the draw."""
+
+    lists: ListMatch = field(default_factory=ListMatch)
+    disposition: Action | None = None
+    sandbox: Action | None = None
+    exploration_draw: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision and all it rests on. ``row`` is the whole feature row, NaN where unknown."""
+
+    decision: Decision
+    score: Score | None
+    risk_level: str | None
+    reasons: tuple[Reason, ...]
+    row: Mapping[str, float]
+    contributions: FloatArray | None
+    """Log-odds per model feature, the expected value last."""
+    problem: str | None = None
+    """Why there is no score, where there is none."""
+
+
+class Late(Exception):  # noqa: N818 - raised by a deadline, it is what happened
+    """The deadline passed between two stages."""
+
+
+Deadline = Callable[[str], None]
+"""Called with the name of the stage to come; raises `Late` when there is no time for it."""
+
+
+def no_deadline(stage: str) -> None:
+    """There is always time."""
+
+
+def score(
+    request: RefundRequest,
+    past: Past,
+    champion: Champion | None,
+    policy: Policy,
+    rates: Rates,
+    circumstances: Circumstances,
+    deadline: Deadline = no_deadline,
+) -> Verdict:
+    """Decide one request from the slices of history its keys own."""
+    row = feature_row(request, past, rates)
+    return judge(request, row, champion, policy, rates.base, circumstances, deadline)
+
+
+def feature_row(request: RefundRequest, past: Past, rates: Rates) -> dict[str, float]:
+    """Every feature of the catalog for one request, NaN where unknown."""
+    histories: dict[str, History] = {}
+    for key in KEYS:
+        streams = {
+            stream: stream_of_rows(stream, key, past.rows[key, stream], columns, past.holder, rates)
+            for (by, stream), columns in PLAN.reads.items()
+            if by == key and past.rows.get((key, stream))
+        }
+        seen: dict[str, IntArray] = {}
+        if key in ENTITIES:
+            first = past.first_seen.get(key)
+            seen[key] = np.array([NEVER_SEEN if first is None else first], np.int64)
+        histories[key] = History(streams, seen)
+    values = compute(PLAN, one_request(request, rates), histories)
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def judge(
+    request: RefundRequest,
+    row: Mapping[str, float],
+    champion: Champion | None,
+    policy: Policy,
+    base_currency: str,
+    circumstances: Circumstances,
+    deadline: Deadline = no_deadline,
+) -> Verdict:
+    """Decide one request from its feature row.
+
+    Without a model, or when it fails or is late, the policy's fallback stands in and the decision
+    is degraded; hard rules hold all the same.
+    """
+    reasons: tuple[Reason, ...] = ()
+    scored: Score | None = None
+    level = contributions = None
+    problem = None if champion else "no model is loaded"
+    if champion is not None:
+        try:
+            deadline("model")
+            vector = np.array([[row[feature.name] for feature in MODEL_FEATURES]])
+            probability = float(champion.model.predict(vector)[0])
+            scored = Score(probability, _expected_loss(policy, probability, row["payable_minor"]))
+            deadline("explanation")
+            contributions = champion.explainer.contributions(vector)[0]
+        except Exception as error:  # any failure of the model is answered by the fallback
+            scored, contributions, problem = None, None, f"{type(error).__name__}: {error}"
+        else:
+            level = risk_level(probability, champion.model.reference.score_quantiles)
+            reasons = ranked_reasons(
+                MODEL_FEATURES, vector[0].tolist(), contributions.tolist(), base_currency
+            )
+    decision = decide(
+        facts_of(request, row),
+        scored,
+        policy,
+        circumstances.lists,
+        disposition=circumstances.disposition,
+        sandbox=circumstances.sandbox,
+        exploration_draw=circumstances.exploration_draw,
+    )
+    return Verdict(decision, scored, level, reasons, row, contributions, problem)
+
+
+def _expected_loss(policy: Policy, probability: float, payable_minor: float) -> float | None:
+    if math.isnan(payable_minor):
+        return None
+    return policy.costs.expected_loss_minor(probability, payable_minor)
+
+
+def exploration_draw(secret: bytes, refund_id: str, policy_hash: str) -> float:
+    """A number in [0, 1) that nobody can choose: the same refund under the same policy, the same.
+
+    >>> 0 <= exploration_draw(b"key", "refund-1", "policy") < 1
+    True
+    """
+    digest = hmac.digest(secret, f"{refund_id}|{policy_hash}".encode(), hashlib.sha256)
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def keys_of(request: RefundRequest) -> dict[str, str]:
+    """The keys that a request's past is read by, with its values of them."""
+    found = {key: getattr(request, column) for key, column in COLUMN_OF.items()}
+    return {key: value for key, value in found.items() if value is not None}

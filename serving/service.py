@@ -1,0 +1,97 @@
+"""The BentoML service: wiring only. Opens the stores and the model, and hands them to the API."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import bentoml
+import structlog
+
+import rules
+from features.money import Rates
+from rules.policy import Policy, load_policy
+from serving.api import Api, create_app
+from serving.desk import Desk
+from serving.facts import FACTS
+from serving.home import Home
+from serving.logs import configure_logs
+from serving.model import AbuseModel
+from serving.scorer import Champion
+from serving.settings import Settings
+from serving.store.store import Store
+
+DEFAULT_POLICY = Path(rules.__file__).parent / "policies" / "default.yaml"
+
+log = structlog.get_logger()
+
+
+def load_champion(settings: Settings) -> Champion | None:
+    """The promoted model, ready to explain; None, and an error in the log, where there is none."""
+    home = Home(settings.home)
+    version = home.served_version()
+    if version is None:
+        log.error("no_model", expected=str(home.pointer), then="every decision is the fallback")
+        return None
+    return Champion.of(AbuseModel.load(home.model(version)), version)
+
+
+def load_settings_policy(settings: Settings) -> Policy:
+    """The policy that the settings name, or the one that comes with Recourse."""
+    return load_policy(settings.policy or DEFAULT_POLICY, FACTS)
+
+
+def open_api(settings: Settings) -> Api:
+    """Both desks over their own stores, sharing model and policy."""
+    champion, policy = load_champion(settings), load_settings_policy(settings)
+    secret = settings.secret_bytes()
+
+    def desk(mode: Literal["live", "sandbox"]) -> Desk:
+        store = Store.open(settings.database_url_of(mode), secret, clock=settings.clock_of(mode))
+        rates = Rates.of(settings.base_currency, store.fx_rates())
+        return Desk(store, policy, champion, rates, secret, settings.deadline_ms, mode == "sandbox")
+
+    return Api({"live": desk("live"), "test": desk("sandbox")}, settings.max_body_bytes)
+
+
+class _Worker:
+    """What this worker process has opened."""
+
+    api: Api | None = None
+
+    @classmethod
+    def current(cls) -> Api:
+        """The API of this worker; BentoML serves nothing before it is there."""
+        if cls.api is None:
+            raise RuntimeError("the worker has not started")
+        return cls.api
+
+
+@bentoml.service(
+    name="recourse",
+    workers=Settings().workers,
+    traffic={"timeout": 30},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": "/v2/.*"},
+)
+@bentoml.asgi_app(create_app(_Worker.current), path="/")
+class Recourse:
+    """Risk scoring for refund abuse."""
+
+    def __init__(self) -> None:
+        started = time.monotonic()
+        settings = Settings()
+        configure_logs(settings.log_level)
+        _Worker.api = open_api(settings)
+        log.info("ready", seconds=round(time.monotonic() - started, 2))
+
+    async def __is_ready__(self) -> bool:
+        """Whether a decision could be made and kept now."""
+        return _Worker.api is not None
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        """Finish what was accepted."""
+        if _Worker.api is not None:
+            _Worker.api.close()

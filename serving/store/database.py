@@ -1,0 +1,286 @@
+"""The database under the store: engines, transactions, prepared statements.
+
+Everything that differs between SQLite and PostgreSQL is in this file. Statements are built with
+SQLAlchemy Core and rendered once to text with positional parameters: rendering is what costs most
+of a small statement's time, and the path of a decision has a dozen of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, Table, event, insert, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import ClauseElement
+
+from serving.store.schema import SCHEMA_VERSION, meta, metadata
+
+Clock: TypeAlias = Literal["ingest", "event"]
+Row: TypeAlias = tuple[Any, ...]
+
+BUSY_TIMEOUT_MS: Final = 5_000
+"""How long a writer waits for another before the store counts as unavailable."""
+
+STORE_UNAVAILABLE: Final = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+)
+"""What a read or write raises when the database cannot be reached or stays locked."""
+
+
+class StoreRefusedError(Exception):
+    """The store is there, but this program must not use it; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement as the driver takes it, the names of its parameters in order, and constants."""
+
+    sql: str
+    names: tuple[str, ...]
+    constants: Mapping[str, Any]
+
+    def bind(self, values: Mapping[str, Any]) -> Row:
+        """The positional parameters of one execution."""
+        every = {**self.constants, **values}
+        return tuple([every[name] for name in self.names])
+
+
+class Database:
+    """Connections to one database. Safe to use from several threads: each takes its own.
+
+    Reads run in autocommit: a read is one statement, hence one snapshot. Writes run in one
+    transaction that on SQLite holds the only write lock from its start.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite and parsed.database in (None, "", ":memory:"):
+            raise ValueError(
+                f"store url {url!r}: expected a file, as in sqlite:////var/recourse.db"
+            )
+        self._reading, self._writing = (
+            self._sqlite_engines(parsed) if self.is_sqlite else self._postgresql_engines(parsed)
+        )
+        self._prepared: dict[Hashable, Prepared] = {}
+        self._upsert = sqlite.insert if self.is_sqlite else postgresql.insert
+
+    def _sqlite_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
+        engines = tuple(
+            sqlalchemy.create_engine(
+                url, pool_use_lifo=True,
+                connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 512},
+            )
+            for _ in range(2)
+        )  # fmt: skip
+        for engine in engines:
+            event.listen(engine, "connect", _set_up_sqlite)
+        # The write lock is taken first: a lock taken later may find that its snapshot is stale.
+        event.listen(engines[1], "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engines[0], engines[1]
+
+    def _postgresql_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
+        return (
+            sqlalchemy.create_engine(
+                url, paramstyle="format", pool_use_lifo=True, isolation_level="AUTOCOMMIT"
+            ),
+            sqlalchemy.create_engine(url, paramstyle="format", pool_use_lifo=True),
+        )
+
+    # --- transactions ------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection on which every statement is its own snapshot."""
+        with self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write transaction: committed at the end, rolled back on any exception."""
+        with self._writing.begin() as connection:
+            yield connection
+
+    def lock(self, connection: Connection, names: Iterable[Sequence[str]]) -> None:
+        """Hold other writers off these names until the transaction ends.
+
+        SQLite has one writer at a time, so nothing is left to do. Names are locked in one order,
+        so that two transactions wait for each other only if they lock several times.
+        """
+        if not self.is_sqlite:
+            for number in sorted({_lock_number(name) for name in names}):
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (number,))
+
+    def reserve_seqs(self, connection: Connection, count: int) -> Sequence[int]:
+        """The next ``count`` values of ``events.seq``, never given twice, ascending."""
+        if self.is_sqlite:
+            last = connection.exec_driver_sql(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+            ).scalar()
+            return range((last or 0) + 1, (last or 0) + count + 1)
+        drawn = connection.exec_driver_sql(
+            "SELECT nextval(pg_get_serial_sequence('events', 'seq')) FROM generate_series(1, %s)",
+            (count,),
+        )
+        return sorted(drawn.scalars())
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._reading.dispose()
+        self._writing.dispose()
+
+    # --- statements --------------------------------------------------------------------------
+
+    def prepared(self, name: Hashable, build: Callable[[], ClauseElement]) -> Prepared:
+        """The statement of this name, built and rendered at its first use."""
+        found = self._prepared.get(name)
+        if found is None:
+            found = self._prepared[name] = self._render(build(), None)
+        return found
+
+    def inserting(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        on_conflict: Literal["fail", "ignore", "replace"] = "fail",
+    ) -> Prepared:
+        """An INSERT of these columns, named in the table's order.
+
+        ``replace`` overwrites them where the primary key is there already.
+        """
+        name = ("insert", table.name, tuple(columns), on_conflict)
+        found = self._prepared.get(name)
+        if found is None:
+            statement: Any = self._upsert(table)
+            keys = [column.name for column in table.primary_key]
+            if on_conflict == "ignore":
+                statement = statement.on_conflict_do_nothing(index_elements=keys)
+            elif on_conflict == "replace":
+                new = {c: statement.excluded[c] for c in columns if c not in keys}
+                statement = statement.on_conflict_do_update(index_elements=keys, set_=new)
+            found = self._prepared[name] = self._render(statement, columns)
+        return found
+
+    def upserting(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        update: Callable[[Any], tuple[Mapping[str, Any], Any]],
+    ) -> Prepared:
+        """An INSERT that updates the row already there: ``update(new)`` gives (set, where)."""
+        name = ("upsert", table.name, tuple(columns))
+        found = self._prepared.get(name)
+        if found is None:
+            statement: Any = self._upsert(table)
+            changes, where = update(statement.excluded)
+            keys = [column.name for column in table.primary_key]
+            statement = statement.on_conflict_do_update(
+                index_elements=keys, set_=changes, where=where
+            )
+            found = self._prepared[name] = self._render(statement, columns)
+        return found
+
+    def _render(self, statement: ClauseElement, columns: Sequence[str] | None) -> Prepared:
+        compiled: Any = statement.compile(
+            dialect=self._writing.dialect,
+            column_keys=list(columns) if columns is not None else None,
+        )
+        names = tuple(compiled.positiontup or ())
+        if columns is not None and names != tuple(columns):
+            raise ValueError(f"columns {tuple(columns)}: expected the table's order, {names}")
+        constants = {k: value for k, value in compiled.params.items() if value is not None}
+        return Prepared(str(compiled), names, constants)
+
+    # --- making and checking -----------------------------------------------------------------
+
+    def create(self, key_id: str, clock: Clock) -> None:
+        """Make the tables of an empty database; leave those of a store as they are."""
+        with self.write() as connection:
+            self.lock(connection, [("schema",)])
+            if sqlalchemy.inspect(connection).has_table(meta.name):
+                return
+            metadata.create_all(connection, checkfirst=False)
+            connection.execute(
+                insert(meta),
+                [
+                    {"name": "schema_version", "value": str(SCHEMA_VERSION)},
+                    {"name": "key_id", "value": key_id},
+                    {"name": "clock", "value": clock},
+                ],
+            )
+
+    def check(self, key_id: str) -> Clock:
+        """The clock of the store.
+
+        Raises `StoreRefusedError` when there is no store, a newer program made it, or its
+        pseudonyms come from another secret (nobody's history would ever be found).
+        """
+        with self.read() as connection:
+            if not sqlalchemy.inspect(connection).has_table(meta.name):
+                raise StoreRefusedError("the database holds no store: open it with create=True")
+            found = {row.name: row.value for row in connection.execute(select(meta))}
+        if int(found["schema_version"]) > SCHEMA_VERSION:
+            raise StoreRefusedError(
+                f"the store has schema version {found['schema_version']}, expected at most "
+                f"{SCHEMA_VERSION}: a newer program made it"
+            )
+        if found["key_id"] != key_id:
+            raise StoreRefusedError(
+                f"the store's pseudonyms come from key {found['key_id']}, the secret given is "
+                f"key {key_id}: expected the secret the store was made with"
+            )
+        return "event" if found["clock"] == "event" else "ingest"
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say, not where the driver does
+    _switch_to_wal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -65536")
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """Switching needs the file alone and does not wait for it: two workers may start at once."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _lock_number(name: Sequence[str]) -> int:
+    digest = hashlib.blake2b("\0".join(name).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def padded_size(count: int) -> int:
+    """How many places a list of ``count`` values gets, so that few statement texts exist.
+
+    >>> [padded_size(n) for n in (1, 2, 3, 1000)]
+    [1, 2, 4, 1024]
+    """
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def padded(values: Sequence[Any]) -> list[Any]:
+    """The values, the last repeated up to `padded_size`.
+
+    >>> padded(["a", "b", "c"])
+    ['a', 'b', 'c', 'c']
+    """
+    return [*values, *[values[-1]] * (padded_size(len(values)) - len(values))]

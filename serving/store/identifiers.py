@@ -1,0 +1,114 @@
+"""Pseudonyms: identifiers of persons become keyed hashes, their originals ciphertexts."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from features.events import COLUMN_OF, ENTITIES
+
+KIND_OF_COLUMN: Final[Mapping[str, str]] = {
+    **{COLUMN_OF[entity]: entity for entity in ENTITIES},
+    "reviewer": "reviewer",
+}
+"""Columns under a pseudonym. A label's reviewer is a name as free text, so it is one of them."""
+
+MIN_SECRET_BYTES: Final = 16
+_NONCE_BYTES: Final = 12
+
+
+class Identifiers:
+    """The pseudonyms of one secret. Stateless after construction, so free to share.
+
+    Pseudonym: the first 16 bytes of HMAC-SHA256, base64url (22 characters); the kind is part of
+    the message, so equal values of two kinds do not meet. Original: AES-256-GCM, bound to its kind
+    and pseudonym. Both keys come from the secret by HKDF-SHA256 (RFC 5869).
+
+    >>> identifiers = Identifiers(b"a secret of 16 bytes or more")
+    >>> pseudonym = identifiers.mac("customer", "c1")
+    >>> len(pseudonym), pseudonym == identifiers.mac("email", "c1")
+    (22, False)
+    >>> ciphertext = identifiers.seal("customer", pseudonym, "c1")
+    >>> identifiers.reveal("customer", pseudonym, ciphertext)
+    'c1'
+    >>> Identifiers(b"short")
+    Traceback (most recent call last):
+    ValueError: secret: expected at least 16 bytes, got 5
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < MIN_SECRET_BYTES:
+            raise ValueError(
+                f"secret: expected at least {MIN_SECRET_BYTES} bytes, got {len(secret)}"
+            )
+        self._mac_key = _derive(secret, b"recourse pseudonym")
+        self._cipher = AESGCM(_derive(secret, b"recourse identifier"))
+        self.key_id = _derive(secret, b"recourse key id")[:8].hex()
+        """Tells secrets apart without giving them away."""
+
+    def mac(self, kind: str, value: str) -> str:
+        """The pseudonym of an identifier."""
+        digest = hmac.digest(self._mac_key, f"{kind}|{value}".encode(), "sha256")[:16]
+        return base64.urlsafe_b64encode(digest)[:22].decode()
+
+    def macs(self, keys: Mapping[str, str]) -> dict[str, str]:
+        """Keys by kind with the entities under pseudonyms; order and refund ids stay."""
+        return {
+            kind: self.mac(kind, value) if kind in ENTITIES else value
+            for kind, value in keys.items()
+        }
+
+    def seal(self, kind: str, pseudonym: str, value: str) -> bytes:
+        """The ciphertext of an original, its nonce first."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, value.encode(), f"{kind}|{pseudonym}".encode())
+
+    def reveal(self, kind: str, pseudonym: str, ciphertext: bytes) -> str:
+        """The original; raises `cryptography.exceptions.InvalidTag` if it was tampered with."""
+        nonce, sealed = ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:]
+        return self._cipher.decrypt(nonce, sealed, f"{kind}|{pseudonym}".encode()).decode()
+
+
+class Pseudonyms:
+    """Puts pseudonyms into events, and remembers which originals it met.
+
+    >>> pseudonyms = Pseudonyms(Identifiers(b"a secret of 16 bytes or more"))
+    >>> content = {"customer_id": "c1", "refund_id": "r1"}
+    >>> pseudonyms.put_into(content)
+    >>> content["customer_id"] != "c1", content["refund_id"]
+    (True, 'r1')
+    >>> [(kind, len(sealed)) for kind, _, _, sealed in pseudonyms.take_new()], pseudonyms.take_new()
+    ([('customer', 30)], [])
+    """
+
+    def __init__(self, identifiers: Identifiers) -> None:
+        self._identifiers = identifiers
+        self._known: dict[tuple[str, str], str] = {}
+        self._new: list[tuple[str, str, str]] = []
+
+    def put_into(self, content: dict[str, Any]) -> None:
+        """Replace the identifiers of an event's content."""
+        for column in KIND_OF_COLUMN.keys() & content.keys():
+            kind, value = KIND_OF_COLUMN[column], content[column]
+            pseudonym = self._known.get((kind, value))
+            if pseudonym is None:
+                pseudonym = self._known[kind, value] = self._identifiers.mac(kind, value)
+                self._new.append((kind, pseudonym, value))
+            content[column] = pseudonym
+
+    def take_new(self) -> list[tuple[str, str, str, bytes]]:
+        """Rows of the table ``identifiers`` for what was met since the last call, in key order."""
+        new, self._new = sorted(self._new), []
+        seal, key_id = self._identifiers.seal, self._identifiers.key_id
+        return [(kind, mac, key_id, seal(kind, mac, value)) for kind, mac, value in new]
+
+
+def _derive(secret: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret)

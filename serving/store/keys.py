@@ -1,0 +1,102 @@
+"""API keys: shown once when made, stored as a hash, compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from sqlalchemy import bindparam, select, update
+
+from serving.store.database import Database
+from serving.store.schema import api_keys
+
+Mode: TypeAlias = Literal["test", "live"]
+
+SCOPES: Final = ("score", "report", "review", "admin")
+
+_KEY_BYTES: Final = 32
+_COLUMNS: Final = ("id", "mode", "scopes", "created_at", "revoked_at")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without the key."""
+
+    id: str
+    mode: Mode
+    scopes: frozenset[str]
+    created_at: int
+    revoked_at: int | None = None
+
+
+class ApiKeys:
+    """The API keys of one database. Holds no state of its own: revoking works at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, mode: Mode, scopes: Iterable[str], at: int) -> str:
+        """A new key of 256 bits, which nobody can show again.
+
+        Raises `ValueError` for a mode or scopes that do not exist.
+        """
+        wanted = sorted(set(scopes))
+        unknown = [scope for scope in wanted if scope not in SCOPES]
+        if unknown or not wanted:
+            got = ", ".join(map(repr, unknown)) or "none"
+            raise ValueError(f"scopes: expected some of {', '.join(SCOPES)}, got {got}")
+        if mode not in ("test", "live"):
+            raise ValueError(f"mode: expected test or live, got {mode!r}")
+        key = f"sk_{mode}_{secrets.token_urlsafe(_KEY_BYTES)}"
+        columns = ("id", "sha256", "mode", "scopes", "created_at")
+        row = (f"key_{secrets.token_hex(8)}", _hash(key), mode, " ".join(wanted), at)
+        statement = self._database.inserting(api_keys, columns)
+        with self._database.write() as connection:
+            connection.exec_driver_sql(statement.sql, row)
+        return key
+
+    def verify(self, key: str) -> ApiKey | None:
+        """The key's entry; None for a key that is unknown or revoked."""
+        digest = _hash(key)
+        prepared = self._database.prepared(
+            "api_key",
+            lambda: select(*(api_keys.c[name] for name in _COLUMNS), api_keys.c.sha256).where(
+                api_keys.c.sha256 == bindparam("digest")
+            ),
+        )
+        with self._database.read() as connection:
+            row = connection.exec_driver_sql(prepared.sql, (digest,)).fetchone()
+        if row is None or not hmac.compare_digest(row[-1], digest) or row[4] is not None:
+            return None
+        return _api_key(row)
+
+    def all(self) -> list[ApiKey]:
+        """Every key there ever was, oldest first."""
+        statement = select(*(api_keys.c[name] for name in _COLUMNS)).order_by(
+            api_keys.c.created_at, api_keys.c.id
+        )
+        with self._database.read() as connection:
+            return [_api_key(row) for row in connection.execute(statement)]
+
+    def revoke(self, key_id: str, at: int) -> bool:
+        """End a key; returns whether it was there and in force."""
+        statement = (
+            update(api_keys)
+            .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+            .values(revoked_at=at)
+        )
+        with self._database.write() as connection:
+            return connection.execute(statement).rowcount > 0
+
+
+def _api_key(row: Any) -> ApiKey:
+    return ApiKey(row[0], row[1], frozenset(row[2].split()), row[3], row[4])
+
+
+def _hash(key: str) -> str:
+    # A key holds 256 random bits, so there is nothing to guess and no slow hash is needed.
+    return hashlib.sha256(key.encode()).hexdigest()

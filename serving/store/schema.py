@@ -1,0 +1,200 @@
+"""The tables of the store.
+
+Identifiers of persons never stand in them: `identifiers` holds them encrypted, everything else
+holds their pseudonyms. Times are epoch milliseconds UTC, documents are JSON text.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION: Final = 1
+"""Rises with any change below; a store made by a newer program is refused."""
+
+metadata = MetaData()
+
+# Ids compare by bytes everywhere, as Python compares strings: ties must break alike on each store.
+_ID: Final = Text().with_variant(Text(collation="C"), "postgresql")
+_SEQ: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What the store is: its schema version, its clock, the id of the key its pseudonyms come from."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("event_id", _ID, nullable=False, unique=True),
+    Column("event_type", _ID, nullable=False),
+    Column("known_at", BigInteger, nullable=False),
+    Column("order_id", _ID),
+    Column("refund_id", _ID),
+    Column("payload", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Every fact, once, in order of arrival. The payload is the whole event under pseudonyms."""
+
+for _name in ("order_id", "refund_id"):
+    _given = events.c[_name].is_not(None)
+    Index(
+        f"events_by_{_name}", events.c[_name], events.c.event_type,
+        sqlite_where=_given, postgresql_where=_given,
+    )  # fmt: skip
+
+event_keys = Table(
+    "event_keys",
+    metadata,
+    Column("key_kind", _ID, nullable=False),
+    Column("key_value", _ID, nullable=False),
+    Column("event_type", _ID, nullable=False),
+    Column("known_at", BigInteger, nullable=False),
+    Column("own_known_at", BigInteger, nullable=False),
+    Column("event_id", _ID, nullable=False),
+    Column("seq", _SEQ, nullable=False),
+    PrimaryKeyConstraint(
+        "key_kind", "key_value", "event_type", "known_at", "own_known_at", "event_id"
+    ),
+    sqlite_with_rowid=False,
+)
+"""Which events belong to a key, and from when: own keys and inherited ones (see `indexing`).
+
+The primary key is the order in which features see a key's events: those inherited at one instant
+by their own times.
+"""
+
+entities = Table(
+    "entities",
+    metadata,
+    Column("kind", _ID, nullable=False),
+    Column("value", _ID, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("moved", BigInteger, nullable=False),
+    PrimaryKeyConstraint("kind", "value"),
+    sqlite_with_rowid=False,
+)
+"""When an entity was first seen; for customers, how often their history has been added to."""
+
+identifiers = Table(
+    "identifiers",
+    metadata,
+    Column("kind", _ID, nullable=False),
+    Column("mac", _ID, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("kind", "mac"),
+    sqlite_with_rowid=False,
+)
+"""What a pseudonym stands for, under AES-GCM."""
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("refund_id", _ID, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("state_at", BigInteger, nullable=False),
+    Column("customer", _ID),
+    Column("order_id", _ID, index=True),
+    Column("first_known_at", BigInteger),
+    Column("payable_minor", BigInteger),
+    Column("currency", Text),
+    Column("reserved_minor", BigInteger, nullable=False, server_default="0"),
+    Column("score_id", _ID),
+    sqlite_with_rowid=False,
+)
+"""Where each refund stands. Customer and first_known_at are empty when only reports named it."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("score_id", _ID, primary_key=True),
+    Column("refund_id", _ID, nullable=False),
+    Column("content_hash", _ID, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Column("record", Text, nullable=False),
+    Column("response", Text, nullable=False),
+    Index("decisions_by_refund", "refund_id", "content_hash", "decided_at"),
+)
+"""What was decided, on what grounds (record) and what was answered (response)."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("api_key_id", _ID, nullable=False),
+    Column("key", _ID, nullable=False),
+    Column("content_hash", _ID, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
+    PrimaryKeyConstraint("api_key_id", "key"),
+    sqlite_with_rowid=False,
+)
+"""The first result of each idempotency key."""
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", _ID, nullable=False, index=True),
+    Column("content", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Who did what to what. Only ever appended to."""
+
+lists = Table(
+    "lists",
+    metadata,
+    Column("value", _ID, nullable=False),
+    Column("list", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    PrimaryKeyConstraint("value", "list"),
+    sqlite_with_rowid=False,
+)
+"""Blocked and allowed entities. A pseudonym differs by kind, so it alone is the key."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("mode", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+"""API keys by the hash of the key."""
+
+fx_rates = Table(
+    "fx_rates",
+    metadata,
+    Column("date", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("rate", Float(53), nullable=False),
+    PrimaryKeyConstraint("date", "currency"),
+    sqlite_with_rowid=False,
+)
+"""What one major unit of a currency was worth in the base currency on a day."""

@@ -1,0 +1,229 @@
+"""The store as the service sees it: one object per worker, reads, and write transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from features.events import Event
+from serving.store.audit import AuditEntry, AuditLog
+from serving.store.database import Clock, Database, StoreRefusedError
+from serving.store.decisions import Decision, Decisions, FirstResult
+from serving.store.history import Appended, History, Slices
+from serving.store.identifiers import Identifiers
+from serving.store.keys import ApiKeys
+from serving.store.lists import ListEntry, ListName, Lists
+from serving.store.refunds import Refund, Refunds, State
+from serving.store.schema import fx_rates, identifiers
+
+
+class Store:
+    """What the service remembers. Open one per worker process, after it was forked.
+
+    Threads may share it: every read and every transaction takes a connection of its own. A
+    `Transaction` belongs to the thread that opened it. Nothing here reads a clock: times of
+    decisions and entries are arguments.
+
+    >>> import tempfile
+    >>> from features.events import RefundRequest
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> store = Store.open(f"sqlite:///{folder.name}/s.db", b"a secret of 16 bytes or more")
+    >>> request = RefundRequest(
+    ...     refund_id="r1", customer_id="c1", known_at=1_000, amount_minor=500, currency="GBP")
+    >>> with store.write("c1") as tx:
+    ...     [appended.is_new for appended in tx.append([request, request])]
+    [True, False]
+    >>> slices = store.read({"customer": "c1"}, 2_000, [("customer", "refund_request")])
+    >>> [(at, event["amount_minor"]) for at, event, _ in slices.rows["customer", "refund_request"]]
+    [(1000, 500)]
+    >>> store.close(); folder.cleanup()
+    """
+
+    def __init__(self, database: Database, pseudonyms_of: Identifiers, clock: Clock) -> None:
+        self.database = database
+        self.identifiers = pseudonyms_of
+        self.clock = clock
+        self.history = History(database, pseudonyms_of)
+        self.refunds = Refunds(database)
+        self.decisions = Decisions(database)
+        self.lists = Lists(database, pseudonyms_of)
+        self.audit_log = AuditLog(database)
+        self.keys = ApiKeys(database)
+
+    @classmethod
+    def open(
+        cls, url: str, secret: bytes, *, create: bool = True, clock: Clock | None = None
+    ) -> Store:
+        """Open a store, and make it first where there is none and ``create`` allows it.
+
+        ``clock`` is a new store's clock (``ingest`` if None) and must fit that of one already made.
+        Raises `StoreRefusedError` for a store that this program, or this secret, must not use, and
+        what `STORE_UNAVAILABLE` lists when the database cannot be reached.
+        """
+        pseudonyms_of = Identifiers(secret)
+        database = Database(url)
+        try:
+            if create:
+                database.create(pseudonyms_of.key_id, clock or "ingest")
+            kept = database.check(pseudonyms_of.key_id)
+            if clock not in (None, kept):
+                raise StoreRefusedError(f"the store's clock is {kept!r} for good, got {clock!r}")
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, pseudonyms_of, kept)
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.database.close()
+
+    def read(
+        self, keys: Mapping[str, str], cutoff: int, reads: Sequence[tuple[str, str]]
+    ) -> Slices:
+        """The slices of these keys as of a cutoff; see `History.read`."""
+        return self.history.read(keys, cutoff, reads)
+
+    @contextmanager
+    def write(self, customer_id: str | None = None) -> Iterator[Transaction]:
+        """A write transaction: committed, and then durable, at the end of the ``with`` block.
+
+        Transactions of one customer run one after another. On SQLite all transactions do.
+        """
+        with self.database.write() as connection:
+            if customer_id is not None:
+                mac = self.identifiers.mac("customer", customer_id)
+                self.database.lock(connection, [("customer", mac)])
+            yield Transaction(self, connection)
+
+    def matching_lists(self, keys: Mapping[str, str], at: int) -> tuple[ListEntry, ...]:
+        """The list entries in force about any of these entities (kind -> original)."""
+        with self.database.read() as connection:
+            return self.lists.matching(connection, keys, at)
+
+    def list_entries(self, name: ListName) -> tuple[ListEntry, ...]:
+        """Everything on a list, the newest entry first."""
+        with self.database.read() as connection:
+            return self.lists.entries(connection, name)
+
+    def refund(self, refund_id: str) -> Refund | None:
+        """Where a refund stands; None if nothing ever named it."""
+        with self.database.read() as connection:
+            return self.refunds.get(connection, [refund_id]).get(refund_id)
+
+    def decision(self, score_id: str) -> Decision | None:
+        """A decision by its id."""
+        with self.database.read() as connection:
+            return self.decisions.get(connection, score_id)
+
+    def decisions_of(self, refund_id: str) -> list[Decision]:
+        """Every decision on a refund, the latest first."""
+        with self.database.read() as connection:
+            return self.decisions.of_refund(connection, refund_id)
+
+    def audit_about(self, subject: str) -> list[AuditEntry]:
+        """The audit entries about one subject, oldest first."""
+        with self.database.read() as connection:
+            return self.audit_log.about(connection, subject)
+
+    def fx_rates(self) -> list[tuple[str, str, float]]:
+        """Rows of (ISO date, currency, rate), as `features.money.Rates.of` takes them."""
+        columns = (fx_rates.c.date, fx_rates.c.currency, fx_rates.c.rate)
+        statement = select(*columns).order_by(fx_rates.c.date, fx_rates.c.currency)
+        with self.database.read() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(statement)]
+
+    def reveal(self, kind: str, pseudonyms: Collection[str]) -> dict[str, str]:
+        """Originals by pseudonym; what was erased is left out. The caller audits this."""
+        statement = select(identifiers.c.mac, identifiers.c.ciphertext).where(
+            identifiers.c.kind == kind, identifiers.c.mac.in_(list(pseudonyms))
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(statement).fetchall()
+        return {mac: self.identifiers.reveal(kind, mac, sealed) for mac, sealed in rows}
+
+
+class Transaction:
+    """What can be done in one write transaction: all of it is kept, or nothing."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        self._store = store
+        self._connection = connection
+
+    def customer_moved_since(self, slices: Slices) -> bool:
+        """Whether the customer's history was added to since the slices were read.
+
+        To be asked before this transaction appends anything.
+        """
+        return self._store.history.customer_moved(self._connection, slices)
+
+    def append(self, events: Iterable[Event]) -> list[Appended]:
+        """Store events in the order given; one whose ``event_id`` is there already is ignored.
+
+        Refund requests and outcomes move the refund's lifecycle as what they are: reports.
+        """
+        return self._store.history.append(self._connection, events)
+
+    def transition(self, refund_id: str, *to: State, at: int, reported: bool = False) -> bool:
+        """Move a refund through states; returns whether a report was unexpected.
+
+        Ours are refused with `TransitionRefusedError` when not listed; reports are always
+        recorded, except those older than the state the refund is in.
+        """
+        return self._store.refunds.transition(self._connection, refund_id, to, at, reported)
+
+    def refund(self, refund_id: str) -> Refund | None:
+        """Where a refund stands."""
+        return self._store.refunds.get(self._connection, [refund_id]).get(refund_id)
+
+    def reserve(self, refund_id: str, amount_minor: int) -> None:
+        """Hold this much of the order's balance for a refund that is stored."""
+        self._store.refunds.reserve(self._connection, refund_id, amount_minor)
+
+    def reserved_minor(self, order_id: str, besides: str) -> int:
+        """What other refunds than ``besides`` hold of an order's balance."""
+        return self._store.refunds.reserved_minor(self._connection, order_id, besides)
+
+    def find_decision(self, refund_id: str, content_hash: str) -> Decision | None:
+        """The latest decision about exactly this content."""
+        return self._store.decisions.find(self._connection, refund_id, content_hash)
+
+    def save_decision(self, decision: Decision) -> None:
+        """Store a decision and make it the refund's last one."""
+        self._store.decisions.save(self._connection, decision)
+
+    def first_result(self, api_key_id: str, key: str, at: int) -> FirstResult | None:
+        """What an idempotency key got at first, if that is not 24 hours old."""
+        return self._store.decisions.first_result(self._connection, api_key_id, key, at)
+
+    def save_first_result(self, api_key_id: str, key: str, result: FirstResult) -> None:
+        """Store what an idempotency key got."""
+        self._store.decisions.save_first_result(self._connection, api_key_id, key, result)
+
+    def audit(
+        self, actor: str, action: str, subject: str, content: Mapping[str, Any], *, at: int
+    ) -> None:
+        """Add an audit entry."""
+        entry = AuditEntry(at, actor, action, subject, content)
+        self._store.audit_log.append(self._connection, entry)
+
+    def put_on_list(
+        self,
+        name: ListName,
+        entity: str,
+        original: str,
+        *,
+        reason: str,
+        at: int,
+        expires_at: int | None = None,
+    ) -> ListEntry:
+        """Add an entity to a list, or renew its entry."""
+        return self._store.lists.put(
+            self._connection, name, entity, original, reason=reason, at=at, expires_at=expires_at
+        )
+
+    def take_off_list(self, name: ListName, entity: str, original: str) -> bool:
+        """Take an entity off a list; returns whether it was on it."""
+        return self._store.lists.remove(self._connection, name, entity, original)
