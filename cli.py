@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 if TYPE_CHECKING:
     from features.tables import Folder
+    from serving.scorer import Champion
     from serving.settings import Settings
     from serving.store.store import Store
 
@@ -83,13 +84,13 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _print(document: Any) -> None:
-    print(json.dumps(document, indent=2, default=str))  # noqa: T201
+    print(json.dumps(document, indent=2, default=str))
 
 
 def _table(rows: Iterable[tuple[str, Any]]) -> None:
     for name, value in rows:
         shown = f"{value:,.4f}" if isinstance(value, float) else value
-        print(f"  {name:<24} {shown}")  # noqa: T201
+        print(f"  {name:<24} {shown}")
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def import_(
     for table in folder.tables:
         known = counts.duplicates.get(table, 0)
         again = f" ({known:,} were there already)" if known else ""
-        print(f"  {table:<20} {counts.imported.get(table, 0):>9,}{again}")  # noqa: T201
+        print(f"  {table:<20} {counts.imported.get(table, 0):>9,}{again}")
 
 
 @app.command()
@@ -218,7 +219,7 @@ def features(
     tables = _read(data).tables
     frame = feature_frame(tables, rates_of(tables, base_currency))
     write_frame(frame, out)
-    print(f"{len(frame.refund_id):,} requests, {len(frame.names)} features: {out}")  # noqa: T201
+    print(f"{len(frame.refund_id):,} requests, {len(frame.names)} features: {out}")
 
 
 # --- models ----------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ def train(
     if as_json:
         _print(report.to_json())
     else:
-        print(report.to_text())  # noqa: T201
+        print(report.to_text())
 
 
 @app.command()
@@ -262,7 +263,7 @@ def promote(
 
     confirmed: Callable[[str], bool] = (lambda _: True) if yes else typer.confirm
     for line in promoted(_settings().home, version, confirm=confirmed):
-        print(line)  # noqa: T201
+        print(line)
 
 
 @app.command()
@@ -276,20 +277,27 @@ def score(
     Example: `recourse score --data data/sample --out scores.parquet`
     """
     from serving.batch import score_folder
-
-    from serving.home import Home
     from serving.service import load_settings_policy
     from training.dataset import rates_of
 
     settings = _settings()
     tables = _read(data).tables
-    path = model or Home(settings.home).served_model()
     with _progress("scoring") as progress:
         actions = score_folder(
-            tables, path, load_settings_policy(settings), rates_of(tables, settings.base_currency),
-            out, progress,
+            tables, _champion(model), load_settings_policy(settings),
+            rates_of(tables, settings.base_currency), out, progress,
         )  # fmt: skip
     _table(actions.items())
+
+
+def _champion(directory: Path | None = None) -> Champion:
+    """A model's directory, or the model that is served."""
+    from serving.home import Home
+    from serving.model import AbuseModel
+    from serving.scorer import Champion
+
+    path = directory or Home(_settings().home).served_model()
+    return Champion.of(AbuseModel.load(path), path.name)
 
 
 # --- policy ----------------------------------------------------------------------------------
@@ -306,7 +314,7 @@ def check(
     from serving.service import load_settings_policy
 
     loaded = load_settings_policy(_settings(policy=file))
-    print(f"policy {loaded.version}: {len(loaded.rules)} rules, hash {loaded.hash}")  # noqa: T201
+    print(f"policy {loaded.version}: {len(loaded.rules)} rules, hash {loaded.hash}")
 
 
 @app.command()
@@ -314,6 +322,7 @@ def backtest(
     policy_a: Annotated[Path, typer.Option("--policy", help="The policy to judge.")],
     against: Annotated[Path, typer.Option(help="The policy to compare it with.")],
     data: DataDir,
+    maturity_days: Annotated[int, typer.Option(min=1, help="When a label is mature.")] = 60,
     as_json: AsJson = False,
 ) -> None:
     """Replay history under two policies: what would change, in decisions and in money.
@@ -321,21 +330,21 @@ def backtest(
     Example: `recourse backtest --policy new.yaml --against rules/policies/default.yaml
     --data data/sample`
     """
-    from training.backtest import backtest_folder
-
     from rules.policy import load_policy
     from serving.facts import FACTS
-    from serving.home import Home
+    from training.backtest import backtest_folder, to_text
+    from training.dataset import end_of, rates_of
 
-    settings = _settings()
+    tables = _read(data).tables
     report = backtest_folder(
-        _read(data).tables, Home(settings.home).served_model(), load_policy(policy_a, FACTS),
-        load_policy(against, FACTS), settings.base_currency,
+        tables, _champion(), load_policy(against, FACTS), load_policy(policy_a, FACTS),
+        rates_of(tables, _settings().base_currency), as_of=end_of(tables),
+        maturity_days=maturity_days,
     )  # fmt: skip
     if as_json:
         _print(report.to_json())
     else:
-        print(report.to_text())  # noqa: T201
+        print(to_text(report))
 
 
 # --- serving ---------------------------------------------------------------------------------
@@ -389,7 +398,7 @@ def create_key(
         raise typer.BadParameter(str(error)) from error
     finally:
         store.close()
-    print(key)  # noqa: T201
+    print(key)
 
 
 @keys.command("list")
@@ -405,7 +414,7 @@ def list_keys(mode: ModeOption = "test", as_json: AsJson = False) -> None:
         _print(found)
     for key in [] if as_json else found:
         state = "revoked" if key["revoked_at"] else "in force"
-        print(f"  {key['id']}  {state}  {', '.join(key['scopes'])}")  # noqa: T201
+        print(f"  {key['id']}  {state}  {', '.join(key['scopes'])}")
 
 
 @keys.command("revoke")
@@ -422,24 +431,7 @@ def revoke_key(
     store.close()
     if not was_there:
         _refuse(f"key id: no key {key_id!r} is in force in the {mode} store")
-    print(f"{key_id} is revoked")  # noqa: T201
-
-
-@app.command()
-def demo(
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
-    sample: Annotated[Path, typer.Option(help="The data folder it uses.")] = Path("data/sample"),
-) -> None:
-    """Ask a running sandbox for three decisions on the sample, and print them with their reasons.
-
-    Example: `make demo`
-    """
-    from training.demo import ask
-
-    store = _open_store("test")
-    key = store.keys.create("test", ["score", "report", "review"], time.time_ns() // 10**6)
-    store.close()
-    ask(f"http://127.0.0.1:{port}", key, _read(sample).tables)
+    print(f"{key_id} is revoked")
 
 
 if __name__ == "__main__":

@@ -247,7 +247,7 @@ class AbuseModel:
                 f"matrix: expected shape (n, {len(self.feature_names)}), got {matrix.shape}"
             )
         # One thread: waking others costs more than the few rows a decision has.
-        threads = {"num_threads": 1} if len(matrix) < 256 else {}
+        threads: dict[str, Any] = {"num_threads": 1} if len(matrix) < 256 else {}
         return np.asarray(self.booster.predict(matrix, raw_score=True, **threads), np.float64)
 
     def predict(self, matrix: FloatArray) -> FloatArray:

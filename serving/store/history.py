@@ -169,7 +169,7 @@ class History:
         # In key order: neighbours share pages, and concurrent writers lock in one order.
         if rows:
             rows.sort()
-            execute(inserting(event_keys, KeyRow._fields).sql, [tuple(row) for row in rows])
+            execute(inserting(event_keys, KeyRow._fields).sql, rows)
         if seen := _entity_rows(new, rows):
             execute(self._upsert_entities().sql, seen)
         if originals := pseudonyms.take_new():

@@ -95,8 +95,10 @@ class Pseudonyms:
 
     def put_into(self, content: dict[str, Any]) -> None:
         """Replace the identifiers of an event's content."""
-        for column in KIND_OF_COLUMN.keys() & content.keys():
-            kind, value = KIND_OF_COLUMN[column], content[column]
+        for column, kind in KIND_OF_COLUMN.items():
+            value = content.get(column)
+            if value is None:
+                continue
             pseudonym = self._known.get((kind, value))
             if pseudonym is None:
                 pseudonym = self._known[kind, value] = self._identifiers.mac(kind, value)

@@ -21,7 +21,11 @@ INHERITED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The columns inherited from a named refund, and from a named order."""
 
-KEY_OF: Final = {column: key for key, column in COLUMN_OF.items()}
+_ENTITY_COLUMNS: Final = tuple((entity, COLUMN_OF[entity]) for entity in ENTITIES)
+_INDEXED: Final = {
+    event_type: tuple((key, COLUMN_OF[key]) for key in keys)
+    for event_type, keys in STREAM_KEYS.items()
+}
 
 NAMING_COLUMN: Final = {"order": "order_id", "refund_request": "refund_id"}
 """The events that others name, and the column that holds the name."""
@@ -89,22 +93,23 @@ class StoredEvent:
 
     def direct_entities(self) -> Iterator[tuple[str, str]]:
         """The entities in the event's own columns, as (kind, value)."""
-        for kind in ENTITIES:
-            if value := self.payload.get(COLUMN_OF[kind]):
+        for kind, column in _ENTITY_COLUMNS:
+            if value := self.payload.get(column):
                 yield kind, value
 
     def direct_rows(self) -> Iterator[KeyRow]:
         """Index rows of the event's own keys."""
-        for kind in STREAM_KEYS[self.event_type]:
-            if value := self.payload.get(COLUMN_OF[kind]):
+        for kind, column in _INDEXED[self.event_type]:
+            if value := self.payload.get(column):
                 yield self._row(kind, value, self.known_at)
 
     def inherited_rows(self, named: StoredEvent) -> Iterator[KeyRow]:
         """Index rows of the keys the event lacks and the event it names has."""
         known_at = max(self.known_at, named.known_at)
-        for column, value in inherited(self.payload, named.event_type, named.payload).items():
-            if (kind := KEY_OF[column]) in STREAM_KEYS[self.event_type]:
-                yield self._row(kind, value, known_at)
+        lacking = inherited(self.payload, named.event_type, named.payload)
+        for kind, column in _INDEXED[self.event_type]:
+            if column in lacking:
+                yield self._row(kind, lacking[column], known_at)
 
     def _row(self, kind: str, value: str, known_at: int) -> KeyRow:
         return KeyRow(

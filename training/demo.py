@@ -1,0 +1,262 @@
+"""The demo: train on the sample, serve it, and ask for three decisions a person can follow.
+
+``python -m training.demo --home DIR --port N``. The sample's history goes into the sandbox, whose
+clock is the requests' own (``--clock event``), so that the sample's last week is "now". Every step
+is a ``recourse`` command or an HTTP request that anybody can repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from features.money import DAY_MS
+from features.tables import Tables, read_folder
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+SAMPLE: Final = REPOSITORY / "data" / "sample"
+RECOURSE: Final = str(Path(sys.executable).with_name("recourse"))
+START_SECONDS: Final = 60
+LAST_DAYS: Final = 7
+
+REFERENCE: Final = {
+    "timestamp": 1512828988826,
+    "customer": {"customerId": "abc-123-ZYZ"},
+    "order": {"orderId": "abcde12345-ZXY"},
+    "refund": {
+        "refundId": "abc-123-GDFS", "refundRequestTime": 1636629706000, "status": "OPEN",
+        "initiatedBy": "CUSTOMER", "type": "REFUND", "claim": "FULL",
+        "policy": "TERMS_AND_CONDITIONS", "amount": 1000, "currency": "GBP",
+        "nonRefundableAmount": 250, "issuedTo": "ORIGINAL_PAYMENT_METHOD",
+        "items": [{
+            "name": "Midi Dress", "quantity": 1, "price": 1000, "currency": "GBP",
+            "sku": "1234AAB", "category": "Clothing", "subcategory": "Dresses",
+            "brand": "Trendy Threads", "refundReason": "ITEM_NOT_RECEIVED",
+        }],
+    },
+    "device": {"deviceId": "df020f51-5ebb-4901-82cf-96299225754b"},
+}  # fmt: skip
+"""The example request of the refund-abuse API that Recourse is compatible with."""
+
+
+def main() -> None:
+    """Run the demo, or end the service that an earlier one left running."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=3000)
+    parser.add_argument("--stop", action="store_true", help="end the service and do nothing else")
+    asked = parser.parse_args()
+    home = asked.home.resolve()
+    if asked.stop:
+        stop(home)
+    else:
+        run(home, asked.port)
+
+
+def run(home: Path, port: int) -> None:
+    """Train if nothing is served yet, import, serve, ask."""
+    os.environ |= {"RECOURSE_HOME": str(home), "RECOURSE_CLOCK": "event"}
+    home.mkdir(parents=True, exist_ok=True)
+    tables = read_folder(SAMPLE).tables
+    if not (home / "model" / "current").exists():
+        _step("training on data/sample", "train", "--data", str(SAMPLE), "--maturity-days", "30")
+    if not (home / "sandbox.db").exists():
+        _step("importing the sample's history", "import", str(SAMPLE), "--mode", "test")
+    key = _step("", "keys", "create", "--mode", "test", "--scope", "score", "--scope", "report",
+                "--scope", "review").strip()  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    pid = _serve(home, port, address)
+    honest, abuser = pick_cases(tables)
+    cases = (
+        ("the reference's example, a customer nobody knows", REFERENCE),
+        ("an abuser of the sample's last week", request_of(tables, abuser)),
+        ("an honest customer of the sample's last week", request_of(tables, honest)),
+    )
+    for title, body in cases:
+        print(f"\n{title}", flush=True)
+        _print_decision(ask(address, key, body))
+    _print_how_to(home, address, key, pid)
+
+
+def _step(title: str, *command: str) -> str:
+    if title:
+        print(f"{title}: recourse {' '.join(command).replace(str(REPOSITORY) + os.sep, '')}",
+              flush=True)  # fmt: skip
+    done = subprocess.run([RECOURSE, *command], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    if title:
+        print(textwrap.indent(done.stdout.rstrip(), "  "), flush=True)
+    return done.stdout
+
+
+# --- the service -----------------------------------------------------------------------------
+
+
+def _serve(home: Path, port: int, address: str) -> int:
+    """Start the service, left running when the demo ends; returns its process id once ready."""
+    print(f"\nserving: recourse serve --port {port} --clock event", flush=True)
+    with (home / "service.log").open("ab") as log:
+        service = subprocess.Popen(
+            [RECOURSE, "serve", "--port", str(port), "--clock", "event"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    (home / "service.pid").write_text(f"{service.pid}\n", encoding="ascii")
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and service.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/readyz", timeout=2):
+            return service.pid
+        time.sleep(0.1)
+    state = "ended" if service.poll() is not None else f"was not ready in {START_SECONDS} s"
+    stop(home)
+    sys.exit(f"the service {state}; its log is {home / 'service.log'}")
+
+
+def stop(home: Path) -> None:
+    """End the service that a demo in this home left running, if it still runs."""
+    path = home / "service.pid"
+    if not path.exists():
+        return
+    pid = int(path.read_text(encoding="ascii"))
+    path.unlink()
+    if not _is_ours(pid, home):
+        return
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(100):
+        if not _is_ours(pid, home):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+
+
+def _is_ours(pid: int, home: Path) -> bool:
+    """Whether this process is a service of this home: a number may have gone to another since."""
+    with contextlib.suppress(OSError):
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return f"RECOURSE_HOME={home}".encode() in environment
+    return False
+
+
+def ask(address: str, key: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Send one request to be scored; the answer's data."""
+    request = urllib.request.Request(
+        f"{address}/v2/refund?score=refundRequest",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"token {key}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)["data"]  # type: ignore[no-any-return]
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{error.code}: {error.read().decode()}")
+
+
+# --- the cases -------------------------------------------------------------------------------
+
+
+def pick_cases(tables: Tables) -> tuple[int, int]:
+    """Rows of the last week's refund requests: an honest customer's and an abuser's.
+
+    Told by the labels that the sample holds about their earlier refunds: the abuser is who was
+    confirmed most often, the honest one orders most and was never confirmed nor disputed.
+    """
+    requests = tables["refund_requests"]
+    known_at = requests["known_at"].to_numpy()
+    customers = np.array(requests["customer_id"].to_pylist(), dtype=object)
+    refunds = dict(zip(requests["refund_id"].to_pylist(), customers, strict=True))
+    confirmed: dict[str, int] = {}
+    for label in tables["labels"].to_pylist():
+        who = label["customer_id"] or refunds.get(label["refund_id"])
+        if who is not None and label["label"] == "REFUND_ABUSE":
+            confirmed[who] = confirmed.get(who, 0) + 1
+    disputed = set(tables["disputes"]["customer_id"].to_pylist())
+    orders: dict[str, int] = {}
+    for who in tables["orders"]["customer_id"].to_pylist():
+        orders[who] = orders.get(who, 0) + 1
+    asked: dict[str, int] = {}
+    for who in customers:
+        asked[who] = asked.get(who, 0) + 1
+    last_week = np.flatnonzero(known_at >= known_at.max() - LAST_DAYS * DAY_MS).tolist()
+    abuser = max(last_week, key=lambda row: confirmed.get(customers[row], 0))
+    honest = max(
+        (row for row in last_week
+         if not confirmed.get(customers[row]) and customers[row] not in disputed),
+        key=lambda row: orders.get(customers[row], 0) / (1 + 3 * asked[customers[row]]),
+    )  # fmt: skip
+    return honest, abuser
+
+
+def request_of(tables: Tables, row: int) -> dict[str, Any]:
+    """A row of refund_requests as the body that a refund backend would send."""
+    fields = tables["refund_requests"].slice(row, 1).to_pylist()[0]
+
+    def part(**names: str) -> dict[str, Any]:
+        return {wire: fields[column] for wire, column in names.items()
+                if fields[column] is not None}  # fmt: skip
+
+    body: dict[str, Any] = {
+        # A refund that is asked a millisecond later than the one in the sample, under its own id.
+        "timestamp": fields["known_at"] + 1,
+        "customer": part(customerId="customer_id", registrationTime="registered_at", email="email"),
+        "order": part(orderId="order_id", orderTime="ordered_at", deliveredTime="delivered_at"),
+        "refund": {
+            **part(amount="amount_minor", currency="currency", initiatedBy="initiated_by",
+                   nonRefundableAmount="non_refundable_minor", type="type", claim="claim",
+                   policy="policy", issuedTo="issued_to", refundReason="reason",
+                   refundId="refund_id"),
+            "status": "OPEN",
+            "items": [{"refundReason": fields["reason"], "quantity": fields["item_count"] or 1,
+                       **part(finalSale="final_sale")}],
+        },
+        "device": part(deviceId="device_id", ipAddress="ip", ipRisk="ip_risk"),
+    }  # fmt: skip
+    if fields["payment_method_id"] is not None:
+        body["paymentMethods"] = [{"paymentMethodId": fields["payment_method_id"]}]
+    if not body["device"]:
+        del body["device"]
+    return body
+
+
+# --- printing --------------------------------------------------------------------------------
+
+
+def _print_decision(data: Mapping[str, Any]) -> None:
+    score = f"score {data['score']} ({data['riskLevel']} risk)" if "score" in data else "no score"
+    print(f"  {data['action']}, by {data['source']}; {score}")
+    for reason in data["reasons"]:
+        weight = f"  {reason['contribution']:+.2f}" if "contribution" in reason else ""
+        print(f"    {reason['code']:<28} {reason['description']}{weight}")
+    for rule in data["rules"]["triggered"]:
+        if rule["state"] == "active":
+            print(f"    rule {rule['ruleId']}: {rule['description']} -> {rule['action']}")
+    for warning in data["warnings"]:
+        print(f"    warning {warning['class']}: {warning['msg']}")
+
+
+def _print_how_to(home: Path, address: str, key: str, pid: int) -> None:
+    print(f"""
+The service stays up at {address} (process {pid}, log {home / "service.log"}). Try it:
+
+  curl -s '{address}/v2/refund?score=refundRequest' \\
+    -H 'Authorization: token {key}' -H 'Content-Type: application/json' \\
+    -d @tests/contract/request-score.json
+
+Documentation: {address}/docs    End it: make demo-stop""")
+
+
+if __name__ == "__main__":
+    main()
