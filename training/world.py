@@ -50,8 +50,8 @@ class Category:
 
 
 CATEGORIES = (
-    Category("apparel", 0.34, 34, 0.40, 0.06),
-    Category("shoes", 0.16, 62, 0.42, 0.03),
+    Category("apparel", 0.34, 34, 0.48, 0.06),
+    Category("shoes", 0.16, 62, 0.50, 0.03),
     Category("accessories", 0.12, 22, 0.16, 0.05),
     Category("beauty", 0.10, 18, 0.05, 0.15),
     Category("home", 0.13, 40, 0.15, 0.05),
@@ -63,15 +63,15 @@ SKUS_PER_CATEGORY = 60
 _ORDINARY = tuple(category.share for category in CATEGORIES)
 _DEAR = (0.24, 0.22, 0.10, 0.06, 0.10, 0.24, 0.04)
 HABITS = {
-    "honest": Habits(0.655, 2.3, 0.0, 1.0, 420, _ORDINARY),
+    "honest": Habits(0.653, 2.2, 0.0, 1.0, 420, _ORDINARY),
     "frequent_returner": Habits(0.080, 3.6, 0.0, 2.0, 420, _ORDINARY),
     "household": Habits(0.160, 2.2, 0.0, 1.0, 420, _ORDINARY),
-    "non_delivery_claimer": Habits(0.014, 2.6, 0.34, 0.8, 150, _DEAR),
-    "wardrober": Habits(0.016, 3.0, 0.30, 1.3, 300, (0.55, 0.28, 0.17, 0, 0, 0, 0)),
-    "empty_box_swapper": Habits(0.008, 2.3, 0.34, 0.9, 150, (0.1, 0.15, 0.1, 0, 0.1, 0.55, 0)),
-    "double_dipper": Habits(0.008, 2.3, 0.34, 0.9, 200, _DEAR),
-    "account_farm": Habits(0.019, 5.0, 0.55, 0.5, 90, _DEAR),
-    "hijacked": Habits(0.040, 2.3, 0.0, 1.0, 420, _DEAR),
+    "non_delivery_claimer": Habits(0.020, 2.6, 0.30, 0.9, 150, _DEAR),
+    "wardrober": Habits(0.022, 3.0, 0.28, 1.3, 300, (0.55, 0.28, 0.17, 0, 0, 0, 0)),
+    "empty_box_swapper": Habits(0.012, 2.3, 0.30, 1.0, 150, (0.1, 0.15, 0.1, 0, 0.1, 0.55, 0)),
+    "double_dipper": Habits(0.011, 2.3, 0.30, 1.0, 200, _DEAR),
+    "account_farm": Habits(0.021, 5.0, 0.50, 0.6, 90, _DEAR),
+    "hijacked": Habits(0.021, 2.3, 0.0, 1.0, 420, _DEAR),
 }
 KINDS = tuple(HABITS)
 HOUSEHOLD, FARM, HIJACKED = (KINDS.index(k) for k in ("household", "account_farm", "hijacked"))
@@ -88,7 +88,8 @@ CHANNELS = ("web", "app", "phone")
 def take(table: Rows, rows: Ints | Bools) -> Rows:
     """The chosen rows of a struct of arrays."""
     chosen: Any = table
-    return replace(chosen, **{f.name: getattr(table, f.name)[rows] for f in fields(chosen)})
+    taken: Rows = replace(chosen, **{f.name: getattr(table, f.name)[rows] for f in fields(chosen)})
+    return taken
 
 
 def pick(shares: npt.ArrayLike, size: int, rng: Rng) -> Ints:
@@ -101,7 +102,15 @@ def pick_by(row: Ints, shares: npt.ArrayLike, rng: Rng) -> Ints:
     """One index for each element of `row`, with the shares in that row of the matrix."""
     edges = np.cumsum(np.asarray(shares, dtype=np.float64), axis=1)
     edges /= edges[:, -1:]
-    return (rng.random(len(row))[:, None] >= edges[row]).sum(axis=1).astype(np.int64)
+    drawn: Ints = (rng.random(len(row))[:, None] >= edges[row]).sum(axis=1, dtype=np.int64)
+    return drawn
+
+
+def flattened(*steps: Floats) -> tuple[Ints, Ints, Floats]:
+    """(step, row, time) of everything that happened, from one array of times a step."""
+    times = np.array(steps)
+    step, row = np.nonzero(~np.isnan(times))
+    return step, row, times[step, row]
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ class People:
             rate=rng.gamma(1.3, of_kind("orders") / 100 / 1.3),
             intent=np.where(intent > 0, rng.beta(3 * intent + 1e-9, 3 * (1 - intent)), 0),
             turns=np.where(kind == FARM, registered, turns),
-            temptation=rng.beta(0.12, 0.12 / 0.0065, n),
+            temptation=rng.beta(0.12, 0.12 / 0.0070, n),
             appetite=of_kind("appetite") * rng.gamma(2.2, 1 / 2.2, n),
             theft_risk=0.007 * rng.gamma(0.5, 2, n),
             device_days=of_kind("device_days") * rng.uniform(0.4, 1.6, n),
@@ -206,7 +215,7 @@ class People:
                 taken,
                 np.nan,
             ),
-            thief=rng.integers(0, max(int((kind == HIJACKED).sum()) // 5, 1), n),
+            thief=rng.integers(0, max(int((kind == HIJACKED).sum()) // 2, 1), n),
         )
 
 
@@ -281,9 +290,9 @@ class Places:
         farm = people.kind[customer] == FARM
         public = 2 * count
 
-        def code(who: Ints, slot: npt.ArrayLike, life_days: npt.ArrayLike) -> Ints:
+        def code(who: Ints, slot: Ints | int, life_days: Floats | float) -> Ints:
             generation = np.floor((time + 1000 + 37 * (who % 53)) / life_days).astype(np.int64)
-            return (who * 8 + np.asarray(slot, dtype=np.int64)) * 4096 + generation
+            return (who * 8 + slot) * 4096 + generation
 
         u = rng.random((9, n))
         family = (people.home[customer] != customer) & (u[0] < np.where(farm, 0.55, 0.3))
@@ -296,23 +305,25 @@ class Places:
 
         shared_card = farm & (customer % 3 == 0)
         payment = code(np.where(shared_card, ring, owner), (u[3] > 0.85), 900)
+        # A thief may have the parcel sent to the owner's home and take it from there.
         shop = public + people.country[customer] * 64 + home % 40
+        door = np.where((thief >= 0) & (thief % 2 == 0), people.home[customer], home)
         address = np.where(
-            u[4] < 0.06, code(shop, 0, 1e9), code(home, (u[4] > 0.95) * (1 + customer % 3), 1e9)
+            u[4] < 0.06, code(shop, 0, 1e9), code(door, (u[4] > 0.95) * (1 + customer % 3), 1e9)
         )
         mobile = public + 1000 + people.country[customer] * 4096 + customer % max(count // 60, 1)
         on_move = u[5] < 0.3
-        ip = np.where(on_move, code(mobile, 0, 30), code(home, 0, 60))
+        ip = np.where(on_move, code(mobile, 0, 60), code(home, 0, 120))
         odd = (thief >= 0) | farm
-        risk = rng.beta(np.where(odd, 1.2, 0.8), np.where(odd, 3.0, np.where(on_move, 5.0, 9.0)))
+        risk = rng.beta(np.where(odd, 1.0, 0.8), np.where(odd, 4.0, np.where(on_move, 5.0, 8.0)))
         return cls(
             device=device,
             payment=np.where(u[6] < 0.01, -1, payment),
             address=address,
             ip=np.where(u[7] < 0.03, -1, ip),
-            ip_host=np.where(on_move, 0, (customer * 31 + time // 7).astype(np.int64) % 0xFFFF),
+            ip_host=np.where(on_move, 0, (customer * 31 + time // 60).astype(np.int64) % 0xFFFF),
             ip_risk=np.where(u[8] < 0.35, np.nan, np.round(risk, 2)),
-            abroad=np.where((thief >= 0) & (owner % 3 == 0), owner % len(COUNTRIES), -1),
+            abroad=np.where((thief >= 0) & (thief % 5 == 1), thief % len(COUNTRIES), -1),
         )
 
 
