@@ -41,7 +41,6 @@ types: env ## mypy --strict
 	$(BIN)/mypy
 
 unit: env ## All tests, with what they need of the system
-	$(BIN)/python -m tests.system
 	$(BIN)/python -m pytest
 
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output

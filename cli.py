@@ -247,23 +247,40 @@ def train(
     if as_json:
         _print(report.to_json())
     else:
-        print(report.to_text())
+        print(report.to_markdown())
 
 
 @app.command()
 def promote(
     version: Annotated[str | None, typer.Argument(help="The latest when not given.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    back: Annotated[
+        bool, typer.Option("--rollback", help="Back to whom the champion replaced, no gate.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a registered version the champion, if it passes the gate; every objection is listed.
 
     Example: `recourse promote 2 --yes`
     """
     from training.promote import promote as promoted
+    from training.promote import rollback
 
-    confirmed: Callable[[str], bool] = (lambda _: True) if yes else typer.confirm
-    for line in promoted(_settings().home, version, confirm=confirmed):
-        print(line)
+    home = _settings().home
+    wanted = "the version before the champion" if back else f"version {version or '(the latest)'}"
+    if not yes:
+        typer.confirm(f"Judge and serve {wanted}?", abort=True, err=True)
+    try:
+        done = rollback(home=home) if back else promoted(version, home=home)
+    except LookupError as error:
+        _refuse(str(error))
+    if as_json:
+        _print(asdict(done))
+        return
+    print(f"version {done.version} is champion now, in place of {done.replaced or 'none'}")
+    if done.comparison is not None:
+        gain = done.comparison.gain
+        print(f"average precision gained: {gain.low:+.4f} to {gain.high:+.4f} (95 %)")
 
 
 @app.command()

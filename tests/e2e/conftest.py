@@ -1,0 +1,44 @@
+"""One small trained home for all end-to-end tests, and a service over a copy of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service import Service, recourse
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic data folder."""
+    folder = tmp_path_factory.mktemp("world")
+    recourse(folder, "simulate", "--customers", "4000", "--days", "300", "--seed", "5", "--out",
+             str(folder / "data"))  # fmt: skip
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a champion trained on the small world."""
+    home = tmp_path_factory.mktemp("home")
+    recourse(home, "train", "--data", str(world), "--maturity-days", "30")
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """A fresh home that serves the trained champion."""
+    shutil.copytree(trained / "model", tmp_path / "model")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service shared by a module's tests, over stores of its own."""
+    home = tmp_path_factory.mktemp("service")
+    shutil.copytree(trained / "model", home / "model")
+    with Service(home) as running:
+        yield running
