@@ -270,7 +270,8 @@ class Desk:
             warnings.append(answers.customer_not_found())
         if slices.named.get("order") is None and case.request.order_amount_minor is None:
             warnings.append(answers.order_not_found())
-        for rule in verdict.decision.unknowns:
+        live = (rule for rule in verdict.decision.unknowns if rule.mode is Mode.LIVE)
+        for rule in live:
             settled = f"rule {rule.rule_id} could not be settled"
             warnings.append(answers.fact_missing(", ".join(rule.unknown_facts), settled))
         if verdict.decision.degraded:

@@ -1,0 +1,223 @@
+"""From a data folder to a training frame: features, labels, and a time split with a gap.
+
+Refunds requested before ``test_from`` are for training, those from it on for the test. Training
+labels are those known at ``test_from``, so the refunds of the maturity window before it are in
+neither: that gap is the delay with which labels arrive. Test labels are those known at the end of
+the data. A random split would let a model know the future.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.attribution import attribute
+from features.catalog import FEATURES, MODEL_FEATURES, PLAN
+from features.engine import compute
+from features.money import DAY_MS, Rates
+from features.tables import EVENT_OF_TABLE, Tables
+from training.labels import DEFAULT_MATURITY_DAYS, Labels, label_refunds
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+TEST_SHARE: Final = 0.2
+"""Where no ``test_from`` is given: the share of mature refunds, the latest, that are the test."""
+
+MODEL_NAMES: Final = tuple(feature.name for feature in MODEL_FEATURES)
+"""The inputs of a model, in order."""
+
+
+class TooLittleData(ValueError):  # noqa: N818 - says what is wrong with the data
+    """A data folder cannot be trained or tested on; says what it lacks."""
+
+
+def rates_of(tables: Tables, base: str = "GBP") -> Rates:
+    """The exchange rates of a data folder into ``base``; without a table, the base alone."""
+    if "fx_rates" not in tables:
+        return Rates.of(base, [])
+    columns = (tables["fx_rates"][name].to_pylist() for name in ("date", "currency", "rate"))
+    return Rates.of(base, zip(*columns, strict=True))
+
+
+def data_digest(tables: Tables) -> str:
+    """A SHA-256 over the content of canonical tables: the same folder, the same digest."""
+    digest = hashlib.sha256()
+    for name in sorted(tables):
+        digest.update(name.encode())
+        digest.update(tables[name].schema.serialize())
+        for batch in tables[name].combine_chunks().to_batches():
+            digest.update(batch.serialize())
+    return digest.hexdigest()
+
+
+# --- features --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FeatureFrame:
+    """One row per row of refund_requests, in its order: what `recourse features` writes.
+
+    ``refund_id`` (m,), ``known_at`` (m,) in epoch ms, ``matrix`` float64 (m, F) with a column per
+    name of the catalog, NaN where unknown.
+    """
+
+    refund_id: NDArray[np.object_]
+    known_at: IntArray
+    matrix: FloatArray
+    names: tuple[str, ...]
+
+
+def feature_frame(tables: Tables, rates: Rates) -> FeatureFrame:
+    """All features of the catalog, each request as of its own ``known_at``."""
+    history, requests = attribute(tables, rates)
+    values = compute(PLAN, requests, history)
+    names = tuple(feature.name for feature in FEATURES)
+    refunds = tables["refund_requests"]
+    return FeatureFrame(
+        np.array(refunds["refund_id"].to_pylist(), dtype=object),
+        refunds["known_at"].to_numpy().astype(np.int64),
+        np.column_stack([values[name] for name in names]),
+        names,
+    )
+
+
+# --- examples --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled refunds in order of time: arrays of one length n.
+
+    ``customer`` holds codes (rows of one code are of one customer), ``matrix`` (n, F) a column per
+    name, ``abuse`` 1 or 0, ``basis`` whose word that is (`training.labels.BASES`).
+    """
+
+    refund_id: NDArray[np.object_]
+    customer: IntArray
+    known_at: IntArray
+    matrix: FloatArray
+    names: tuple[str, ...]
+    abuse: FloatArray
+    basis: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.abuse)
+
+    @property
+    def positives(self) -> int:
+        """How many are abuse."""
+        return int(self.abuse.sum())
+
+    def columns(self, names: Sequence[str]) -> FloatArray:
+        """The matrix (n, len(names)) of some features."""
+        place = {name: column for column, name in enumerate(self.names)}
+        return np.ascontiguousarray(self.matrix[:, [place[name] for name in names]])
+
+    def column(self, name: str) -> FloatArray:
+        """One feature (n,)."""
+        return self.matrix[:, self.names.index(name)]
+
+    @property
+    def inputs(self) -> FloatArray:
+        """What a model of this catalog sees, (n, len(MODEL_NAMES))."""
+        return self.columns(MODEL_NAMES)
+
+    def rows(self, start: int, stop: int) -> Examples:
+        """The examples from ``start`` up to ``stop``, in order of time."""
+        part = slice(start, stop)
+        return Examples(
+            self.refund_id[part], self.customer[part], self.known_at[part], self.matrix[part],
+            self.names, self.abuse[part], self.basis[part],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Training and test examples around ``test_from``; labels end at ``as_of`` (epoch ms).
+
+    ``train_labels`` and ``test_labels`` count refunds by basis, those left out included.
+    """
+
+    train: Examples
+    test: Examples
+    test_from: int
+    as_of: int
+    maturity_days: int
+    train_labels: dict[str, dict[str, int]]
+    test_labels: dict[str, dict[str, int]]
+
+
+def training_frame(
+    tables: Tables,
+    rates: Rates,
+    *,
+    test_from: int | None = None,
+    maturity_days: int = DEFAULT_MATURITY_DAYS,
+) -> TimeSplit:
+    """Split a canonical data folder in time, with features and labels.
+
+    ``test_from`` is epoch ms; without it the latest `TEST_SHARE` of the mature refunds, from a UTC
+    midnight on, are the test. A refund is one example, at its first version. Raises TooLittleData
+    where either side would be empty.
+    """
+    as_of = end_of(tables)
+    if test_from is None:
+        test_from = _latest_share(tables, as_of, maturity_days)
+    at_test = label_refunds(tables, as_of=test_from, maturity_days=maturity_days)
+    at_end = label_refunds(tables, as_of=as_of, maturity_days=maturity_days)
+    features = feature_frame(tables, rates)
+    customers = tables["refund_requests"]["customer_id"].combine_chunks().dictionary_encode()
+    codes = customers.indices.to_numpy().astype(np.int64)
+
+    def examples(labels: Labels, chosen: NDArray[np.bool_]) -> Examples:
+        kept = chosen & ~np.isnan(labels.abuse)
+        rows = labels.row[kept]
+        return Examples(
+            features.refund_id[rows], codes[rows], features.known_at[rows], features.matrix[rows],
+            features.names, labels.abuse[kept], labels.basis[kept],
+        )  # fmt: skip
+
+    before, after = at_test.known_at < test_from, at_end.known_at >= test_from
+    split = TimeSplit(
+        examples(at_test, before), examples(at_end, after), test_from, as_of, maturity_days,
+        at_test.counts(before), at_end.counts(after),
+    )  # fmt: skip
+    empty = [name for name, part in (("training", split.train), ("test", split.test))
+             if not len(part)]  # fmt: skip
+    if empty:
+        raise TooLittleData(
+            f"no mature, labelled refunds for {' and '.join(empty)}: the test starts at "
+            f"{_day(test_from)}, the data ends at {_day(as_of)}, a label takes {maturity_days} days"
+        )
+    return split
+
+
+def end_of(tables: Tables) -> int:
+    """The first instant at which all events of the folder were known."""
+    latest = [int(tables[name]["known_at"].to_numpy().max()) for name in EVENT_OF_TABLE
+              if name in tables and tables[name].num_rows]  # fmt: skip
+    if not latest or not tables["refund_requests"].num_rows:
+        raise TooLittleData("the data folder has no refund requests")
+    return max(latest) + 1
+
+
+def _latest_share(tables: Tables, as_of: int, maturity_days: int) -> int:
+    known_at = tables["refund_requests"]["known_at"].to_numpy()
+    mature = known_at[known_at <= as_of - maturity_days * DAY_MS]
+    if not len(mature):
+        raise TooLittleData(
+            f"no refund is mature: the first came at {_day(int(known_at.min()))}, the data ends at "
+            f"{_day(as_of)}, a label takes {maturity_days} days"
+        )
+    start = int(mature[int(len(mature) * (1 - TEST_SHARE))])
+    return start // DAY_MS * DAY_MS
+
+
+def _day(epoch_ms: int) -> str:
+    return str(np.datetime64(epoch_ms, "ms").astype("datetime64[D]"))

@@ -1,0 +1,147 @@
+"""MLflow: runs, artifacts and the registered model. The only module that imports it (it is slow).
+
+Everything lies under RECOURSE_HOME: the database of runs and versions, and what they logged. Each
+version of ``refund-abuse`` is a pyfunc whose ``predict`` takes the model's features as columns and
+gives the calibrated probability; inside it lies the AbuseModel directory that serving reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+# Said before MLflow is imported: no progress bars, and nothing reported to anybody.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import lightgbm
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from numpy.typing import NDArray
+
+from serving.home import Home
+from serving.model import AbuseModel
+
+MODEL_NAME: Final = "refund-abuse"
+CHAMPION: Final = "champion"
+_EXPERIMENT: Final = "refund-abuse"
+_REPLACED: Final = "replaced"
+_DIRECTORY: Final = "abuse_model"
+_NEEDED: Final = (mlflow, lightgbm, np, pd)
+
+
+class CalibratedProbability(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+    """The pyfunc face of an AbuseModel."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the model from the version's artifacts."""
+        self.model = AbuseModel.load(Path(context.artifacts[_DIRECTORY]))
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: Any = None
+    ) -> NDArray[np.float64]:
+        """Calibrated probabilities (n,) of a DataFrame that has a column per feature."""
+        names = list(self.model.feature_names)
+        return self.model.predict(model_input[names].to_numpy(np.float64, na_value=np.nan))
+
+
+class Registry:
+    """The models and runs under one RECOURSE_HOME."""
+
+    def __init__(self, home: Home) -> None:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        home.root.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        mlflow.set_tracking_uri(home.tracking_uri)
+        self._client = mlflow.MlflowClient(home.tracking_uri)
+
+    @contextmanager
+    def run(self) -> Iterator[str]:
+        """An MLflow run; gives its id. What is logged within belongs to it."""
+        found = mlflow.get_experiment_by_name(_EXPERIMENT)
+        experiment = found.experiment_id if found else mlflow.create_experiment(
+            _EXPERIMENT, artifact_location=self.home.artifacts.as_uri()
+        )  # fmt: skip
+        with mlflow.start_run(experiment_id=experiment) as run:
+            yield str(run.info.run_id)
+
+    def log(
+        self, parameters: Mapping[str, Any], metrics: Mapping[str, float], folder: Path
+    ) -> None:
+        """Parameters, figures (those that are known) and a folder of files, into the open run."""
+        mlflow.log_params(dict(parameters))
+        mlflow.log_metrics({name: x for name, x in metrics.items() if np.isfinite(x)})
+        mlflow.log_artifacts(str(folder))
+
+    def register(self, model: AbuseModel, directory: Path) -> str:
+        """Log a saved model as a pyfunc into the open run; returns its registered version."""
+        signature = ModelSignature(
+            Schema([ColSpec("double", name) for name in model.feature_names]),
+            Schema([ColSpec("double")]),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # asks for an input example, which takes 20 seconds
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=CalibratedProbability(),
+                artifacts={_DIRECTORY: str(directory)},
+                signature=signature,
+                # Given, because working them out starts another interpreter.
+                pip_requirements=[f"{m.__name__}=={m.__version__}" for m in _NEEDED],
+            )
+        if not self._client.search_registered_models(f"name = '{MODEL_NAME}'"):
+            self._client.create_registered_model(MODEL_NAME)
+        version = self._client.create_model_version(
+            MODEL_NAME, logged.model_uri, logged.run_id, model_id=logged.model_id
+        )
+        return str(version.version)
+
+    def champion(self) -> str | None:
+        """The version that serves, None before the first."""
+        models = self._client.search_registered_models(f"name = '{MODEL_NAME}'")
+        version = models[0].aliases.get(CHAMPION) if models else None
+        return None if version is None else str(version)
+
+    def versions(self) -> list[str]:
+        """All registered versions, oldest first."""
+        found = self._client.search_model_versions(f"name = '{MODEL_NAME}'")
+        return sorted((str(version.version) for version in found), key=int)
+
+    def crown(self, version: str, *, replacing: bool = True) -> None:
+        """Make a version champion and serve it; when ``replacing``, it remembers whom it replaced.
+
+        A rollback does not: rolling back twice goes further back, not to and fro.
+        """
+        before = self.champion()
+        if replacing and before is not None:
+            self._client.set_model_version_tag(MODEL_NAME, version, _REPLACED, before)
+        self.home.serve_model(self._directory(version), version)
+        self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
+    def replaced_by(self, version: str) -> str | None:
+        """The champion that ``version`` replaced, None if it replaced none."""
+        tags = self._client.get_model_version(MODEL_NAME, version).tags
+        return tags.get(_REPLACED)
+
+    def load(self, version: str) -> AbuseModel:
+        """The model of a registered version."""
+        return AbuseModel.load(self._directory(version))
+
+    def run_file(self, version: str, name: str) -> Path:
+        """A file that the version's run logged."""
+        run_id = self._client.get_model_version(MODEL_NAME, version).run_id
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+
+    def _directory(self, version: str) -> Path:
+        local = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}")
+        (directory,) = (Path(local) / "artifacts").iterdir()
+        return directory
