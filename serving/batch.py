@@ -70,4 +70,4 @@ def score_folder(
         for judged in judge_folder(tables, champion, policy, rates, progress)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), out)
-    return Counter(row["action"] for row in rows)
+    return Counter(str(row["action"]) for row in rows)

@@ -176,7 +176,7 @@ def pick_cases(tables: Tables) -> tuple[int, int]:
     """
     requests = tables["refund_requests"]
     known_at = requests["known_at"].to_numpy()
-    customers = np.array(requests["customer_id"].to_pylist(), dtype=object)
+    customers: list[str] = requests["customer_id"].to_pylist()
     refunds = dict(zip(requests["refund_id"].to_pylist(), customers, strict=True))
     confirmed: dict[str, int] = {}
     for label in tables["labels"].to_pylist():
@@ -190,7 +190,9 @@ def pick_cases(tables: Tables) -> tuple[int, int]:
     asked: dict[str, int] = {}
     for who in customers:
         asked[who] = asked.get(who, 0) + 1
-    last_week = np.flatnonzero(known_at >= known_at.max() - LAST_DAYS * DAY_MS).tolist()
+    of_an_order = requests["order_id"].is_valid().to_numpy()  # the wire contract asks for one
+    late = known_at >= known_at.max() - LAST_DAYS * DAY_MS
+    last_week = np.flatnonzero(late & of_an_order).tolist()
     abuser = max(last_week, key=lambda row: confirmed.get(customers[row], 0))
     honest = max(
         (row for row in last_week
