@@ -237,8 +237,14 @@ def train(
 
     Example: `recourse train --data data/sample --maturity-days 30`
     """
+    from training.train import instant_of
     from training.train import train as trained
 
+    if test_from is not None:
+        try:
+            instant_of(test_from)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--test-from") from error
     settings = _settings()
     report = trained(
         _read(data).tables, home=settings.home, test_from=test_from, maturity_days=maturity_days,

@@ -23,9 +23,14 @@ class Home:
     root: Path
 
     @property
-    def tracking_uri(self) -> str:
+    def registry(self) -> Path:
         """MLflow's database of runs and registered models."""
-        return f"sqlite:///{self.root.resolve() / 'mlflow.db'}"
+        return self.root.resolve() / "mlflow.db"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The same, as MLflow is told of it."""
+        return f"sqlite:///{self.registry}"
 
     @property
     def artifacts(self) -> Path:

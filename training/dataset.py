@@ -11,9 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.attribution import attribute
@@ -85,6 +88,15 @@ def feature_frame(tables: Tables, rates: Rates) -> FeatureFrame:
         np.column_stack([values[name] for name in names]),
         names,
     )
+
+
+def write_frame(frame: FeatureFrame, path: Path) -> None:
+    """Write a frame as Parquet: ``refund_id``, ``known_at`` (epoch ms), then the features."""
+    columns = dict(zip(frame.names, frame.matrix.T, strict=True))
+    table = pa.table({"refund_id": pa.array(frame.refund_id.tolist(), pa.string()),
+                      "known_at": frame.known_at, **columns})  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")
 
 
 # --- examples --------------------------------------------------------------------------------

@@ -78,11 +78,12 @@ def promote(version: str | None = None, *, home: Path) -> Promotion:
 
     Raises PromotionRefused with all reasons, and LookupError for a version that does not exist.
     """
-    registry = Registry(Home(home))
-    versions = registry.versions()
+    # Asked of a home without models, MLflow would make a database first.
+    registry = Registry(Home(home)) if Home(home).registry.exists() else None
+    versions = registry.versions() if registry else []
     if version is None and versions:
         version = versions[-1]
-    if version is None or version not in versions:
+    if registry is None or version is None or version not in versions:
         raise LookupError(
             f"{MODEL_NAME} has no version {version or 'at all'}: "
             f"expected one of {', '.join(versions) or 'none, train first'}"
@@ -110,24 +111,24 @@ def promote(version: str | None = None, *, home: Path) -> Promotion:
             )
     if reasons:
         raise PromotionRefused(version, reasons, comparison)
-    registry.crown(version)
+    registry.crown([*registry.champions(), version])
     return Promotion(version, before, comparison)
 
 
 def rollback(*, home: Path) -> Promotion:
-    """Make the version that the champion replaced champion again, without a gate.
+    """Make the version that the champion replaced champion again, if it can still serve.
 
-    Raises LookupError where there is no champion or it replaced none.
+    Raises LookupError where there is no champion or it replaced none, and PromotionRefused where
+    the catalog has changed since.
     """
     registry = Registry(Home(home))
-    champion = registry.champion()
-    earlier = registry.replaced_by(champion) if champion else None
-    if earlier is None:
-        raise LookupError(f"nothing to roll back to: champion {champion or 'none'} replaced none")
-    if (mismatch := _mismatch(registry.load(earlier))) is not None:
-        raise PromotionRefused(earlier, [mismatch])
-    registry.crown(earlier, replacing=False)
-    return Promotion(earlier, champion, None)
+    *earlier, champion = registry.champions() or ["none"]
+    if not earlier:
+        raise LookupError(f"nothing to roll back to: champion {champion} replaced none")
+    if (mismatch := _mismatch(registry.load(earlier[-1]))) is not None:
+        raise PromotionRefused(earlier[-1], [mismatch])
+    registry.crown(earlier)
+    return Promotion(earlier[-1], champion, None)
 
 
 def _mismatch(model: AbuseModel) -> str | None:

@@ -33,7 +33,7 @@ from serving.model import AbuseModel
 MODEL_NAME: Final = "refund-abuse"
 CHAMPION: Final = "champion"
 _EXPERIMENT: Final = "refund-abuse"
-_REPLACED: Final = "replaced"
+_CHAMPIONS: Final = "champions"
 _DIRECTORY: Final = "abuse_model"
 _NEEDED: Final = (mlflow, lightgbm, np, pd)
 
@@ -61,12 +61,12 @@ class Registry:
             logging.getLogger(name).setLevel(logging.ERROR)
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
-        mlflow.set_tracking_uri(home.tracking_uri)
         self._client = mlflow.MlflowClient(home.tracking_uri)
 
     @contextmanager
     def run(self) -> Iterator[str]:
         """An MLflow run; gives its id. What is logged within belongs to it."""
+        mlflow.set_tracking_uri(self.home.tracking_uri)
         found = mlflow.get_experiment_by_name(_EXPERIMENT)
         experiment = found.experiment_id if found else mlflow.create_experiment(
             _EXPERIMENT, artifact_location=self.home.artifacts.as_uri()
@@ -116,21 +116,18 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{MODEL_NAME}'")
         return sorted((str(version.version) for version in found), key=int)
 
-    def crown(self, version: str, *, replacing: bool = True) -> None:
-        """Make a version champion and serve it; when ``replacing``, it remembers whom it replaced.
+    def champions(self) -> list[str]:
+        """Who was champion in turn, the present one last; a rollback takes the last away."""
+        models = self._client.search_registered_models(f"name = '{MODEL_NAME}'")
+        said = models[0].tags.get(_CHAMPIONS, "") if models else ""
+        return said.split()
 
-        A rollback does not: rolling back twice goes further back, not to and fro.
-        """
-        before = self.champion()
-        if replacing and before is not None:
-            self._client.set_model_version_tag(MODEL_NAME, version, _REPLACED, before)
+    def crown(self, champions: list[str]) -> None:
+        """Make the last of ``champions`` champion and serve it, the others those before it."""
+        version = champions[-1]
         self.home.serve_model(self._directory(version), version)
         self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
-
-    def replaced_by(self, version: str) -> str | None:
-        """The champion that ``version`` replaced, None if it replaced none."""
-        tags = self._client.get_model_version(MODEL_NAME, version).tags
-        return tags.get(_REPLACED)
+        self._client.set_registered_model_tag(MODEL_NAME, _CHAMPIONS, " ".join(champions))
 
     def load(self, version: str) -> AbuseModel:
         """The model of a registered version."""
@@ -139,9 +136,14 @@ class Registry:
     def run_file(self, version: str, name: str) -> Path:
         """A file that the version's run logged."""
         run_id = self._client.get_model_version(MODEL_NAME, version).run_id
-        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+        return self._fetched(run_id=run_id, artifact_path=name)
 
     def _directory(self, version: str) -> Path:
-        local = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}")
-        (directory,) = (Path(local) / "artifacts").iterdir()
+        logged = self._fetched(artifact_uri=f"models:/{MODEL_NAME}/{version}")
+        (directory,) = (logged / "artifacts").iterdir()
         return directory
+
+    def _fetched(self, **what: str | None) -> Path:
+        # A models:/ address is looked up in MLflow's global store, whatever else it is told.
+        mlflow.set_tracking_uri(self.home.tracking_uri)
+        return Path(mlflow.artifacts.download_artifacts(**what))

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -98,7 +99,7 @@ def train(
     tables: Tables,
     *,
     home: Path,
-    test_from: int | None = None,
+    test_from: str | None = None,
     maturity_days: int = DEFAULT_MATURITY_DAYS,
     seed: int = 0,
     base: str = "GBP",
@@ -106,15 +107,19 @@ def train(
 ) -> TrainedReport:
     """Train on a canonical data folder, test out of time, register; the first model is served.
 
-    ``test_from`` is epoch ms. All is written below ``home`` (RECOURSE_HOME). Raises TooLittleData
-    where the folder has too few mature labels.
+    ``test_from`` is the first day of the test, ISO 8601 (UTC). All is written below ``home``
+    (RECOURSE_HOME). Raises ValueError for what is no day, and TooLittleData where the folder has
+    too few mature labels.
     """
     from training.registry import Registry  # imports MLflow, which costs seconds
 
     started = time.perf_counter()
     costs = costs or default_costs()
     split = training_frame(
-        tables, rates_of(tables, base), test_from=test_from, maturity_days=maturity_days
+        tables,
+        rates_of(tables, base),
+        test_from=None if test_from is None else instant_of(test_from),
+        maturity_days=maturity_days,
     )
     digest = data_digest(tables)
     fitted = fit(split, seed=seed, base=base, costs=costs, digest=digest)
@@ -145,8 +150,27 @@ def train(
                       "features_hash": model.manifest.features_hash}  # fmt: skip
         registry.log(parameters, metrics, logged)
         if first:
-            registry.crown(version)
+            registry.crown([version])
     return report
+
+
+def instant_of(day: str) -> int:
+    """The epoch milliseconds at which an ISO 8601 day, or instant, begins; UTC where not said.
+
+    >>> instant_of("1970-01-02"), instant_of("1970-01-01T01:00:00+01:00")
+    (86400000, 0)
+    >>> instant_of("soon")
+    Traceback (most recent call last):
+        ...
+    ValueError: test_from: expected a day as in 2026-01-31, got 'soon'
+    """
+    try:
+        instant = datetime.fromisoformat(day)
+    except ValueError:
+        raise ValueError(f"test_from: expected a day as in 2026-01-31, got {day!r}") from None
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    return round(instant.timestamp() * 1000)
 
 
 def fit(split: TimeSplit, *, seed: int, base: str, costs: Costs, digest: str) -> Fitted:

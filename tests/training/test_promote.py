@@ -1,0 +1,100 @@
+"""Promotion: nothing replaces the champion unseen, a refusal says why, and there is a way back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from features.tables import Tables
+from serving.home import Home
+from serving.model import AbuseModel, Platt
+from training.promote import PromotionRefused, promote, rollback
+from training.registry import Registry
+from training.report import TrainedReport
+from training.train import train
+
+
+@pytest.fixture
+def champion(
+    report: TrainedReport, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AbuseModel:
+    """The model of version 1, champion whatever the test before has done; MLflow looks away."""
+    mlflow.set_tracking_uri(Home(tmp_path_factory.mktemp("elsewhere")).tracking_uri)
+    Registry(Home(home)).crown([report.model_version])
+    return AbuseModel.load(Home(home).served_model())
+
+
+def registered(home: Path, model: AbuseModel, folder: Path) -> str:
+    """A model as a new version, by a run that logged nothing else."""
+    registry = Registry(Home(home))
+    model.save(folder)
+    with registry.run():
+        return registry.register(model, folder)
+
+
+def test_a_later_model_waits_until_it_is_shown_better(
+    champion: AbuseModel, report: TrainedReport, home: Path, tables: Tables
+) -> None:
+    second = train(tables, home=home, seed=1)
+    assert not second.champion
+    assert Home(home).served_version() == report.model_version
+    with pytest.raises(PromotionRefused, match="not surely better on") as refusal:
+        promote(second.model_version, home=home)
+    comparison = refusal.value.comparison
+    assert comparison is not None
+    assert comparison.refunds == report.n_test
+    assert comparison.champion["average_precision"] == report.metrics["average_precision"]
+    assert comparison.challenger["brier"] == second.metrics["brier"]
+    assert Home(home).served_version() == report.model_version
+
+
+def test_a_better_model_replaces_a_poor_champion_and_can_be_rolled_back(
+    champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
+) -> None:
+    blind = replace(champion, calibrator=Platt(slope=0.0, intercept=-3.0))
+    poor = registered(home, blind, tmp_path / "poor")
+    Registry(Home(home)).crown([poor])
+    promotion = promote(report.model_version, home=home)
+    assert (promotion.version, promotion.replaced) == (report.model_version, poor)
+    assert promotion.comparison is not None and promotion.comparison.gain.low > 0
+    assert Home(home).served_version() == report.model_version
+    assert Registry(Home(home)).champion() == report.model_version
+    assert rollback(home=home).version == poor
+    assert Home(home).served_version() == Registry(Home(home)).champion() == poor
+    with pytest.raises(LookupError, match=f"champion {poor} replaced none"):
+        rollback(home=home)
+
+
+def test_other_features_are_refused_by_name(
+    champion: AbuseModel, home: Path, tmp_path: Path
+) -> None:
+    manifest = champion.manifest
+    renamed = ("colour", *manifest.feature_names[1:])
+    other = replace(champion, manifest=replace(manifest, feature_names=renamed))
+    version = registered(home, other, tmp_path / "other")
+    missing = f"missing from the catalog: colour; extra in the catalog: {manifest.feature_names[0]}"
+    with pytest.raises(PromotionRefused, match=missing):
+        promote(version, home=home)
+
+
+def test_a_champion_that_can_serve_no_more_is_no_obstacle(
+    champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
+) -> None:
+    old = replace(champion, manifest=replace(champion.manifest, features_hash="old"))
+    Registry(Home(home)).crown([registered(home, old, tmp_path / "old")])
+    assert promote(report.model_version, home=home).comparison is None
+    with pytest.raises(PromotionRefused, match="other definitions"):
+        rollback(home=home)
+
+
+def test_what_is_not_there_or_champion_already_is_refused(
+    champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PromotionRefused, match="it is champion already"):
+        promote(report.model_version, home=home)
+    with pytest.raises(LookupError, match="has no version 99: expected one of 1"):
+        promote("99", home=home)
+    with pytest.raises(LookupError, match="train first"):
+        promote(home=tmp_path)
+    assert not list(tmp_path.iterdir())

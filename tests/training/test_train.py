@@ -1,0 +1,111 @@
+"""Training: the same seed the same model, too little data refused, and a model anyone can load."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.catalog import MODEL_FEATURES
+from features.feature import definitions_hash
+from serving.home import Home
+from serving.model import AbuseModel
+from training.dataset import MODEL_NAMES, TimeSplit, TooLittleData
+from training.report import TrainedReport
+from training.thresholds import default_costs
+from training.train import MAX_TREES, Fitted, fit
+
+# --- fitting -------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_model(
+    fitted: Fitted, split: TimeSplit, tmp_path: Path
+) -> None:
+    again = fit(split, seed=0, base="GBP", costs=default_costs(), digest="d1")
+    fitted.model.save(tmp_path / "a")
+    again.model.save(tmp_path / "b")
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+    other = fit(split, seed=1, base="GBP", costs=default_costs(), digest="d1")
+    assert other.model.booster.model_to_string() != fitted.model.booster.model_to_string()
+
+
+def test_the_test_is_not_looked_at(fitted: Fitted, split: TimeSplit) -> None:
+    test = replace(split.test, abuse=1 - split.test.abuse, matrix=-split.test.matrix)
+    blind = fit(replace(split, test=test), seed=0, base="GBP", costs=default_costs(), digest="d1")
+    assert blind.model.booster.model_to_string() == fitted.model.booster.model_to_string()
+    assert blind.model.calibrator == fitted.model.calibrator
+    assert blind.bands == fitted.bands
+
+
+def test_a_model_says_what_it_was_made_of(fitted: Fitted, split: TimeSplit) -> None:
+    model, manifest = fitted.model, fitted.model.manifest
+    model.check_features(MODEL_NAMES, definitions_hash(MODEL_FEATURES))
+    assert 1 <= fitted.trees <= MAX_TREES
+    assert model.booster.num_trees() == fitted.trees
+    assert manifest.training_until < manifest.test_from == split.test_from
+    assert manifest.base_rate == split.train.abuse.mean()
+    contributions = model.booster.predict(split.test.inputs[:5], pred_contrib=True)
+    assert set(contributions[:, -1]) == {manifest.expected_log_odds}
+    assert manifest.label_definition["maturity_days"] == 60
+
+
+def test_probabilities_are_of_the_size_of_what_happens(fitted: Fitted, split: TimeSplit) -> None:
+    probability = fitted.model.predict(split.test.inputs)
+    assert probability.mean() == pytest.approx(split.test.abuse.mean(), rel=0.5)
+
+
+def test_too_few_positives_are_refused_part_by_part(split: TimeSplit) -> None:
+    few = replace(split, train=split.train.rows(0, 100), test=split.test.rows(0, 5))
+    with pytest.raises(TooLittleData) as refusal:
+        fit(few, seed=0, base="GBP", costs=default_costs(), digest="d1")
+    for part in ("fitting the trees", "counting the trees", "calibration", "the test"):
+        assert f"{part} has" in str(refusal.value)
+
+
+# --- with MLflow ---------------------------------------------------------------------------------
+
+
+def test_the_first_model_is_served_and_reported(report: TrainedReport, home: Path) -> None:
+    assert (report.model_version, report.champion) == ("1", True)
+    assert Home(home).served_version() == "1"
+    document = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    for name in ("auc", "average_precision", "tpr_at_5pct_fpr", "brier", "log_loss",
+                 "prevalence_test"):  # fmt: skip
+        assert 0 < document[name] < 1, name
+    assert document["n_train"] > document["n_test"] > document["n_positives_test"] > 0
+    assert document["intervals"]["auc"]["low"] < document["auc"]
+    page = report.to_markdown()
+    assert "nan" not in page and "blueprint score" in page and "INVESTIGATION" in page
+
+
+def test_the_run_keeps_what_one_needs_to_judge_it(report: TrainedReport, home: Path) -> None:
+    import mlflow
+
+    run = mlflow.MlflowClient(Home(home).tracking_uri).get_run(report.run_id)
+    served = AbuseModel.load(Home(home).served_model()).manifest
+    assert run.data.params["features_hash"] == definitions_hash(MODEL_FEATURES)
+    assert run.data.params["data_digest"] == served.data_digest
+    assert run.data.metrics["average_precision"] == report.metrics["average_precision"]
+    assert served.metrics == dict(report.metrics)
+    logged = {p.name for p in Home(home).artifacts.glob("*/artifacts/*")}
+    assert {"report.md", "report.json", "test.parquet", "shap_summary.png"} <= logged
+
+
+def test_anyone_gets_the_same_probability_from_mlflow(
+    report: TrainedReport, home: Path, split: TimeSplit
+) -> None:
+    import mlflow
+
+    assert report.champion
+    mlflow.set_tracking_uri(Home(home).tracking_uri)
+    rows = split.test.inputs[:300]
+    frame = pd.DataFrame(rows, columns=list(MODEL_NAMES))
+    theirs = mlflow.pyfunc.load_model("models:/refund-abuse@champion").predict(frame)
+    ours = AbuseModel.load(Home(home).served_model()).predict(rows)
+    np.testing.assert_array_equal(np.asarray(theirs), ours)
+    shuffled = frame[list(reversed(MODEL_NAMES))]
+    again = mlflow.pyfunc.load_model("models:/refund-abuse@champion").predict(shuffled)
+    np.testing.assert_array_equal(np.asarray(again), ours)
