@@ -36,7 +36,7 @@ class AuditLog:
         """Add an entry."""
         content = orjson.dumps(entry.content).decode()
         row = (entry.at, entry.actor, entry.action, entry.subject, content)
-        connection.exec_driver_sql(self._database.inserting(audit_log, _COLUMNS).sql, row)
+        self._database.run(connection, self._database.inserting(audit_log, _COLUMNS), row)
 
     def about(self, connection: Connection, subject: str) -> list[AuditEntry]:
         """The entries about one subject, oldest first."""

@@ -58,7 +58,7 @@ class Decisions:
         d = decision
         row = (d.score_id, d.refund_id, d.content_hash, d.decided_at, _json(d.record),
                _json(d.response))  # fmt: skip
-        connection.exec_driver_sql(self._database.inserting(decisions, _DECISION).sql, row)
+        self._database.run(connection, self._database.inserting(decisions, _DECISION), row)
         last = self._database.prepared(
             "last_decision",
             lambda: (
@@ -68,7 +68,7 @@ class Decisions:
             ),
         )
         values = {"refund": d.refund_id, "score": d.score_id}
-        connection.exec_driver_sql(last.sql, last.bind(values))
+        self._database.run(connection, last, last.bind(values))
 
     def find(self, connection: Connection, refund_id: str, content_hash: str) -> Decision | None:
         """The latest decision about exactly this content."""
@@ -85,14 +85,15 @@ class Decisions:
             ),
         )
         values = {"refund": refund_id, "content": content_hash}
-        row = connection.exec_driver_sql(prepared.sql, prepared.bind(values)).fetchone()
-        return _decision(row)
+        found = self._database.run(connection, prepared, prepared.bind(values))
+        return _decision(found[0]) if found else None
 
     def get(self, connection: Connection, score_id: str) -> Decision | None:
         """The decision of this id."""
         columns = [decisions.c[name] for name in _DECISION]
         statement = select(*columns).where(decisions.c.score_id == score_id)
-        return _decision(connection.execute(statement).fetchone())
+        row = connection.execute(statement).fetchone()
+        return _decision(row) if row else None
 
     def of_refund(self, connection: Connection, refund_id: str) -> list[Decision]:
         """Every decision on a refund, the latest first."""
@@ -102,7 +103,7 @@ class Decisions:
             .where(decisions.c.refund_id == refund_id)
             .order_by(decisions.c.decided_at.desc(), decisions.c.score_id.desc())
         )
-        return [found for row in connection.execute(statement) if (found := _decision(row))]
+        return [_decision(row) for row in connection.execute(statement)]
 
     def first_result(
         self, connection: Connection, api_key_id: str, key: str, at: int
@@ -117,8 +118,11 @@ class Decisions:
             ),
         )
         values = {"api_key": api_key_id, "key": key, "since": at - IDEMPOTENCY_MS}
-        row = connection.exec_driver_sql(prepared.sql, prepared.bind(values)).fetchone()
-        return None if row is None else FirstResult(row[0], row[1], orjson.loads(row[2]), row[3])
+        found = self._database.run(connection, prepared, prepared.bind(values))
+        if not found:
+            return None
+        content_hash, status, response, created_at = found[0]
+        return FirstResult(content_hash, status, orjson.loads(response), created_at)
 
     def save_first_result(
         self, connection: Connection, api_key_id: str, key: str, result: FirstResult
@@ -128,12 +132,10 @@ class Decisions:
         row = (api_key_id, key, result.content_hash, result.status, _json(result.response),
                result.created_at)  # fmt: skip
         statement = self._database.inserting(idempotency_keys, columns, "replace")
-        connection.exec_driver_sql(statement.sql, row)
+        self._database.run(connection, statement, row)
 
 
-def _decision(row: Any) -> Decision | None:
-    if row is None:
-        return None
+def _decision(row: Any) -> Decision:
     documents = orjson.loads(row[4]), orjson.loads(row[5])
     return Decision(row[0], row[1], row[2], row[3], *documents)
 

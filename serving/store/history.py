@@ -110,16 +110,17 @@ class History:
 
     def _number(self, connection: Connection, drafts: Sequence[Draft]) -> list[StoredEvent]:
         """The drafts that are not stored yet, each once, with their sequence numbers."""
-        by_id = {draft.event_id: draft for draft in reversed(drafts)}
-        ids = list(by_id)[::-1]
+        by_id: dict[str, Draft] = {}
+        for draft in drafts:
+            by_id.setdefault(draft.event_id, draft)
+        ids = list(by_id)
         known = self._database.prepared(
             ("known", padded_size(len(ids))),
             lambda: select(events.c.event_id).where(_is_one_of(events.c.event_id, len(ids))),
         )
-        found = connection.exec_driver_sql(known.sql, tuple(padded(ids))).scalars().all()
-        for event_id in found:
+        for (event_id,) in self._database.run(connection, known, tuple(padded(ids))):
             del by_id[event_id]
-        new = [by_id[event_id] for event_id in ids if event_id in by_id]
+        new = by_id.values()
         if not new:
             return []
         seqs = self._database.reserve_seqs(connection, len(new))
@@ -150,7 +151,7 @@ class History:
             return []
         size = padded_size(len(ids))
         prepared = self._database.prepared((*name, size), lambda: build(size))
-        found = connection.exec_driver_sql(prepared.sql, tuple(padded(ids)))
+        found = self._database.run(connection, prepared, tuple(padded(ids)))
         return [StoredEvent(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in found]
 
     def _insert(
@@ -160,21 +161,22 @@ class History:
         rows: list[KeyRow],
         pseudonyms: Pseudonyms,
     ) -> None:
-        inserting, execute = self._database.inserting, connection.exec_driver_sql
-        execute(
-            inserting(events, _EVENT_COLUMNS).sql,
+        inserting, run_many = self._database.inserting, self._database.run_many
+        run_many(
+            connection,
+            inserting(events, _EVENT_COLUMNS),
             [(e.seq, e.event_id, e.event_type, e.known_at, e.payload.get("order_id"),
               e.payload.get("refund_id"), orjson.dumps(e.payload).decode()) for e in new],
         )  # fmt: skip
         # In key order: neighbours share pages, and concurrent writers lock in one order.
         if rows:
             rows.sort()
-            execute(inserting(event_keys, KeyRow._fields).sql, rows)
+            run_many(connection, inserting(event_keys, KeyRow._fields), rows)
         if seen := _entity_rows(new, rows):
-            execute(self._upsert_entities().sql, seen)
+            run_many(connection, self._upsert_entities(), seen)
         if originals := pseudonyms.take_new():
             columns = ("kind", "mac", "key_id", "ciphertext")
-            execute(inserting(identifiers, columns, "ignore").sql, originals)
+            run_many(connection, inserting(identifiers, columns, "ignore"), originals)
 
     def _upsert_entities(self) -> Prepared:
         def update(new: Any) -> tuple[dict[str, Any], Any]:
@@ -205,7 +207,7 @@ class History:
         pseudonyms = self._identifiers.macs({kind: keys[kind] for kind in kinds})
         values = {**pseudonyms, "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}
         with self._database.read() as connection:
-            found = connection.exec_driver_sql(shape.sql, shape.bind(values)).cursor.fetchall()
+            found = self._database.run(connection, shape, shape.bind(values))
         return _slices(found, kinds, pairs, pseudonyms, cutoff)
 
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
@@ -219,8 +221,8 @@ class History:
                 _is(entities.c.kind, "customer"), entities.c.value == bindparam("customer")
             ),
         )
-        now = connection.exec_driver_sql(moved.sql, (customer,)).scalar()
-        return (now or 0) != slices.customer_seen
+        found = self._database.run(connection, moved, (customer,))
+        return (found[0][0] if found else 0) != slices.customer_seen
 
 
 # --- drafts ----------------------------------------------------------------------------------

@@ -97,24 +97,22 @@ class StoredEvent:
             if value := self.payload.get(column):
                 yield kind, value
 
-    def direct_rows(self) -> Iterator[KeyRow]:
+    def direct_rows(self) -> list[KeyRow]:
         """Index rows of the event's own keys."""
-        for kind, column in _INDEXED[self.event_type]:
-            if value := self.payload.get(column):
-                yield self._row(kind, value, self.known_at)
+        return self._rows(self.payload, self.known_at)
 
-    def inherited_rows(self, named: StoredEvent) -> Iterator[KeyRow]:
+    def inherited_rows(self, named: StoredEvent) -> list[KeyRow]:
         """Index rows of the keys the event lacks and the event it names has."""
-        known_at = max(self.known_at, named.known_at)
         lacking = inherited(self.payload, named.event_type, named.payload)
-        for kind, column in _INDEXED[self.event_type]:
-            if column in lacking:
-                yield self._row(kind, lacking[column], known_at)
+        return self._rows(lacking, max(self.known_at, named.known_at))
 
-    def _row(self, kind: str, value: str, known_at: int) -> KeyRow:
-        return KeyRow(
-            kind, value, self.event_type, known_at, self.known_at, self.event_id, self.seq
-        )
+    def _rows(self, columns: Mapping[str, Any], known_at: int) -> list[KeyRow]:
+        own = self.event_type, known_at, self.known_at, self.event_id, self.seq
+        return [
+            KeyRow(kind, columns[column], *own)
+            for kind, column in _INDEXED[self.event_type]
+            if column in columns
+        ]
 
 
 class Attribution:
@@ -148,7 +146,7 @@ class Attribution:
         own = event.own_name()
         if own is not None:
             return self._add_named(own, event)
-        rows = list(event.direct_rows())
+        rows = event.direct_rows()
         name = event.names()
         if name is not None:
             named = self._first.get(name)
@@ -162,7 +160,7 @@ class Attribution:
         if own in self._first:
             return []  # a later version: the refund, or order, counts once
         self._first[own] = event
-        rows = [] if event.payload.get("ignore") else list(event.direct_rows())
+        rows = [] if event.payload.get("ignore") else event.direct_rows()
         for earlier in self._waiting.pop(own, ()):
             rows += earlier.inherited_rows(event)
         return rows

@@ -56,7 +56,7 @@ class ApiKeys:
         row = (f"key_{secrets.token_hex(8)}", _hash(key), mode, " ".join(wanted), at)
         statement = self._database.inserting(api_keys, columns)
         with self._database.write() as connection:
-            connection.exec_driver_sql(statement.sql, row)
+            self._database.run(connection, statement, row)
         return key
 
     def verify(self, key: str) -> ApiKey | None:
@@ -69,10 +69,11 @@ class ApiKeys:
             ),
         )
         with self._database.read() as connection:
-            row = connection.exec_driver_sql(prepared.sql, (digest,)).fetchone()
-        if row is None or not hmac.compare_digest(row[-1], digest) or row[4] is not None:
-            return None
-        return _api_key(row)
+            found = self._database.run(connection, prepared, (digest,))
+        for row in found:
+            if hmac.compare_digest(row[-1], digest) and row[4] is None:
+                return _api_key(row)
+        return None
 
     def all(self) -> list[ApiKey]:
         """Every key there ever was, oldest first."""

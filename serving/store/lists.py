@@ -55,13 +55,13 @@ class Lists:
         entry = ListEntry(mac, list, entity, reason, at, expires_at)
         row = tuple(getattr(entry, name) for name in _COLUMNS)
         statement = self._database.inserting(lists, _COLUMNS, "replace")
-        connection.exec_driver_sql(statement.sql, row)
+        self._database.run(connection, statement, row)
         # Analysts list entities that no event has named yet; their page shows the original.
         columns = ("kind", "mac", "key_id", "ciphertext")
         sealed = (entity, mac, self._identifiers.key_id,
                   self._identifiers.seal(entity, mac, original))  # fmt: skip
         statement = self._database.inserting(identifiers, columns, "ignore")
-        connection.exec_driver_sql(statement.sql, sealed)
+        self._database.run(connection, statement, sealed)
         return entry
 
     def remove(self, connection: Connection, list: ListName, entity: str, original: str) -> bool:
@@ -81,7 +81,7 @@ class Lists:
                 lists.c.value.in_([bindparam(f"id{i}") for i in range(len(ENTITIES))])
             ),
         )
-        rows = connection.exec_driver_sql(prepared.sql, tuple(wanted)).fetchall()
+        rows = self._database.run(connection, prepared, tuple(wanted))
         found = (ListEntry(*row) for row in rows)
         return tuple(e for e in found if e.expires_at is None or e.expires_at > at)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
@@ -164,13 +164,13 @@ class Refunds:
                 refunds.c.refund_id.in_([bindparam(f"id{i}") for i in range(size)])
             ),
         )
-        rows = connection.exec_driver_sql(prepared.sql, tuple(padded(refund_ids)))
+        rows = self._database.run(connection, prepared, tuple(padded(refund_ids)))
         return {row[0]: Refund(*row) for row in rows}
 
     def _put(self, connection: Connection, changed: Iterable[Refund]) -> None:
         statement = self._database.inserting(refunds, _COLUMNS, "replace")
         rows = sorted(tuple(getattr(r, name) for name in _COLUMNS) for r in changed)
-        connection.exec_driver_sql(statement.sql, rows)
+        self._database.run_many(connection, statement, rows)
 
     # --- the balance of an order -------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Refunds:
             ),
         )
         values = {"id": refund_id, "amount": amount_minor}
-        connection.exec_driver_sql(prepared.sql, prepared.bind(values))
+        self._database.run(connection, prepared, prepared.bind(values))
 
     def reserved_minor(self, connection: Connection, order_id: str, besides: str) -> int:
         """What other refunds than ``besides`` hold of an order's balance."""
@@ -197,5 +197,5 @@ class Refunds:
             ),
         )
         values = {"order": order_id, "besides": besides}
-        found: Any = connection.exec_driver_sql(prepared.sql, prepared.bind(values)).scalar()
+        [(found,)] = self._database.run(connection, prepared, prepared.bind(values))
         return int(found)

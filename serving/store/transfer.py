@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -29,7 +31,7 @@ from serving.store.store import Store
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many events are done, and of how many."""
 
-_BATCH: Final = 5_000
+_BATCH: Final = 10_000
 _FX_COLUMNS: Final = ("date", "currency", "rate")
 
 # At one instant orders and refunds come before what names them.
@@ -68,7 +70,7 @@ def import_folder(store: Store, folder: Folder, progress: Progress | None = None
     counts = Counts()
     pseudonyms = Pseudonyms(store.identifiers)
     done = 0
-    with store.database.write() as connection:
+    with _without_cycle_collection(), store.database.write() as connection:
         for batch in _batches(_in_order(folder.tables, items, pseudonyms)):
             appended = store.history.append_drafts(connection, batch, pseudonyms)
             for draft, outcome in zip(batch, appended, strict=True):
@@ -80,6 +82,18 @@ def import_folder(store: Store, folder: Folder, progress: Progress | None = None
     return counts
 
 
+@contextmanager
+def _without_cycle_collection() -> Iterator[None]:
+    """Millions of rows and no cycle among them: looking for some takes a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _import_rates(
     store: Store, connection: Connection, table: pa.Table | None, counts: Counts
 ) -> None:
@@ -87,7 +101,7 @@ def _import_rates(
         return
     rows = [tuple(row[name] for name in _FX_COLUMNS) for row in table.to_pylist()]
     statement = store.database.inserting(fx_rates, _FX_COLUMNS, "replace")
-    connection.exec_driver_sql(statement.sql, rows)
+    store.database.run_many(connection, statement, rows)
     counts.imported["fx_rates"] = len(rows)
 
 

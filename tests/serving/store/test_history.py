@@ -1,0 +1,286 @@
+"""What `History` stores and reads equals what a few lines of plain Python say it should."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.attribution import STREAM_KEYS
+from features.events import (
+    COLUMN_OF,
+    ENTITIES,
+    Dispute,
+    Event,
+    Label,
+    Order,
+    OrderItem,
+    OrderUpdate,
+    RefundOutcome,
+    RefundRequest,
+    Return,
+    Transaction,
+)
+from features.money import DAY_MS
+from serving.store.history import LONGEST_WINDOW_MS, MOST_ROWS, Slices
+from serving.store.store import Store
+
+SECRET = b"a secret of 16 bytes or more"
+PAIRS = [(key, event_type) for event_type, keys in STREAM_KEYS.items() for key in keys]
+Refund = Callable[..., RefundRequest]
+
+# --- generated histories ---------------------------------------------------------------------
+
+_ids = {key: [f"{key}-{i}" for i in range(3)] for key in COLUMN_OF}
+# Windows end 365 days before the cutoff: a few instants over 400 days meet every edge and tie.
+_instants = st.sampled_from(
+    [0, 1, DAY_MS, 30 * DAY_MS, 365 * DAY_MS, 365 * DAY_MS + 1, 400 * DAY_MS]
+)
+
+
+def _maybe(key: str) -> st.SearchStrategy[str | None]:
+    return st.none() | st.sampled_from(_ids[key])
+
+
+_people = {"customer_id": st.sampled_from(_ids["customer"])} | {
+    COLUMN_OF[key]: _maybe(key) for key in ENTITIES if key != "customer"
+}
+_money = {"amount_minor": st.just(100), "currency": st.just("GBP")}
+_when = {"known_at": _instants}
+_order, _refund = st.sampled_from(_ids["order"]), st.sampled_from(_ids["refund"])
+
+
+def _about() -> st.SearchStrategy[dict[str, str]]:
+    return st.fixed_dictionaries({}, optional={"order_id": _order, "refund_id": _refund}).filter(
+        bool
+    )
+
+
+def _with(model: type[Event], about: st.SearchStrategy[dict[str, str]], **fields: object):
+    columns = st.fixed_dictionaries({**_when, **fields})
+    return st.builds(lambda a, b: model(**a, **b), about, columns)
+
+
+_events = st.one_of(
+    st.builds(Order, order_id=_order, **_people, **_money, **_when),
+    st.builds(OrderUpdate, order_id=_order, status=st.just("DELIVERED"), **_when),
+    _with(Transaction, _about(), transaction_id=st.just("t"), kind=st.just("CAPTURE"),
+          payment_method_id=_maybe("payment_method"), **_money),
+    st.builds(RefundRequest, refund_id=_refund, order_id=_maybe("order"),
+              ignore=st.none() | st.booleans(), **_people, **_money, **_when),
+    st.builds(RefundOutcome, refund_id=_refund, status=st.just("COMPLETED"), **_when),
+    _with(Return, _about(), status=st.just("RECEIVED")),
+    _with(Dispute, st.sampled_from(["customer", "order", "payment_method"]).flatmap(
+        lambda key: st.fixed_dictionaries({COLUMN_OF[key]: st.sampled_from(_ids[key])})),
+        dispute_id=st.just("d")),
+    _with(Label, st.sampled_from(["customer", "refund"]).flatmap(
+        lambda key: st.fixed_dictionaries({COLUMN_OF[key]: st.sampled_from(_ids[key])})),
+        label=st.just("REFUND_ABUSE"), reviewer=st.just("Ann Lee")),
+)  # fmt: skip
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[Event]]:
+    """Events in order of arrival, cut into transactions; some come twice."""
+    events = draw(st.lists(_events, max_size=25))
+    numbered = [e.model_copy(update={"event_id": f"e{i:02}"}) for i, e in enumerate(events)]
+    arriving = draw(st.permutations([*numbered, *numbered[:3]]))
+    cuts = sorted(draw(st.lists(st.integers(0, len(arriving)), max_size=3)))
+    return [arriving[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+
+
+# --- the oracle ------------------------------------------------------------------------------
+
+
+def once(arriving: Sequence[Event]) -> list[Event]:
+    return list({event.event_id: event for event in arriving}.values())
+
+
+def first_version(events: Sequence[Event], event_type: str, name: str) -> Event | None:
+    column = {"refund_request": "refund_id", "order": "order_id"}[event_type]
+    return next(
+        (e for e in events if e.event_type == event_type and getattr(e, column) == name), None
+    )
+
+
+def named_by(event: Event, events: Sequence[Event]) -> Event | None:
+    if event.event_type in ("order", "refund_request"):
+        return None
+    if refund_id := getattr(event, "refund_id", None):
+        return first_version(events, "refund_request", refund_id)
+    if order_id := getattr(event, "order_id", None):
+        return first_version(events, "order", order_id)
+    return None
+
+
+def history_of(
+    events: Sequence[Event], key: str, event_type: str, value: str
+) -> Iterator[tuple[int, int, str]]:
+    """(effective known_at, own known_at, event_id) of the holder's events of one type."""
+    for event in events:
+        if event.event_type != event_type or getattr(event, "ignore", None):
+            continue
+        own = {"refund_request": "refund_id", "order": "order_id"}.get(event_type)
+        if own and first_version(events, event_type, getattr(event, own)) is not event:
+            continue
+        named = named_by(event, events)
+        at, held = event.known_at, getattr(event, COLUMN_OF[key], None)
+        if held is None and named is not None and key != "refund":
+            held = getattr(named, COLUMN_OF[key], None)
+            at = max(at, named.known_at)
+        if held == value:
+            yield at, event.known_at, str(event.event_id)
+
+
+@contextmanager
+def fresh_store() -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(f"sqlite:///{folder}/store.db", SECRET, clock="event")
+        yield store
+        store.close()
+
+
+def seen(slices: Slices, pair: tuple[str, str]) -> list[tuple[int, int, str]]:
+    return [(at, event["known_at"], event["event_id"]) for at, event, _ in slices.rows[pair]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches=histories(), holder=st.integers(0, 2), cutoff=_instants, data=st.data())
+def test_slices_equal_the_oracle(
+    batches: list[list[Event]], holder: int, cutoff: int, data: st.DataObject
+) -> None:
+    events = once([event for batch in batches for event in batch])
+    keys = {key: _ids[key][holder] for key in data.draw(st.sets(st.sampled_from(list(COLUMN_OF))))}
+    with fresh_store() as store:
+        for batch in batches:
+            with store.write() as tx:
+                tx.append(batch)
+        slices = store.read(keys, cutoff, PAIRS)
+        assert set(slices.rows) == {pair for pair in PAIRS if pair[0] in keys}
+        for key, event_type in slices.rows:
+            expected = sorted(
+                row for row in history_of(events, key, event_type, keys[key])
+                if cutoff - LONGEST_WINDOW_MS <= row[0] < cutoff
+            )  # fmt: skip
+            assert seen(slices, (key, event_type)) == expected, (key, event_type)
+        for entity in set(keys) & set(ENTITIES):
+            times = [
+                e.known_at for e in events if getattr(e, COLUMN_OF[entity], None) == keys[entity]
+            ]
+            first = min(times, default=cutoff)
+            assert slices.first_seen[entity] == (first if first < cutoff else None)
+        for _, event, refund in (row for rows in slices.rows.values() for row in rows):
+            original = next(e for e in events if e.event_id == event["event_id"])
+            named = named_by(original, events) if "refund_id" in event else None
+            is_known = named is not None and named.known_at < cutoff
+            assert (refund or {}).get("event_id") == (named.event_id if is_known else None)
+        assert slices.snapshot == len(events)
+
+
+@settings(max_examples=25, deadline=None)
+@given(batches=histories())
+def test_one_by_one_equals_all_at_once(batches: list[list[Event]]) -> None:
+    arriving = [event for batch in batches for event in batch]
+    answers = []
+    indexes = []
+    for parts in ([arriving], [[event] for event in arriving]):
+        with fresh_store() as store:
+            found = []
+            for part in parts:
+                with store.write() as tx:
+                    found += tx.append(part)
+            answers.append(found)
+            with store.database.read() as connection:
+                indexes.append([
+                    sorted(connection.exec_driver_sql(f"SELECT {columns} FROM {table}"), key=repr)
+                    for table, columns in (("event_keys", "*"), ("events", "*"), ("refunds", "*"),
+                                           ("entities", "kind, value, first_seen"))
+                ])  # fmt: skip
+    assert answers[0] == answers[1]
+    assert indexes[0] == indexes[1]
+
+
+def test_a_slice_holds_the_latest_rows(store: Store, refund: Refund) -> None:
+    count = MOST_ROWS + 50
+    with store.write() as tx:
+        tx.append(refund(f"r{i}", known_at=i) for i in range(count))
+    pair = ("customer", "refund_request")
+    slices = store.read({"customer": "c1"}, count - 1, [pair])
+    assert [at for at, _, _ in slices.rows[pair]] == list(range(count - 1 - MOST_ROWS, count - 1))
+
+
+def test_events_hold_pseudonyms_and_what_they_inherit(store: Store, refund: Refund) -> None:
+    asked = refund("r1", known_at=10, order_id="o1", email="ann@example.com", device_id="d1")
+    label = Label(refund_id="r1", known_at=5, label="REFUND_ABUSE", reviewer="Ann Lee")
+    with store.write() as tx:
+        tx.append([label, asked])
+    slices = store.read({"customer": "c1", "refund": "r1"}, 20, [("customer", "label")])
+    [(at, event, named)] = slices.rows["customer", "label"]
+    assert at == 10
+    assert event["customer_id"] == store.identifiers.mac("customer", "c1")
+    assert event["order_id"] == "o1"
+    assert named == slices.named["refund"]
+    text = repr((event, named))
+    assert not any(original in text for original in ("ann@example.com", "Ann Lee", "'c1'", "d1'"))
+    reviewer = event["reviewer"]
+    assert store.reveal("reviewer", [reviewer]) == {reviewer: "Ann Lee"}
+
+
+def test_items_are_part_of_the_event(store: Store) -> None:
+    line = OrderItem(line_id="1", amount_minor=700, final_sale=False)
+    order = Order(order_id="o1", customer_id="c1", known_at=1, amount_minor=700, currency="GBP",
+                  items=(line,))  # fmt: skip
+    with store.write() as tx:
+        tx.append([order])
+    slices = store.read({"order": "o1"}, 2, [("order", "order")])
+    [(_, event, _)] = slices.rows["order", "order"]
+    assert event["items"] == [{"line_id": "1", "amount_minor": 700, "final_sale": False}]
+    assert slices.named["order"] == event
+
+
+def test_named_things_are_unknown_before_they_are_known(store: Store, refund: Refund) -> None:
+    with store.write() as tx:
+        tx.append([refund("r1", known_at=10)])
+    assert store.read({"refund": "r1", "order": "o1"}, 10, []).named == {
+        "order": None,
+        "refund": None,
+    }
+    assert store.read({"refund": "r1"}, 11, []).named["refund"] is not None
+
+
+def test_the_customer_moves_with_what_others_append(store: Store, refund: Refund) -> None:
+    outcome = RefundOutcome(refund_id="r1", known_at=3, status="COMPLETED")
+    update = OrderUpdate(order_id="o1", known_at=4, status="SHIPPED")
+    moves = []
+    for event in (refund("r0"), refund("r0"), outcome, refund("r9", customer_id="c2"), update,
+                  refund("r1", ignore=True)):  # fmt: skip
+        slices = store.read({"customer": "c1"}, 9_999, [])
+        with store.write("c1") as tx:
+            tx.append([event])
+        with store.write("c1") as tx:
+            moves.append(tx.customer_moved_since(slices))
+    # An ignored refund is no history, but through it the outcome becomes its customer's.
+    assert moves == [True, False, False, False, False, True]
+
+
+def test_an_unknown_pair_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="'refund_requests'"):
+        store.read({"customer": "c1"}, 1, [("customer", "refund_requests")])
+
+
+def test_no_read_scans_a_table(store: Store) -> None:
+    keys = dict.fromkeys(COLUMN_OF, "x")
+    store.read(keys, 1, PAIRS)
+    [reading] = [p for name, p in store.database._prepared.items() if name[0] == "read"]
+    with store.database.read() as connection:
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {reading.sql}", reading.bind({**keys, "cutoff": 1, "since": 0})
+        ).fetchall()
+    steps = [step[3] for step in plan]
+    assert any(step.startswith("SEARCH event_keys USING PRIMARY KEY") for step in steps)
+    # What is scanned is a subselect of at most 1,001 rows; MAX(seq) is one look at the end.
+    assert [s for s in steps if s.startswith("SCAN") and not s.startswith("SCAN anon")] == []

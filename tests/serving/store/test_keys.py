@@ -1,0 +1,38 @@
+"""API keys: shown once, verified, scoped, revoked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.store.store import Store
+
+
+def test_a_key_is_verified_until_it_is_revoked(store: Store) -> None:
+    key = store.keys.create("live", ["score", "report"], at=5)
+    assert key.startswith("sk_live_")
+    assert len(key.removeprefix("sk_live_")) == 43  # 256 bits in base64
+    found = store.keys.verify(key)
+    assert found is not None
+    assert (found.mode, found.scopes, found.created_at) == ("live", {"score", "report"}, 5)
+    assert store.keys.verify(key + "x") is None
+    assert store.keys.revoke(found.id, at=9)
+    assert not store.keys.revoke(found.id, at=10)
+    assert store.keys.verify(key) is None
+    assert [entry.revoked_at for entry in store.keys.all()] == [9]
+
+
+def test_keys_differ_and_are_not_stored(store: Store, tmp_path: Path) -> None:
+    keys = {store.keys.create("test", ["admin"], at=1) for _ in range(5)}
+    assert len(keys) == 5
+    assert len(store.keys.all()) == 5
+    store.close()
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert not any(key.encode() in content for key in keys)
+
+
+@pytest.mark.parametrize("scopes", [[], ["score", "root"]])
+def test_scopes_must_exist(store: Store, scopes: list[str]) -> None:
+    with pytest.raises(ValueError, match="scopes: expected some of score, report, review, admin"):
+        store.keys.create("test", scopes, at=1)

@@ -1,0 +1,143 @@
+"""Opening a store, and what holds when several write at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from features.events import RefundRequest
+from serving.store.database import STORE_UNAVAILABLE, StoreRefusedError
+from serving.store.store import Store
+
+SECRET = b"a secret of 16 bytes or more"
+Refund = Callable[..., RefundRequest]
+PAIR = ("customer", "refund_request")
+
+
+def test_what_was_committed_is_there_when_opened_again(url: str, refund: Refund) -> None:
+    first = Store.open(url, SECRET, clock="event")
+    with first.write() as tx:
+        tx.append([refund("r1")])
+    first.close()
+    again = Store.open(url, SECRET)
+    assert again.clock == "event"
+    assert len(again.read({"customer": "c1"}, 2_000, [PAIR]).rows[PAIR]) == 1
+    again.close()
+
+
+def test_every_commit_is_synced(store: Store) -> None:
+    with store.database.write() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("UPDATE meta SET value = '99' WHERE name = 'schema_version'", "schema version 99"),
+        ("UPDATE meta SET value = 'other' WHERE name = 'key_id'", "the store was made with"),
+        ("DROP TABLE meta", "no store"),
+    ],
+)
+def test_a_store_that_must_not_be_used_is_refused(
+    url: str, store: Store, change: str, message: str
+) -> None:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        file.execute(change)
+    with pytest.raises(StoreRefusedError, match=message):
+        Store.open(url, SECRET, create=False)
+
+
+def test_another_secret_or_clock_is_refused(url: str, store: Store) -> None:
+    with pytest.raises(StoreRefusedError, match="expected the secret"):
+        Store.open(url, b"another secret, long enough")
+    with pytest.raises(StoreRefusedError, match="clock is 'ingest'"):
+        Store.open(url, SECRET, clock="event")
+
+
+def test_a_store_in_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a file"):
+        Store.open("sqlite://", SECRET)
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store, refund: Refund) -> None:
+    with pytest.raises(RuntimeError), store.write() as tx:
+        tx.append([refund("r1")])
+        tx.audit("api", "decide", "r1", {}, at=1)
+        raise RuntimeError
+    assert store.read({"customer": "c1"}, 2_000, [PAIR]).snapshot == 0
+    assert store.audit_about("r1") == []
+    assert store.refund("r1") is None
+
+
+def test_a_store_that_stays_locked_is_unavailable(
+    store: Store, refund: Refund, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.store.database.BUSY_TIMEOUT_MS", 50)
+    impatient = Store.open(url, SECRET)
+    with store.write(), pytest.raises(STORE_UNAVAILABLE), impatient.write() as tx:
+        tx.append([refund("r1")])
+    impatient.close()
+
+
+def test_workers_may_start_at_once(url: str) -> None:
+    start = threading.Barrier(6)
+
+    def open_one() -> Store:
+        start.wait()
+        return Store.open(url, SECRET)
+
+    with ThreadPoolExecutor(6) as pool:
+        opened = [job.result() for job in [pool.submit(open_one) for _ in range(6)]]
+    assert {store.identifiers.key_id for store in opened} == {opened[0].identifiers.key_id}
+    for store in opened:
+        store.close()
+
+
+def test_ten_refunds_at_once_each_see_those_before(url: str, store: Store, refund: Refund) -> None:
+    """Two workers, ten requests of one customer: decided one after another."""
+    workers = [Store.open(url, SECRET) for _ in range(2)]
+    start = threading.Barrier(10)
+
+    def decide(number: int) -> int:
+        worker = workers[number % 2]
+        start.wait()
+        while True:
+            slices = worker.read({"customer": "c1"}, 2_000, [PAIR])
+            with worker.write("c1") as tx:
+                if not tx.customer_moved_since(slices):
+                    tx.append([refund(f"r{number}")])
+                    return len(slices.rows[PAIR])
+
+    with ThreadPoolExecutor(10) as pool:
+        seen = [job.result() for job in [pool.submit(decide, i) for i in range(10)]]
+    assert sorted(seen) == list(range(10))
+    for worker in workers:
+        worker.close()
+
+
+def test_a_read_is_one_snapshot(store: Store, refund: Refund) -> None:
+    """However writers interleave, the rows read are exactly those up to the snapshot."""
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(60):
+            with store.write("c1") as tx:
+                tx.append([refund(f"a{number}"), refund(f"b{number}")])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    counts = set()
+    while not done.is_set():
+        slices = store.read({"customer": "c1"}, 2_000, [PAIR, ("customer", "order")])
+        assert len(slices.rows[PAIR]) == slices.snapshot
+        assert slices.snapshot % 2 == 0
+        assert slices.customer_seen == slices.snapshot / 2
+        counts.add(slices.snapshot)
+    writer.join()
+    assert counts

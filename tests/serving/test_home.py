@@ -1,0 +1,44 @@
+"""RECOURSE_HOME: one pointer, replaced whole."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.home import Home
+
+
+def model_in(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "booster.txt").write_text(text)
+    return folder
+
+
+def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+    home = Home(tmp_path / "var")
+    assert home.served_version() is None
+    with pytest.raises(FileNotFoundError, match="no model is served yet, train one first"):
+        home.served_model()
+    assert not home.root.exists()
+
+
+def test_serving_a_version_points_at_its_copy(tmp_path: Path) -> None:
+    home = Home(tmp_path / "var")
+    home.serve_model(model_in(tmp_path / "one", "1"), "1")
+    home.serve_model(model_in(tmp_path / "two", "2"), "2")
+    assert home.served_version() == "2"
+    assert (home.served_model() / "booster.txt").read_text() == "2"
+    home.serve_model(tmp_path / "one", "1")
+    assert home.served_model() == home.model("1")
+    assert sorted(p.name for p in (home.root / "model").iterdir()) == ["1", "2", "current"]
+
+
+def test_an_exported_version_is_never_rewritten(tmp_path: Path) -> None:
+    home = Home(tmp_path / "var")
+    home.serve_model(model_in(tmp_path / "one", "1"), "1")
+    home.serve_model(model_in(tmp_path / "forged", "x"), "1")
+    assert (home.served_model() / "booster.txt").read_text() == "1"
+
+
+def test_the_tracking_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Home(Path("var")).tracking_uri == f"sqlite:///{tmp_path.resolve()}/var/mlflow.db"
