@@ -20,6 +20,7 @@ import difflib
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal
 
 from features.attribution import CODES, STREAM_COLUMNS, STREAM_KEYS
@@ -137,7 +138,7 @@ class Aggregate(Expression):
         """The part of the name that says whose and since when."""
         return f"by_{self.by}_{self.days}d"
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """The derived name."""
         if self.op == "distinct":
@@ -158,7 +159,7 @@ class Field(Expression):
 
     column: str
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """The field's own name."""
         return self.column
@@ -174,7 +175,7 @@ class FirstSeen(Expression):
         if self.entity not in ENTITIES:
             raise ValueError(f"no entity {self.entity!r}{_nearest(self.entity, ENTITIES)}")
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """The derived name."""
         return f"{self.entity}_first_seen_at"
@@ -191,7 +192,7 @@ class Coalesce(Expression):
         """The alternatives, best first."""
         return self.of
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """The name of the best alternative: the others stand in for it."""
         return self.of[0].name
@@ -208,7 +209,7 @@ class Age(Expression):
         """The time."""
         return (self.of,)
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """``delivered_at`` becomes ``delivered_age_days``."""
         return f"{self.of.name.removesuffix('_at')}_age_days"
@@ -226,7 +227,7 @@ class Between(Expression):
         """Both times."""
         return (self.start, self.end)
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """``ordered_at`` and ``delivered_at`` become ``ordered_to_delivered_days``."""
         start, end = (time.name.removesuffix("_at") for time in self.inputs)
@@ -245,7 +246,7 @@ class Ratio(Expression):
         """Numerator and denominator."""
         return (self.top, self.bottom)
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """A share where a part of the same events in the same window is counted."""
         top, bottom = self.top, self.bottom
@@ -270,7 +271,7 @@ class Difference(Expression):
         """Minuend and subtrahend."""
         return (self.left, self.right)
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """Named by what is left."""
         return f"{self.noun}_count_{self.left.scope}"
@@ -287,7 +288,7 @@ class Known(Expression):
         """What may be known."""
         return (self.of,)
 
-    @property
+    @cached_property
     def name(self) -> str:  # type: ignore[override]
         """The derived name."""
         return f"{self.of.name}_known"
@@ -359,7 +360,7 @@ class Feature:
     why: str
     for_model: bool = True
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The derived name: column of the feature table, fact of the policy."""
         return self.expression.name

@@ -35,6 +35,7 @@ from serving.scorer import (
     Verdict,
     exploration_draw,
     keys_of,
+    no_deadline,
     score,
 )
 from serving.store.decisions import Decision as StoredDecision
@@ -106,6 +107,12 @@ class Desk:
     deadline_ms: int
     is_sandbox: bool = False
 
+    def warm_up(self) -> None:
+        """Go the way of a decision once, up to what is kept, before the first one is waiting."""
+        request = RefundRequest(refund_id="-", customer_id="-", known_at=1, amount_minor=0,
+                                currency=self.rates.base)  # fmt: skip
+        self._judge(request, no_deadline)
+
     # --- reports -----------------------------------------------------------------------------
 
     def record(self, report: Report, known_at: int, actor: str) -> Answer:
@@ -148,7 +155,7 @@ class Desk:
 
         for _ in range(OPTIMISTIC_TRIES):
             case = _Case.of(report, now())
-            slices, verdict = self._judge(case, deadline)
+            slices, verdict = self._judge(case.request, deadline)
             try:
                 with self.store.write(case.request.customer_id) as tx:
                     return self._settle(tx, case, slices, verdict, sender)
@@ -156,10 +163,9 @@ class Desk:
                 continue
         case = _Case.of(report, now())
         with self.store.write(case.request.customer_id) as tx:
-            return self._settle(tx, case, *self._judge(case, deadline), sender)
+            return self._settle(tx, case, *self._judge(case.request, deadline), sender)
 
-    def _judge(self, case: _Case, deadline: Deadline) -> tuple[Slices, Verdict]:
-        request = case.request
+    def _judge(self, request: RefundRequest, deadline: Deadline) -> tuple[Slices, Verdict]:
         keys = keys_of(request)
         slices = self.store.read(keys, request.known_at, READS)
         entries = self.store.matching_lists(keys, request.known_at)

@@ -50,7 +50,9 @@ def open_api(settings: Settings) -> Api:
     def desk(mode: Literal["live", "sandbox"]) -> Desk:
         store = Store.open(settings.database_url_of(mode), secret, clock=settings.clock_of(mode))
         rates = Rates.of(settings.base_currency, store.fx_rates())
-        return Desk(store, policy, champion, rates, secret, settings.deadline_ms, mode == "sandbox")
+        made = Desk(store, policy, champion, rates, secret, settings.deadline_ms, mode == "sandbox")
+        made.warm_up()
+        return made
 
     return Api({"live": desk("live"), "test": desk("sandbox")}, settings.max_body_bytes)
 

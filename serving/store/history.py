@@ -201,14 +201,17 @@ class History:
         Each slice holds the latest 1,001 events with ``cutoff - 365 days <= known_at < cutoff``,
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
         """
-        kinds = tuple(kind for kind in KEYS if keys.get(kind))
-        pairs = tuple(pair for pair in reads if pair[0] in kinds)
-        shape = self._database.prepared(("read", kinds, pairs), lambda: _reading(kinds, pairs))
-        pseudonyms = self._identifiers.macs({kind: keys[kind] for kind in kinds})
-        values = {**pseudonyms, "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}
+        given = {kind: keys[kind] for kind in KEYS if keys.get(kind)}
+        pairs = tuple(reads)
+        # One statement whatever keys are given: building one takes longer than a decision may. No
+        # pseudonym is empty, so the arms of a key without a value find nothing.
+        shape = self._database.prepared(("read", pairs), lambda: _reading(KEYS, pairs))
+        pseudonyms = self._identifiers.macs(given)
+        values = {**dict.fromkeys(KEYS, ""), **pseudonyms,
+                  "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
         with self._database.read() as connection:
             found = self._database.run(connection, shape, shape.bind(values))
-        return _slices(found, kinds, pairs, pseudonyms, cutoff)
+        return _slices(found, tuple(given), pairs, pseudonyms, cutoff)
 
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read."""
@@ -439,7 +442,8 @@ def _slices(
         else:
             snapshot = known_at or 0
     parsing = _Parsing(cutoff)
-    rows = {pair: parsing.rows(part) for pair, part in zip(pairs, by_slot, strict=True)}
+    rows = {pair: parsing.rows(part) for pair, part in zip(pairs, by_slot, strict=True)
+            if pair[0] in pseudonyms}  # fmt: skip
     return Slices(rows, first_seen, named, pseudonyms, snapshot, customer_seen)
 
 
