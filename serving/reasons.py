@@ -72,10 +72,10 @@ def sentence(feature: Feature, value: float, currency: str) -> str:
     >>> sentence(BY_NAME["payable_minor"], 129_900.0, "GBP")
     'the refund is worth 1,299.00 GBP'
     >>> sentence(BY_NAME["device_first_seen_age_days"], float("nan"), "GBP")
-    'not known: device first seen age days'
+    'not known: this device was first seen … ago'
     """
     if math.isnan(value):
-        return f"not known: {feature.name.replace('_', ' ')}"
+        return "not known: " + feature.sentence.replace("{value}", "…")
     if feature.unit == "code" and isinstance(feature.expression, Field):
         words = CODES[feature.expression.column]
         word = words[int(value)] if value < len(words) else "a value outside the list"

@@ -18,7 +18,7 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,12 +72,14 @@ def run(home: Path, port: int) -> None:
     os.environ |= {"RECOURSE_HOME": str(home), "RECOURSE_CLOCK": "event"}
     home.mkdir(parents=True, exist_ok=True)
     tables = read_folder(SAMPLE).tables
+    steps: list[tuple[str, ...]] = []
     if not (home / "model" / "current").exists():
-        _step("training on data/sample", "train", "--data", str(SAMPLE), "--maturity-days", "30")
+        steps.append(("train", "--data", str(SAMPLE), "--maturity-days", "30"))
     if not (home / "sandbox.db").exists():
-        _step("importing the sample's history", "import", str(SAMPLE), "--mode", "test")
-    key = _step("", "keys", "create", "--mode", "test", "--scope", "score", "--scope", "report",
-                "--scope", "review").strip()  # fmt: skip
+        steps.append(("import", str(SAMPLE), "--mode", "test"))
+    _run_side_by_side(steps)
+    key = _finished(_started("keys", "create", "--mode", "test", "--scope", "score", "--scope",
+                             "report", "--scope", "review")).strip()  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     pid = _serve(home, port, address)
     honest, abuser = pick_cases(tables)
@@ -92,16 +94,29 @@ def run(home: Path, port: int) -> None:
     _print_how_to(home, address, key, pid)
 
 
-def _step(title: str, *command: str) -> str:
-    if title:
-        print(f"{title}: recourse {' '.join(command).replace(str(REPOSITORY) + os.sep, '')}",
-              flush=True)  # fmt: skip
-    done = subprocess.run([RECOURSE, *command], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    if title:
-        print(textwrap.indent(done.stdout.rstrip(), "  "), flush=True)
-    return done.stdout
+def _run_side_by_side(steps: Sequence[tuple[str, ...]]) -> None:
+    """Run commands at once, for neither needs the other, and show what each printed."""
+    running = [(step, _started(*step)) for step in steps]
+    for step, process in running:
+        print(f"recourse {' '.join(step).replace(str(REPOSITORY) + os.sep, '')}", flush=True)
+        print(textwrap.indent(_shortened(_finished(process)), "  "), flush=True)
+
+
+def _started(*command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([RECOURSE, *command], stdout=subprocess.PIPE, text=True)
+
+
+def _finished(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate()
+    if process.returncode:
+        sys.exit(process.returncode)
+    return output
+
+
+def _shortened(text: str, most: int = 14) -> str:
+    lines = text.rstrip().splitlines()
+    more = [f"… and {len(lines) - most} more lines"] if len(lines) > most else []
+    return "\n".join(lines[:most] + more)
 
 
 # --- the service -----------------------------------------------------------------------------
@@ -172,21 +187,26 @@ def pick_cases(tables: Tables) -> tuple[int, int]:
     """Rows of the last week's refund requests: an honest customer's and an abuser's.
 
     Told by the labels that the sample holds about their earlier refunds: the abuser is who was
-    confirmed most often, the honest one orders most and was never confirmed nor disputed.
+    confirmed most often, the honest one orders most, was never confirmed nor disputed, and asks
+    for a plain refund: one that waits for its goods would be held whoever asks.
     """
     requests = tables["refund_requests"]
     known_at = requests["known_at"].to_numpy()
     customers: list[str] = requests["customer_id"].to_pylist()
+    types = requests["type"].to_pylist()
     refunds = dict(zip(requests["refund_id"].to_pylist(), customers, strict=True))
     confirmed: dict[str, int] = {}
     for label in tables["labels"].to_pylist():
         who = label["customer_id"] or refunds.get(label["refund_id"])
         if who is not None and label["label"] == "REFUND_ABUSE":
             confirmed[who] = confirmed.get(who, 0) + 1
-    disputed = set(tables["disputes"]["customer_id"].to_pylist())
+    ordered_by = dict(zip(tables["orders"]["order_id"].to_pylist(),
+                          tables["orders"]["customer_id"].to_pylist(), strict=True))  # fmt: skip
     orders: dict[str, int] = {}
-    for who in tables["orders"]["customer_id"].to_pylist():
+    for who in ordered_by.values():
         orders[who] = orders.get(who, 0) + 1
+    disputed = {dispute["customer_id"] or ordered_by.get(dispute["order_id"])
+                for dispute in tables["disputes"].to_pylist()}  # fmt: skip
     asked: dict[str, int] = {}
     for who in customers:
         asked[who] = asked.get(who, 0) + 1
@@ -196,7 +216,8 @@ def pick_cases(tables: Tables) -> tuple[int, int]:
     abuser = max(last_week, key=lambda row: confirmed.get(customers[row], 0))
     honest = max(
         (row for row in last_week
-         if not confirmed.get(customers[row]) and customers[row] not in disputed),
+         if not confirmed.get(customers[row]) and customers[row] not in disputed
+         and types[row] == "REFUND"),
         key=lambda row: orders.get(customers[row], 0) / (1 + 3 * asked[customers[row]]),
     )  # fmt: skip
     return honest, abuser
@@ -211,8 +232,8 @@ def request_of(tables: Tables, row: int) -> dict[str, Any]:
                 if fields[column] is not None}  # fmt: skip
 
     body: dict[str, Any] = {
-        # A refund that is asked a millisecond later than the one in the sample, under its own id.
-        "timestamp": fields["known_at"] + 1,
+        # At a tie the request comes first: it sees what was known before, not itself.
+        "timestamp": fields["known_at"],
         "customer": part(customerId="customer_id", registrationTime="registered_at", email="email"),
         "order": part(orderId="order_id", orderTime="ordered_at", deliveredTime="delivered_at"),
         "refund": {
