@@ -1,10 +1,11 @@
 """The one engine: windows over streams. The only place that knows where a window begins and ends.
 
-`aggregate` works on one key: events sorted by (holder, time), both window edges found by binary
-search, counts and sums taken from prefix sums, last values by index; distinct values and order
-statistics look at the events of each window. `combine` joins the keys and adds what the request
-itself says, ratios and ages. Training calls it with a year of requests, serving with one request
-and the slices its keys own: the same code, so the two cannot drift.
+`aggregate` works on one key, or on several that share one sorted axis: both edges of a window are
+found by binary search on it, counts and sums taken from prefix sums, last values by index; distinct
+values and order statistics look at the events of each window. Aggregates that differ in window or
+key alone are computed in one stroke. `combine` adds what the request itself says, ratios and ages.
+Training calls it with a year of requests, key by key; serving with one request and the slices its
+keys own, all keys at once: the same code, so the two cannot drift.
 
 A window of w days before a cutoff c is [c - w, c) on the effective known_at, and holds at most
 the latest `MAX_EVENTS` events of its type; the request's own refund is never in it.
@@ -12,16 +13,18 @@ the latest `MAX_EVENTS` events of its type; the request's own refund is never in
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.attribution import CODES, FloatArray, History, IntArray, Requests, Stream
+from features.events import KEYS
 from features.feature import (
-    MAX_DAYS,
     Age,
     Aggregate,
     Between,
@@ -32,6 +35,7 @@ from features.feature import (
     Field,
     FirstSeen,
     Known,
+    Op,
     Ratio,
     Where,
 )
@@ -43,156 +47,371 @@ MAX_EVENTS: Final = 1000
 """A window holds at most this many events of its type: the latest."""
 
 _PAIRS_AT_ONCE: Final = 4_000_000
-"""How many (request, event) pairs the distinct and order kernels hold in memory."""
+"""How many (window, event) pairs the distinct and order kernels hold in memory."""
+
+
+# --- what to compute, worked out once ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Sorted:
-    """A stream's events under one key, by (holder, time, tie), and where they sit in the stream."""
+class _Measure:
+    """P aggregates of one stream that are one operation, computed in one stroke."""
 
-    rows: IntArray
-    holder: IntArray
-    time: IntArray
+    op: Op
+    sources: tuple[tuple[str | None, Where | None], ...]
+    """The columns they are about, and the conditions on them."""
+    steps: tuple[int, ...]
+    """(P,) the plan's steps that they are"""
+    source: IntArray
+    """(P, 1) which of the sources"""
+    key: IntArray
+    """(P,) which of the work's keys"""
+    window: IntArray
+    """(P,) which of the stream's windows"""
+
+
+@dataclass(frozen=True)
+class _StreamWork:
+    """All that is asked of one stream."""
+
+    name: str
+    edges_ms: IntArray
+    """(1 + W,) how long before the cutoff its windows end, which is 0, and begin"""
+    measures: tuple[_Measure, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Aggregates of one or more keys, arranged so that what they share is computed once."""
+
+    keys: tuple[str, ...]
+    streams: tuple[_StreamWork, ...]
 
     @classmethod
-    def of(cls, stream: Stream, key: str) -> _Sorted:
-        holder, time = stream.keys[key], stream.times[key]
-        rows = np.lexsort((stream.tie, time, holder))
-        rows = rows[np.searchsorted(holder[rows], 0) :]
-        return cls(rows, holder[rows], time[rows])
+    def of(cls, step_of: Mapping[Aggregate, int]) -> Work:
+        """Arrange aggregates, each with the step of the plan that it is."""
+        aggregates = tuple(step_of)
+        keys = tuple(dict.fromkeys(a.by for a in aggregates))
+        streams = []
+        for name in dict.fromkeys(a.stream for a in aggregates):
+            of_stream = [a for a in aggregates if a.stream == name]
+            days = sorted({a.days for a in of_stream})
+            measures = []
+            for op in dict.fromkeys(a.op for a in of_stream):
+                alike = [a for a in of_stream if a.op == op]
+                sources = tuple(dict.fromkeys((a.column, a.where) for a in alike))
+                measures.append(
+                    _Measure(
+                        op,
+                        sources,
+                        tuple(step_of[a] for a in alike),
+                        np.array([[sources.index((a.column, a.where))] for a in alike]),
+                        np.array([keys.index(a.by) for a in alike]),
+                        np.array([days.index(a.days) for a in alike]),
+                    )
+                )
+            edges_ms = np.array([0, *days], np.int64) * DAY_MS
+            streams.append(_StreamWork(name, edges_ms, tuple(measures)))
+        return cls(keys, tuple(streams))
 
 
 @dataclass(frozen=True)
-class _Windows:
-    """For m requests and their windows: event ranges [left, right), and the own refund's place."""
+class Plan:
+    """What a list of features needs, worked out once: aggregates by key, and what they read."""
 
-    left: Mapping[int, IntArray]
+    features: tuple[Feature, ...]
+    derived: tuple[tuple[int, Expression, tuple[int, ...]], ...]
+    """Every expression but the aggregates: its step and those of its inputs, inputs first."""
+    step_of: Mapping[str, int]
+    """The step of each feature, in the order of the features."""
+    by_key: Mapping[str, Work]
+    at_once: Work
+    reads: Mapping[tuple[str, str], tuple[str, ...]]
+    """(key, stream) -> the stream's columns and keys that any aggregate of that key reads."""
+
+    @classmethod
+    def of(cls, features: Iterable[Feature]) -> Plan:
+        """The plan for ``features``; raises ValueError when two of them share a name."""
+        features = tuple(features)
+        names = [feature.name for feature in features]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"features defined twice: {', '.join(sorted(doubled))}")
+        parts = (part for feature in features for part in feature.expression.walk())
+        step_of = {part: step for step, part in enumerate(dict.fromkeys(parts))}
+        aggregates = {a: step for a, step in step_of.items() if isinstance(a, Aggregate)}
+        by_key: dict[str, dict[Aggregate, int]] = {}
+        reads: dict[tuple[str, str], set[str]] = {}
+        for a, step in aggregates.items():
+            by_key.setdefault(a.by, {})[a] = step
+            columns = reads.setdefault((a.by, a.stream), set())
+            columns.update(a.columns)
+            if a.stream == "refund_request":
+                columns.add("refund")
+        return cls(
+            features,
+            tuple(
+                (step, part, tuple(step_of[of] for of in part.inputs))
+                for part, step in step_of.items()
+                if not isinstance(part, Aggregate)
+            ),
+            {feature.name: step_of[feature.expression] for feature in features},
+            {key: Work.of(of_key) for key, of_key in by_key.items()},
+            Work.of(aggregates),
+            {pair: tuple(sorted(columns)) for pair, columns in reads.items()},
+        )
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """The features' expressions, in order."""
+        return tuple(feature.expression for feature in self.features)
+
+
+# --- windows -----------------------------------------------------------------------------------
+
+
+class _Windows(NamedTuple):
+    """Ranges [left, right) of sorted events, and where the own refund stands; all (P, m)."""
+
+    left: IntArray
     right: IntArray
-    own: IntArray
-    """Where in the sorted events the request's own refund stands, -1 if nowhere before it."""
+    own: IntArray | None
+    """-1 where the own refund is not among the earlier events; None if it never is."""
 
 
-def _search(events: _Sorted, holder: IntArray, at: Sequence[IntArray]) -> list[IntArray]:
-    """For each instant array (m,): how many events come before (holder, instant)."""
-    before = min(int(instants.min()) for instants in at) - 1
-    span = max(int(instants.max()) for instants in at) - before + 2
-    holders = int(max(holder.max(), events.holder.max(initial=0))) + 1
-    if holders * span >= 2**63:
-        raise OverflowError(f"{holders} holders over {span} ms: compute fewer requests at a time")
-    # One sorted axis for all holders. Events before every instant, or after all of them, need only
-    # keep their side, so their times can be clipped.
-    axis = events.holder * span + np.clip(events.time - before, 0, span - 1)
-    return [np.searchsorted(axis, holder * span + (instants - before)) for instants in at]
+@dataclass(frozen=True)
+class _Asked:
+    """What m requests ask of k keys. All keys share one axis: they count holders in steps of k."""
+
+    cutoff: IntArray
+    """(m,)"""
+    first: int
+    last: int
+    """The first and the last cutoff."""
+    holder: IntArray
+    """(k, m) on the shared axis"""
+    refund: IntArray
+    """(k, m) each request's own refund, counted like the holders"""
+    most: int
+    """The highest holder."""
+    absent: BoolArray
+    """(k, m) where a request has no such key; its holder is then any"""
+
+    @classmethod
+    def of(cls, requests: Requests, keys: Sequence[str]) -> _Asked:
+        k, cutoff = len(keys), requests.cutoff
+        codes, number = np.array([requests.keys[key] for key in keys]), np.arange(k)[:, None]
+        holder = np.maximum(codes, 0) * k + number
+        return cls(
+            cutoff, int(cutoff.min()), int(cutoff.max()), holder,
+            requests.keys["refund"] * k + number, int(holder.max()), codes < 0,
+        )  # fmt: skip
 
 
-def _windows(
-    events: _Sorted, stream: Stream, requests: Requests, key: str, days: Iterable[int]
-) -> _Windows:
-    """Both edges of every window; the left one clamped to the latest `MAX_EVENTS`."""
-    holder = np.maximum(requests.keys[key], 0)
-    lengths = sorted(set(days))
-    edges = [requests.cutoff, *(requests.cutoff - d * DAY_MS for d in lengths)]
-    right, *lefts = _search(events, holder, edges)
-    own = _own_place(events, stream, requests, holder, right)
-    # The own refund takes no room in the window: one more event may be reached past it.
-    latest = right - MAX_EVENTS
-    latest = latest - (own >= latest) * (own >= 0)
-    return _Windows(
-        {d: np.maximum(left, latest) for d, left in zip(lengths, lefts, strict=True)}, right, own
+Part = tuple[int, str, Stream]
+"""A key's number and name, and its events of one stream."""
+
+
+class _Scan:
+    """The events of one stream, sorted by holder and time, and the windows asked of them."""
+
+    def __init__(self, edges_ms: IntArray, parts: Sequence[Part], asked: _Asked) -> None:
+        self._streams = [stream for _, _, stream in parts]
+        self._cutoff, k = asked.cutoff, len(asked.holder)
+        held = np.concatenate([stream.keys[key] * k + number for number, key, stream in parts])
+        time = np.concatenate([stream.times[key] for _, key, stream in parts])
+        tie = np.concatenate([stream.tie for stream in self._streams])
+
+        # Events before every window, or after all, need only keep their side: times are clipped.
+        before = asked.first - int(edges_ms[-1]) - 1
+        span = asked.last - before + 2
+        holders = max(asked.most, int(held.max())) + 1
+        if holders * span >= 2**63:
+            raise OverflowError(
+                f"{holders} holders over {span} ms: compute fewer requests at a time"
+            )
+        axis = held * span + np.minimum(np.maximum(time - before, 0), span - 1)
+        self._order = np.lexsort((tie, axis))
+        self._time, axis = time[self._order], axis[self._order]
+        edges = _search(axis, asked.holder * span + (asked.cutoff - before), edges_ms)
+        self._right = edges[0]
+        self._own = self._own_place(held[self._order], asked)
+        latest = self._right - MAX_EVENTS
+        if self._own is not None:
+            # The own refund takes no room in the window: one more event may be reached past it.
+            latest = latest - ((self._own >= latest) & (self._own >= 0))
+        self._left = np.maximum(edges[1:], latest)
+        self._columns: dict[str, FloatArray] = {}
+
+    def _own_place(self, held: IntArray, asked: _Asked) -> IntArray | None:
+        versions = [s.own_refund for s in self._streams if s.own_refund is not None]
+        if not versions:
+            return None
+        k = len(asked.holder)
+        refund = np.concatenate(versions)[self._order] * k + held % k
+        place_of = np.full(max(int(refund.max()), int(asked.refund.max())) + 1, -1)
+        place_of[refund] = np.arange(len(refund))
+        place = place_of[asked.refund]
+        # Among another holder's events it stands outside the windows, like all of theirs.
+        seen = (place >= 0) & (place < self._right)
+        return np.where(seen, place, -1) if seen.any() else None
+
+    def _column(self, name: str) -> FloatArray:
+        """A column or key of the sorted events; NaN in a slice whose own key does not read it."""
+        if name not in self._columns:
+            values = np.full(len(self._order), np.nan)
+            start = 0
+            for stream in self._streams:
+                stop = start + len(stream)
+                found = stream.keys if name in KEYS else stream.columns
+                if name in found:
+                    values[start:stop] = found[name]
+                start = stop
+            if name in KEYS:
+                values[values < 0] = np.nan
+            self._columns[name] = values[self._order]
+        return self._columns[name]
+
+    def _chosen(self, where: Where | None) -> BoolArray:
+        if where is None:
+            return np.ones(len(self._order), np.bool_)
+        groups = (
+            functools.reduce(
+                operator.and_, (_among(self._column(name), name, values) for name, values in group)
+            )
+            for group in where.groups
+        )
+        return functools.reduce(operator.or_, groups)
+
+    def _windows(self, measure: _Measure) -> _Windows:
+        """The windows (P, m) of a measure, on its sources one behind the other."""
+        shift = measure.source * len(self._order)
+        own = None
+        if self._own is not None:
+            own = self._own[measure.key]
+            own = np.where(own >= 0, own + shift, -1)
+        return _Windows(
+            self._left[measure.window, measure.key] + shift, self._right[measure.key] + shift, own
+        )
+
+    def value(self, measure: _Measure) -> FloatArray:
+        """The aggregates of a measure for every request (P, m)."""
+        windows = self._windows(measure)
+        chosen = np.concatenate([self._chosen(where) for _, where in measure.sources])
+        op = measure.op
+        if op == "count":
+            return _sums(chosen, windows).astype(np.float64)
+        if op == "since_last":
+            place = _last_place(chosen, windows)
+            time = self._time[place % len(self._time)]
+            return np.where(place >= 0, (self._cutoff - time) / DAY_MS, np.nan)
+        values = np.concatenate([self._column(column or "") for column, _ in measure.sources])
+        unknown = np.isnan(values)
+        known = chosen & ~unknown
+        if op == "total":
+            sums = _sums(np.where(known, values, 0), windows)
+            return np.where(_sums(chosen & unknown, windows) > 0, np.nan, sums)
+        if op == "mean":
+            sums = _sums(np.where(known, values, 0), windows)
+            return _over(sums, _sums(known, windows))
+        if op == "distinct":
+            return _distinct(values, known, windows)
+        if op == "last":
+            place = _last_place(known, windows)
+            return np.where(place >= 0, values[place], np.nan)
+        return _order_statistic(values, known, windows, op)
+
+
+def _search(axis: IntArray, at: IntArray, earlier: IntArray) -> IntArray:
+    """How many events stand before each point less each of some lengths: (W, *points)."""
+    # In order, a million binary searches stay in the cache: ten times faster than out of it.
+    order = at.ravel().argsort()
+    found = np.empty((len(earlier), at.size), np.int64)
+    found[:, order] = axis.searchsorted(at.ravel()[order] - earlier[:, None])
+    return found.reshape(len(earlier), *at.shape)
+
+
+def _among(codes: FloatArray, column: str, values: tuple[str | None, ...]) -> BoolArray:
+    places = CODES[column]
+    return functools.reduce(
+        operator.or_,
+        (np.isnan(codes) if value is None else codes == places.index(value) for value in values),
     )
 
 
-def _own_place(
-    events: _Sorted, stream: Stream, requests: Requests, holder: IntArray, right: IntArray
-) -> IntArray:
-    versions = stream.own_refund
-    if versions is None or not len(events.rows):
-        return np.full(len(requests), -1, np.int64)
-    refund = versions[events.rows]
-    wanted = requests.keys["refund"]
-    place_of = np.full(max(int(refund.max()), int(wanted.max())) + 2, -1, np.int64)
-    place_of[refund] = np.arange(len(refund))
-    place = place_of[wanted]
-    seen = (place >= 0) & (place < right) & (events.holder[place] == holder)
-    return np.where(seen, place, -1)
+# --- kernels: values (n,) of sorted events and windows (P, m) to results (P, m) ------------------
 
 
-# --- kernels ---------------------------------------------------------------------------------
-
-
-def _prefix(values: NDArray[np.generic]) -> IntArray:
+def _sums(values: NDArray[Any], w: _Windows) -> IntArray:
+    """The sum over each window of whole numbers, the own refund left out."""
     # int64 wraps around, and differences of wrapped sums are exact while a window's own sum fits:
     # 1,000 events of at most 10^15 minor units do.
-    out = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(values, dtype=np.int64, out=out[1:])
-    return out
+    prefix = np.zeros(len(values) + 1, np.int64)
+    values.cumsum(dtype=np.int64, out=prefix[1:])
+    sums = prefix[w.right] - prefix[w.left]
+    if w.own is None:
+        return sums
+    return sums - np.where(w.own >= w.left, values[w.own].astype(np.int64), 0)
 
 
-def _between(prefix: IntArray, values: NDArray[np.generic], w: _Windows, days: int) -> IntArray:
-    """The sum over each window (m,), the own refund left out."""
-    left = w.left[days]
-    sums = prefix[w.right] - prefix[left]
-    inside = w.own >= left
-    if inside.any():
-        sums = sums - np.where(inside, values[w.own].astype(np.int64), 0)
-    return sums
-
-
-def _last_place(chosen: BoolArray, w: _Windows, days: int) -> IntArray:
-    """Where the latest chosen event of each window stands (m,), -1 if there is none."""
-    latest = np.full(len(chosen) + 1, -1, np.int64)
+def _last_place(chosen: BoolArray, w: _Windows) -> IntArray:
+    """Where the latest chosen event of each window stands, -1 if there is none."""
+    latest = np.full(len(chosen) + 1, -1)
     np.maximum.accumulate(np.where(chosen, np.arange(len(chosen)), -1), out=latest[1:])
     place = latest[w.right]
-    place = np.where((place == w.own) & (place >= 0), latest[np.maximum(w.own, 0)], place)
-    return np.where(place >= w.left[days], place, -1)
+    if w.own is not None:
+        place = np.where((place == w.own) & (place >= 0), latest[w.own], place)
+    return np.where(place >= w.left, place, -1)
 
 
-def _pairs(chosen: BoolArray, w: _Windows, days: int) -> Iterator[tuple[slice, IntArray, IntArray]]:
-    """Every (request, event) pair of the windows, in chunks: requests, request number, event."""
-    left = w.left[days]
-    sizes = w.right - left
-    ends = np.cumsum(sizes)
+def _pairs(chosen: BoolArray, w: _Windows) -> Iterator[tuple[slice, IntArray, IntArray]]:
+    """Every (window, event) pair in chunks: which windows of all (P * m), their number, event."""
+    left, right = w.left.ravel(), w.right.ravel()
+    own = None if w.own is None else w.own.ravel()
+    sizes = right - left
+    ends = sizes.cumsum()
     start = 0
     while start < len(sizes):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, side="right")))
+        done = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(ends.searchsorted(done + _PAIRS_AT_ONCE, side="right")))
         part = slice(start, stop)
-        request = np.repeat(np.arange(stop - start), sizes[part])
-        offset = np.arange(len(request)) - np.repeat(ends[part] - sizes[part] - done, sizes[part])
-        event = left[part][request] + offset
-        keep = chosen[event] & (event != w.own[part][request])
-        yield part, request[keep], event[keep]
+        window = np.arange(stop - start).repeat(sizes[part])
+        # Events count up within a window, and jump to the next one's left edge.
+        event = np.arange(len(window)) + (right[part] - (ends[part] - done))[window]
+        keep = chosen[event]
+        if own is not None:
+            keep &= event != own[part][window]
+        yield part, window[keep], event[keep]
         start = stop
 
 
-def _distinct(values: FloatArray, chosen: BoolArray, w: _Windows, days: int) -> FloatArray:
+def _distinct(values: FloatArray, chosen: BoolArray, w: _Windows) -> FloatArray:
     """How many different values each window holds: those whose previous bearer is outside it."""
-    out = np.zeros(len(w.right))
-    bearers = np.flatnonzero(chosen)
-    # Events of another holder stand outside the window anyway, so one chain serves all holders.
-    order = bearers[np.argsort(values[bearers], kind="stable")]
-    previous = np.full(len(values), -1, np.int64)
+    bearers = chosen.nonzero()[0]
+    # Events of another holder or source stand outside the window: one chain serves them all.
+    order = bearers[values[bearers].argsort(kind="stable")]
+    previous = np.full(len(values), -1)
     same = values[order[1:]] == values[order[:-1]]
     previous[order[1:][same]] = order[:-1][same]
-    for part, request, event in _pairs(chosen, w, days):
+    left = w.left.ravel()
+    out = np.zeros(left.size)
+    for part, window, event in _pairs(chosen, w):
         before = previous[event]
-        own = w.own[part][request]
-        through_own = (before == own) & (own >= 0)
-        before = np.where(through_own, previous[own], before)
-        new = before < w.left[days][part][request]
-        out[part] = np.bincount(request[new], minlength=part.stop - part.start)
-    return out
+        if w.own is not None:
+            own = w.own.ravel()[part][window]
+            before = np.where((before == own) & (own >= 0), previous[own], before)
+        new = before < left[part][window]
+        out[part] = np.bincount(window[new], minlength=part.stop - part.start)
+    return out.reshape(w.left.shape)
 
 
-def _order_statistic(
-    values: FloatArray, chosen: BoolArray, w: _Windows, days: int, op: str
-) -> FloatArray:
-    """The median or maximum of each window (m,), NaN over nothing."""
-    out = np.full(len(w.right), np.nan)
-    for part, request, event in _pairs(chosen, w, days):
-        ranked = values[event][np.lexsort((values[event], request))]
-        size = np.bincount(request, minlength=part.stop - part.start)
-        end = np.cumsum(size)
+def _order_statistic(values: FloatArray, chosen: BoolArray, w: _Windows, op: Op) -> FloatArray:
+    """The median or maximum of each window, NaN over nothing."""
+    out = np.full(w.left.size, np.nan)
+    for part, window, event in _pairs(chosen, w):
+        found = values[event]
+        ranked = found[np.lexsort((found, window))]
+        size = np.bincount(window, minlength=part.stop - part.start)
+        end = size.cumsum()
         held = size > 0
         first, count = (end - size)[held], size[held]
         if op == "maximum":
@@ -200,149 +419,69 @@ def _order_statistic(
         else:
             low, high = ranked[first + (count - 1) // 2], ranked[first + count // 2]
             out[part][held] = low + (high - low) / 2
-    return out
+    return out.reshape(w.left.shape)
 
 
-# --- one key ---------------------------------------------------------------------------------
-
-
-def _among(codes: FloatArray, column: str, values: tuple[str | None, ...]) -> BoolArray:
-    found = np.isin(codes, [CODES[column].index(v) for v in values if v is not None])
-    return found | np.isnan(codes) if None in values else found
-
-
-def _chosen(where: Where | None, stream: Stream, rows: IntArray) -> BoolArray:
-    """Which of the sorted events a condition picks (n,)."""
-    if where is None:
-        return np.ones(len(rows), np.bool_)
-    return np.asarray(
-        np.logical_or.reduce([
-            np.logical_and.reduce([
-                _among(stream.columns[column][rows], column, values) for column, values in group
-            ])
-            for group in where.groups
-        ])
-    )  # fmt: skip
-
-
-def _empty(op: str, m: int) -> FloatArray:
-    return np.zeros(m) if op in ("count", "total", "distinct") else np.full(m, np.nan)
-
-
-def _column(stream: Stream, column: str, rows: IntArray) -> FloatArray:
-    if column in stream.columns:
-        return stream.columns[column][rows]
-    codes = stream.keys[column][rows]
-    return np.where(codes >= 0, codes, np.nan)
-
-
-class _Scan:
-    """The windows of one stream under one key, with what its aggregates share."""
-
-    def __init__(self, stream: Stream, requests: Requests, key: str, days: Iterable[int]) -> None:
-        self.stream = stream
-        self.cutoff = requests.cutoff
-        self.events = _Sorted.of(stream, key)
-        self.windows = _windows(self.events, stream, requests, key, days)
-        self._chosen: dict[Where | None, BoolArray] = {}
-        self._prefixes: dict[tuple[Where | None, str | None], tuple[IntArray, FloatArray]] = {}
-
-    def chosen(self, where: Where | None) -> BoolArray:
-        if where not in self._chosen:
-            self._chosen[where] = _chosen(where, self.stream, self.events.rows)
-        return self._chosen[where]
-
-    def _sum(self, where: Where | None, column: str | None, days: int) -> IntArray:
-        """Sum of a column's known values; of ones for None; of unknowns for ``"?" + column``."""
-        if (where, column) not in self._prefixes:
-            chosen = self.chosen(where)
-            values = chosen.astype(np.float64)
-            if column is not None:
-                found = _column(self.stream, column.removeprefix("?"), self.events.rows)
-                unknown = np.isnan(found)
-                values = values * (unknown if column[0] == "?" else np.where(unknown, 0.0, found))
-            self._prefixes[where, column] = _prefix(values), values
-        prefix, values = self._prefixes[where, column]
-        return _between(prefix, values, self.windows, days)
-
-    def value(self, a: Aggregate) -> FloatArray:
-        """One aggregate for every request (m,)."""
-        w = self.windows
-        if a.op == "count":
-            return self._sum(a.where, None, a.days).astype(np.float64)
-        if a.op == "since_last":
-            place = _last_place(self.chosen(a.where), w, a.days)
-            return np.where(place >= 0, (self.cutoff - self.events.time[place]) / DAY_MS, np.nan)
-        column = a.column or ""
-        if a.op in ("total", "mean"):
-            sums = self._sum(a.where, column, a.days).astype(np.float64)
-            unknown = self._sum(a.where, f"?{column}", a.days)
-            if a.op == "total":
-                return np.where(unknown > 0, np.nan, sums)
-            known = self._sum(a.where, None, a.days) - unknown
-            return np.divide(sums, known, out=np.full(len(sums), np.nan), where=known > 0)
-        values = _column(self.stream, column, self.events.rows)
-        chosen = self.chosen(a.where) & ~np.isnan(values)
-        if a.op == "distinct":
-            return _distinct(values, chosen, w, a.days)
-        if a.op == "last":
-            place = _last_place(chosen, w, a.days)
-            return np.where(place >= 0, values[place], np.nan)
-        return _order_statistic(values, chosen, w, a.days, a.op)
+# --- from streams to features --------------------------------------------------------------------
 
 
 def aggregate(
-    streams: Mapping[str, Stream], requests: Requests, key: str, wanted: Sequence[Aggregate]
-) -> dict[Aggregate, FloatArray]:
-    """The aggregates ``wanted`` of one key for every request: float64 arrays (m,).
+    work: Work, streams_of: Mapping[str, Mapping[str, Stream]], requests: Requests
+) -> dict[int, FloatArray]:
+    """The aggregates of ``work`` for every request, by step of the plan: float64 arrays (m,).
 
-    A request without that key (no device was sent) gets NaN; a count or sum of nothing is 0.
+    ``streams_of`` has the streams of each key. A request without a key (no device was sent) gets
+    NaN; a count or sum of nothing is 0.
     """
-    out: dict[Aggregate, FloatArray] = {}
-    absent = requests.keys[key] < 0
-    by_stream: dict[str, list[Aggregate]] = {}
-    for a in wanted:
-        by_stream.setdefault(a.stream, []).append(a)
-    for name, aggregates in by_stream.items():
-        stream = streams.get(name)
-        if stream is None or not len(stream) or not len(requests):
-            out |= {a: _empty(a.op, len(requests)) for a in aggregates}
-        else:
-            scan = _Scan(stream, requests, key, {a.days for a in aggregates})
-            if not len(scan.events.rows):
-                out |= {a: _empty(a.op, len(requests)) for a in aggregates}
+    out: dict[int, FloatArray] = {}
+    m = len(requests)
+    if not m:
+        return {step: np.zeros(0) for of in work.streams for p in of.measures for step in p.steps}
+    asked = _Asked.of(requests, work.keys)
+    some_absent = bool(asked.absent.any())
+    for of_stream in work.streams:
+        parts = [
+            (number, key, stream)
+            for number, key in enumerate(work.keys)
+            if (stream := streams_of[key].get(of_stream.name)) is not None and len(stream)
+        ]
+        scan = _Scan(of_stream.edges_ms, parts, asked) if parts else None
+        for measure in of_stream.measures:
+            if scan is None:
+                nothing = 0.0 if measure.op in ("count", "total", "distinct") else np.nan
+                values = np.full((len(measure.steps), m), nothing)
             else:
-                out |= {a: scan.value(a) for a in aggregates}
-    if absent.any():
-        out = {a: np.where(absent, np.nan, values) for a, values in out.items()}
+                values = scan.value(measure)
+            if some_absent:
+                values = np.where(asked.absent[measure.key], np.nan, values)
+            out.update(zip(measure.steps, values, strict=True))
     return out
 
 
-# --- all keys --------------------------------------------------------------------------------
-
-
 def combine(
-    aggregates: Mapping[Aggregate, FloatArray],
+    plan: Plan,
+    aggregates: Mapping[int, FloatArray],
     requests: Requests,
     first_seen: Mapping[str, IntArray],
-    expressions: Iterable[Expression],
 ) -> dict[str, FloatArray]:
-    """Every expression by its name (m,), from aggregates of all keys and the requests' own fields.
+    """Every feature by its name (m,), from the aggregates by step and the requests' own fields.
 
     An age is cutoff minus a business time; a time later than the cutoff is unknown, not negative.
     A ratio over nothing is NaN.
     """
-    done: dict[Expression, FloatArray] = {a: values for a, values in aggregates.items()}  # noqa: C416
-    for expression in expressions:
-        for part in expression.walk():
-            if part not in done:
-                done[part] = _evaluate(part, done, requests, first_seen)
-    return {expression.name: done[expression] for expression in expressions}
+    done = dict(aggregates)
+    for step, expression, inputs in plan.derived:
+        done[step] = _evaluate(expression, [done[of] for of in inputs], requests, first_seen)
+    return {name: done[step] for name, step in plan.step_of.items()}
+
+
+def _over(top: FloatArray | IntArray, bottom: FloatArray | IntArray) -> FloatArray:
+    return top / np.where(bottom > 0, bottom, np.nan)
 
 
 def _evaluate(
     e: Expression,
-    done: Mapping[Expression, FloatArray],
+    inputs: Sequence[FloatArray],
     requests: Requests,
     first_seen: Mapping[str, IntArray],
 ) -> FloatArray:
@@ -354,84 +493,53 @@ def _evaluate(
             code = requests.keys[entity]
             if not len(first_seen[entity]):
                 return np.full(len(cutoff), np.nan)
-            seen = first_seen[entity][np.maximum(code, 0)]
-            return np.where((code >= 0) & (seen < cutoff), seen.astype(np.float64), np.nan)
-        case Coalesce(of):
-            value = done[of[0]]
-            for other in of[1:]:
-                value = np.where(np.isnan(value), done[other], value)
+            seen = first_seen[entity][code]
+            return np.where((code >= 0) & (seen < cutoff), seen, np.nan)
+        case Coalesce():
+            value, *others = inputs
+            for other in others:
+                value = np.where(np.isnan(value), other, value)
             return value
-        case Age(of):
-            age = (cutoff - done[of]) / DAY_MS
+        case Age():
+            age = (cutoff - inputs[0]) / DAY_MS
             return np.where(age >= 0, age, np.nan)
-        case Between(start, end):
-            past = (done[start] <= cutoff) & (done[end] <= cutoff)
-            return np.where(past, (done[end] - done[start]) / DAY_MS, np.nan)
-        case Ratio(top, bottom):
-            below = done[bottom]
-            return np.divide(done[top], below, out=np.full(len(below), np.nan), where=below > 0)
-        case Difference(_, left, right):
-            return done[left] - done[right]
-        case Known(of):
-            return (~np.isnan(done[of])).astype(np.float64)
+        case Between():
+            start, end = inputs
+            past = (start <= cutoff) & (end <= cutoff)
+            return np.where(past, (end - start) / DAY_MS, np.nan)
+        case Ratio():
+            top, bottom = inputs
+            return _over(top, bottom)
+        case Difference():
+            left, right = inputs
+            return left - right
+        case Known():
+            return (~np.isnan(inputs[0])).astype(np.float64)
         case _:
             raise TypeError(f"no way to compute {type(e).__name__}")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a list of features needs, worked out once: aggregates by key, and what they read."""
-
-    features: tuple[Feature, ...]
-    by_key: Mapping[str, tuple[Aggregate, ...]]
-    reads: Mapping[tuple[str, str], tuple[str, ...]]
-    """(key, stream) -> the stream's columns and keys that any aggregate of that key reads."""
-
-    @classmethod
-    def of(cls, features: Iterable[Feature]) -> Plan:
-        """The plan for ``features``; raises ValueError when two of them share a name."""
-        features = tuple(features)
-        names = [feature.name for feature in features]
-        if doubled := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"features defined twice: {', '.join(sorted(doubled))}")
-        by_key: dict[str, dict[Aggregate, None]] = {}
-        reads: dict[tuple[str, str], set[str]] = {}
-        for feature in features:
-            for part in feature.expression.walk():
-                if isinstance(part, Aggregate):
-                    by_key.setdefault(part.by, {})[part] = None
-                    columns = reads.setdefault((part.by, part.stream), set())
-                    columns.update(part.columns)
-                    if part.stream == "refund_request":
-                        columns.add("refund")
-        return cls(
-            features,
-            {key: tuple(wanted) for key, wanted in by_key.items()},
-            {pair: tuple(sorted(columns)) for pair, columns in reads.items()},
-        )
-
-    @property
-    def expressions(self) -> tuple[Expression, ...]:
-        """The features' expressions, in order."""
-        return tuple(feature.expression for feature in self.features)
 
 
 def compute(
     plan: Plan, requests: Requests, history_of: Mapping[str, History] | History
 ) -> dict[str, FloatArray]:
-    """All features of the plan by name (m,): `aggregate` per key, then `combine`.
+    """All features of the plan by name (m,): `aggregate`, then `combine`.
 
-    ``history_of`` is one history for all keys (a data folder) or one per key (serving's slices).
+    ``history_of`` is one history for all keys (a data folder), worked through key by key, or one
+    per key (serving's slices), worked through at once.
     """
-    done: dict[Aggregate, FloatArray] = {}
-    first_seen: dict[str, IntArray] = {}
-    for key, wanted in plan.by_key.items():
-        history = history_of if isinstance(history_of, History) else history_of[key]
-        done |= aggregate(history.streams, requests, key, wanted)
-    histories = [history_of] if isinstance(history_of, History) else history_of.values()
-    for history in histories:
-        first_seen |= history.first_seen
-    return combine(done, requests, first_seen, plan.expressions)
+    if isinstance(history_of, History):
+        done: dict[int, FloatArray] = {}
+        for key, work in plan.by_key.items():
+            done |= aggregate(work, {key: history_of.streams}, requests)
+        return combine(plan, done, requests, history_of.first_seen)
+    streams_of = {key: history.streams for key, history in history_of.items()}
+    first_seen = {
+        entity: seen
+        for history in history_of.values()
+        for entity, seen in history.first_seen.items()
+    }
+    done = aggregate(plan.at_once, streams_of, requests)
+    return combine(plan, done, requests, first_seen)
 
 
-__all__ = ["MAX_DAYS", "MAX_EVENTS", "Plan", "aggregate", "combine", "compute"]
+__all__ = ["MAX_EVENTS", "Plan", "Work", "aggregate", "combine", "compute"]

@@ -188,12 +188,14 @@ def pick_cases(tables: Tables) -> tuple[int, int]:
 
     Told by the labels that the sample holds about their earlier refunds: the abuser is who was
     confirmed most often, the honest one orders most, was never confirmed nor disputed, and asks
-    for a plain refund: one that waits for its goods would be held whoever asks.
+    for a plain refund of an everyday amount: large ones, and those that wait for their goods, are
+    held whoever asks.
     """
     requests = tables["refund_requests"]
     known_at = requests["known_at"].to_numpy()
     customers: list[str] = requests["customer_id"].to_pylist()
     types = requests["type"].to_pylist()
+    amounts = requests["amount_minor"].to_numpy()
     refunds = dict(zip(requests["refund_id"].to_pylist(), customers, strict=True))
     confirmed: dict[str, int] = {}
     for label in tables["labels"].to_pylist():
@@ -217,7 +219,7 @@ def pick_cases(tables: Tables) -> tuple[int, int]:
     honest = max(
         (row for row in last_week
          if not confirmed.get(customers[row]) and customers[row] not in disputed
-         and types[row] == "REFUND"),
+         and types[row] == "REFUND" and amounts[row] <= np.median(amounts)),
         key=lambda row: orders.get(customers[row], 0) / (1 + 3 * asked[customers[row]]),
     )  # fmt: skip
     return honest, abuser
