@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Literal
@@ -22,6 +25,7 @@ from serving.scorer import Champion
 from serving.settings import Settings
 from serving.store.store import Store
 
+PARENT_CHECK_SECONDS = 0.2
 DEFAULT_POLICY = Path(rules.__file__).parent / "policies" / "default.yaml"
 
 log = structlog.get_logger()
@@ -70,6 +74,22 @@ class _Worker:
         return cls.api
 
 
+def end_with(parent: int) -> None:
+    """End this worker when the process that started it is gone.
+
+    BentoML's workers hold the listening socket. One that outlives a killed supervisor would answer
+    beside its successor, or keep it from the address.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        log.error("parent_gone", parent=parent)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
 @bentoml.service(
     name="recourse",
     workers=Settings().workers,
@@ -85,6 +105,7 @@ class Recourse:
         started = time.monotonic()
         settings = Settings()
         configure_logs(settings.log_level)
+        end_with(os.getppid())
         _Worker.api = open_api(settings)
         log.info("ready", seconds=round(time.monotonic() - started, 2))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECOURSE = str(Path(sys.executable).with_name("recourse"))
@@ -83,13 +83,16 @@ class Service:
 
     def kill(self) -> None:
         """End every process of the service at once, as a power cut would."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        # BentoML's workers lead sessions of their own, so the process group is not all of it.
+        service = psutil.Process(self.process.pid)
+        for process in [service, *service.children(recursive=True)]:
+            process.kill()
         self.process.wait()
 
     def stop(self) -> None:
         """End it in good order."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.terminate()
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:

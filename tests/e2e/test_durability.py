@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
+
+import psutil
 
 from tests.e2e.service import Service
 
@@ -35,6 +35,17 @@ def test_a_decision_survives_kill_9_and_moves_velocity_once(home: Path) -> None:
         assert row["refund_count_by_device_7d"] == 1
     finally:
         service.stop()
+
+
+def test_a_service_whose_supervisor_is_killed_leaves_no_worker_behind(home: Path) -> None:
+    service = Service(home).start()
+    workers = psutil.Process(service.process.pid).children(recursive=True)
+    service.process.kill()
+    service.process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=20)
+    assert gone and not alive
+    service.start()  # the address is free again
+    service.stop()
 
 
 def test_a_changed_refund_is_decided_anew_and_counts_once(service: Service) -> None:
@@ -87,7 +98,7 @@ def test_live_and_sandbox_share_nothing(service: Service) -> None:
 def test_what_was_accepted_is_finished_when_the_service_stops(home: Path) -> None:
     service = Service(home).start()
     answer = service.score(refund("r-50"))
-    os.killpg(service.process.pid, signal.SIGTERM)
+    service.process.terminate()
     service.process.wait(20)
     service.start()
     try:

@@ -1,0 +1,164 @@
+"""Every feature of the catalog keeps the rules; a new line of the catalog is tested unasked."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+import string
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from features.catalog import BY_NAME, FEATURES, MODEL_FEATURES, PLAN
+from features.feature import Family, Feature, Unit, count, definitions_hash, where
+from tests.features.histories import Computed, Events, histories, in_batch
+
+every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+whole_histories = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+CEL_RESERVED = {
+    "false", "in", "null", "true", "as", "break", "const", "continue", "else", "for", "function",
+    "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+}  # fmt: skip
+
+# --- definitions -------------------------------------------------------------------------------
+
+
+@every_feature
+def test_name_is_a_cel_identifier(feature: Feature) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", feature.name)
+    assert feature.name not in CEL_RESERVED
+
+
+@every_feature
+def test_name_finds_the_feature_and_its_column(feature: Feature) -> None:
+    assert BY_NAME[feature.name] is feature
+    assert PLAN.expressions[FEATURES.index(feature)] is feature.expression
+
+
+@every_feature
+def test_family_and_unit_are_of_the_vocabulary(feature: Feature) -> None:
+    assert feature.family in get_args(Family)
+    assert feature.unit in get_args(Unit)
+
+
+@every_feature
+def test_reason_code_is_upper_snake_case(feature: Feature) -> None:
+    assert re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*", feature.reason_code)
+
+
+@every_feature
+def test_sentence_says_the_value_where_there_is_one_to_say(feature: Feature) -> None:
+    placeholders = {name for _, name, _, _ in string.Formatter().parse(feature.sentence) if name}
+    assert placeholders <= {"value"}
+    if feature.unit not in ("code", "flag"):
+        assert "value" in placeholders
+    said = feature.sentence.format(value="7")
+    assert said == said.strip()
+    assert said and "{" not in said and not said.endswith(".")
+
+
+@every_feature
+def test_why_is_documented(feature: Feature) -> None:
+    assert feature.why.strip().endswith(".")
+
+
+def test_names_are_unique_and_models_see_a_part_in_the_same_order() -> None:
+    assert len(BY_NAME) == len(FEATURES)
+    assert list(MODEL_FEATURES) == [feature for feature in FEATURES if feature.for_model]
+
+
+def test_definitions_hash_changes_with_the_order_of_any_two_neighbours() -> None:
+    hashes = {definitions_hash(FEATURES)}
+    for place in range(len(FEATURES) - 1):
+        swapped = list(FEATURES)
+        swapped[place : place + 2] = reversed(swapped[place : place + 2])
+        hashes.add(definitions_hash(swapped))
+    assert len(hashes) == len(FEATURES)
+
+
+def test_definitions_hash_changes_with_a_condition_under_the_same_name() -> None:
+    feature = BY_NAME["chargeback_count_by_customer_365d"]
+    narrower = count("dispute", by="customer", days=365,
+                     where=where("chargeback", stage=("CHARGEBACK",)))  # fmt: skip
+    other = dataclasses.replace(feature, expression=narrower)
+    assert other.name == feature.name
+    assert definitions_hash([other]) != definitions_hash([feature])
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def _same(left: Computed, right: Computed, numbers: dict[int, int] | None = None) -> None:
+    """Requests of the left have the values of those of the right, by default in the same order."""
+    if numbers is None:
+        assert left.requests == right.requests
+        numbers = {number: number for number in range(len(left.requests))}
+    rows, others = list(numbers), list(numbers.values())
+    for name, values in left.values.items():
+        np.testing.assert_array_equal(values[rows], right.values[name][others], err_msg=name)
+
+
+@whole_histories
+@given(histories())
+def test_the_same_history_gives_the_same_numbers(events: Events) -> None:
+    _same(in_batch(events), in_batch(events))
+
+
+@whole_histories
+@given(histories(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_nothing(events: Events, order: random.Random) -> None:
+    shuffled = {kind: order.sample(rows, len(rows)) for kind, rows in events.items()}
+    _same(in_batch(shuffled), in_batch(events))
+
+
+@whole_histories
+@given(histories(), st.randoms(use_true_random=False))
+def test_rows_delivered_again_change_nothing(events: Events, chance: random.Random) -> None:
+    again = {
+        kind: [*rows, *(row for row in rows if chance.random() < 0.5)]
+        for kind, rows in events.items()
+    }
+    _same(in_batch(again), in_batch(events))
+
+
+@whole_histories
+@given(histories(), histories(), st.data())
+def test_what_becomes_known_at_or_after_the_cutoff_changes_nothing(
+    events: Events, more: Events, data: st.DataObject
+) -> None:
+    before = in_batch(events)
+    cutoff = data.draw(st.sampled_from([known_at for _, known_at in before.requests]))
+    later = {
+        kind: [
+            *events[kind],
+            *({**row, "event_id": f"later{number}"} for number, row in enumerate(more[kind])
+              if row["known_at"] >= cutoff),
+        ]
+        for kind in events
+    }  # fmt: skip
+    after = in_batch(later)
+    place = {request: number for number, request in enumerate(after.requests)}
+    _same(
+        before,
+        after,
+        {n: place[request] for n, request in enumerate(before.requests) if request[1] <= cutoff},
+    )
+
+
+@whole_histories
+@given(histories())
+def test_counts_are_whole_and_shares_are_shares(events: Events) -> None:
+    values = in_batch(events, PLAN).values
+    for feature in FEATURES:
+        known = values[feature.name][~np.isnan(values[feature.name])]
+        if feature.unit in ("count", "minor", "code", "flag"):
+            assert (known == np.rint(known)).all(), feature.name
+        if "_share_by_" in feature.name:
+            assert ((known >= 0) & (known <= 1)).all(), feature.name
