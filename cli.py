@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from features.tables import Folder
     from serving.scorer import Champion
     from serving.settings import Settings
@@ -37,30 +40,33 @@ policy = typer.Typer(no_args_is_help=True, help="Policy documents.")
 app.add_typer(keys, name="keys")
 app.add_typer(policy, name="policy")
 
+SECRETS: Final = (("secret",), ("database_url",), ("sandbox_database_url",))
+
 note = Console(stderr=True, soft_wrap=True)
+
+Mode = Literal["live", "test"]
 
 DataDir = Annotated[Path, typer.Option("--data", help="A data folder (Parquet or CSV).")]
 OutDir = Annotated[Path, typer.Option("--out", help="Where to write; a folder.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Where to write; a Parquet file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ModeOption = Annotated[
-    str, typer.Option("--mode", help="live, or test for the sandbox: two stores, nothing shared.")
+    Mode, typer.Option("--mode", help="live, or test for the sandbox: two stores, nothing shared.")
 ]
 
 
 def main() -> None:
     """The entry point: what is refused is said in plain words, not as a stack."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        _refuse(_misuse(error), error.exit_code)
+    except typer.Abort:
+        _refuse("nothing was done")
     except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(("RECOURSE", *map(str, problem["loc"]))).upper()
-            note.print(f"{name}: {problem['msg']}, got {problem['input']!r}", markup=False)
-        sys.exit(1)
+        _refuse("; ".join(map(_setting, error.errors())))
     except tuple(_refusals()) as error:
-        _refuse(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _refuse(_plain(error))
 
 
 def _refusals() -> Iterator[type[Exception]]:
@@ -70,17 +76,40 @@ def _refusals() -> Iterator[type[Exception]]:
         ("rules.policy", "PolicyError"),
         ("serving.model", "ModelError"),
         ("serving.store.database", "StoreRefusedError"),
+        ("sqlalchemy.exc", "SQLAlchemyError"),
         ("training.dataset", "TooLittleData"),
         ("training.promote", "PromotionRefused"),
     ):
         if module in sys.modules:
             yield getattr(sys.modules[module], name)
-    yield from (FileNotFoundError, NotADirectoryError, PermissionError)
+    yield OSError
 
 
-def _refuse(message: str) -> NoReturn:
-    note.print(message, markup=False, highlight=False)
-    sys.exit(1)
+def _misuse(error: TyperException) -> str:
+    """How a command was wrongly called, and where it says how it is called."""
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    return f"{message}; see {context.command_path} --help" if message and context else message
+
+
+def _setting(problem: ErrorDetails) -> str:
+    """What is wrong with a setting; what may hold a password is not repeated."""
+    name = "_".join(("RECOURSE", *map(str, problem["loc"]))).upper()
+    got = "" if problem["loc"] in SECRETS else f", got {problem['input']!r}"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if type(error).__module__.startswith("sqlalchemy"):
+        return f"the store: {getattr(error, 'orig', None) or error}".partition("\n")[0]
+    return str(error)
+
+
+def _refuse(message: str, exit_code: int = 1) -> NoReturn:
+    if message:
+        note.print(message, markup=False, highlight=False)
+    sys.exit(exit_code)
 
 
 def _print(document: Any) -> None:
@@ -117,21 +146,17 @@ def _read(data: Path) -> Folder:
     return folder
 
 
-def _mode(value: str) -> Literal["live", "test"]:
-    if value not in ("live", "test"):
-        raise typer.BadParameter(f"expected live or test, got {value!r}", param_hint="--mode")
-    return value  # type: ignore[return-value]
-
-
-def _open_store(mode: str) -> Store:
+def _open_store(mode: Mode) -> Store:
     from serving.store.store import Store
 
     settings = _settings()
-    which: Literal["live", "sandbox"] = "live" if _mode(mode) == "live" else "sandbox"
+    which: Literal["live", "sandbox"] = "live" if mode == "live" else "sandbox"
     settings.home.mkdir(parents=True, exist_ok=True)
-    return Store.open(
-        settings.database_url_of(which), settings.secret_bytes(), clock=settings.clock_of(which)
-    )
+    url, secret = settings.database_url_of(which), settings.secret_bytes()
+    try:
+        return Store.open(url, secret, clock=settings.clock_of(which))
+    except ValueError as error:
+        _refuse(str(error))
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -208,7 +233,9 @@ def export(
 def features(
     data: DataDir,
     out: OutFile,
-    base_currency: Annotated[str, typer.Option(help="ISO 4217.")] = "GBP",
+    base_currency: Annotated[
+        str | None, typer.Option(help="ISO 4217; the setting's when not given.")
+    ] = None,
 ) -> None:
     """Compute the features of every refund request, exact as of its own time.
 
@@ -216,8 +243,9 @@ def features(
     """
     from training.dataset import feature_frame, rates_of, write_frame
 
+    base = _settings(base_currency=base_currency).base_currency
     tables = _read(data).tables
-    frame = feature_frame(tables, rates_of(tables, base_currency))
+    frame = feature_frame(tables, rates_of(tables, base))
     write_frame(frame, out)
     print(f"{len(frame.refund_id):,} requests, {len(frame.names)} features: {out}")
 
@@ -416,7 +444,7 @@ def create_key(
     """
     store = _open_store(mode)
     try:
-        key = store.keys.create(_mode(mode), scope or ["score", "report"], time.time_ns() // 10**6)
+        key = store.keys.create(mode, scope or ["score", "report"], time.time_ns() // 10**6)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     finally:

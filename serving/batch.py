@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,12 @@ from features.money import Rates
 from features.tables import Tables
 from rules.policy import Policy
 from serving.scorer import Champion, Circumstances, Verdict, judge
+
+SCORES: Final = pa.schema({
+    "refund_id": pa.string(), "known_at": pa.int64(), "probability": pa.float64(),
+    "action": pa.string(), "source": pa.string(), "reasons": pa.list_(pa.string()),
+})  # fmt: skip
+"""The columns of a table of scores, whatever is in it."""
 
 Progress = Callable[[int, int], None]
 
@@ -53,7 +60,7 @@ def score_folder(
     tables: Tables, champion: Champion, policy: Policy, rates: Rates, out: Path,
     progress: Progress = lambda done, total: None,
 ) -> Mapping[str, int]:  # fmt: skip
-    """Write ``refund_id``, ``known_at``, ``probability``, ``action``, ``source`` and ``reasons``.
+    """Write a table of `SCORES`, a row per refund request, to a Parquet file.
 
     Returns how many refund requests each action got.
     """
@@ -69,5 +76,5 @@ def score_folder(
         }
         for judged in judge_folder(tables, champion, policy, rates, progress)
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), out)
+    pq.write_table(pa.Table.from_pylist(rows, SCORES), out)
     return Counter(str(row["action"]) for row in rows)

@@ -20,7 +20,7 @@ from features.catalog import FEATURES, MODEL_FEATURES, PLAN
 from features.events import RefundRequest
 from features.feature import definitions_hash
 from features.money import Rates
-from rules.decision import Action, Mode, RuleResult
+from rules.decision import Action, Mode, Outcome, RuleResult
 from rules.engine import ListMatch
 from rules.policy import Policy
 from serving import answers
@@ -153,16 +153,22 @@ class Desk:
             if taken > self.deadline_ms:
                 raise Late(f"{taken:.0f} ms had passed before {stage}, of {self.deadline_ms}")
 
+        customer = {} if report.customer is None else {"customer": report.customer.customer_id}
         for _ in range(OPTIMISTIC_TRIES):
+            # Before the cutoff: what commits from here on may bear a later time than the cutoff,
+            # which the read would leave out, and each of the two would believe to be the first.
+            seen = self.store.read(customer, 0, ()).customer_seen
             case = _Case.of(report, now())
             slices, verdict = self._judge(case.request, deadline)
+            if slices.customer_seen != seen:
+                continue
             try:
                 with self.store.write(case.request.customer_id) as tx:
                     return self._settle(tx, case, slices, verdict, sender)
             except MovedError:
                 continue
-        case = _Case.of(report, now())
-        with self.store.write(case.request.customer_id) as tx:
+        with self.store.write(customer.get("customer")) as tx:
+            case = _Case.of(report, now())  # under the lock: later than all that it waited for
             return self._settle(tx, case, *self._judge(case.request, deadline), sender)
 
     def _judge(self, request: RefundRequest, deadline: Deadline) -> tuple[Slices, Verdict]:
@@ -196,14 +202,15 @@ class Desk:
             )
         found = first or tx.find_decision(case.request.refund_id, case.content_hash)
         if found is not None:
+            if key and first is None:
+                tx.save_first_result(api_key, key, case.first_result(found.response))
             data = {"customerId": case.request.customer_id, **found.response["data"]}
             return Answer({**found.response, "data": data}, replayed=True)
         if tx.customer_moved_since(slices):
             raise MovedError
         body = self._keep(tx, case, slices, verdict, sender)
         if key:
-            result = FirstResult(case.content_hash, 200, _impersonal(body), at)
-            tx.save_first_result(api_key, key, result)
+            tx.save_first_result(api_key, key, case.first_result(_impersonal(body)))
         return Answer(body)
 
     def _keep(
@@ -247,7 +254,7 @@ class Desk:
     def _body(self, case: _Case, slices: Slices, verdict: Verdict) -> Mapping[str, Any]:
         decision = verdict.decision
         by_rule = [
-            {"code": rule.reason, "description": rule.description}
+            {"code": rule.reason, "description": _said(rule)}
             for rule in decision.rules
             if rule.mode is Mode.LIVE
             and rule.reason in decision.reasons
@@ -325,9 +332,18 @@ class _Case:
         request = next(event for event in events if isinstance(event, RefundRequest))
         return cls(report, request, events, report.content_hash, uuid.uuid4().hex)
 
+    def first_result(self, body: Mapping[str, Any]) -> FirstResult:
+        """What an idempotency key that came with this content is bound to."""
+        return FirstResult(self.content_hash, 200, body, self.request.known_at)
+
 
 def _forced(email: str | None) -> Action | None:
     return SANDBOX_ACTIONS.get(email.partition("@")[0]) if email else None
+
+
+def _said(rule: RuleResult) -> str:
+    unsettled = rule.outcome is Outcome.UNKNOWN
+    return f"not known: {rule.description}" if unsettled else rule.description
 
 
 def _rule_body(rule: RuleResult) -> answers.RuleBody:

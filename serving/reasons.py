@@ -80,6 +80,8 @@ def sentence(feature: Feature, value: float, currency: str) -> str:
         words = CODES[feature.expression.column]
         word = words[int(value)] if value < len(words) else "a value outside the list"
         return f"{feature.sentence}: {word}"
+    if feature.unit == "flag" and value == 0:
+        return f"not so: {feature.sentence}"
     return feature.sentence.replace("{value}", formatted(value, feature.unit, currency))
 
 

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_currency(cls, value: str) -> str:
         if value not in MINOR_UNIT_DIGITS:
-            raise ValueError(f"expected an ISO 4217 code, got {value!r}")
+            raise ValueError("expected an ISO 4217 code")
         return value
 
     @field_validator("secret")

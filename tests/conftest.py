@@ -1,4 +1,4 @@
-"""One small trained home for all end-to-end tests, and a service over a copy of it."""
+"""What tests of the whole share: a small world, a home trained on it, a service over a copy."""
 
 from __future__ import annotations
 

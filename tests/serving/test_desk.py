@@ -1,0 +1,596 @@
+"""The desk: what it answers is what it keeps, whatever fails and whoever else asks meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from features.money import DAY_MS, Rates
+from serving import contract
+from serving.desk import OPTIMISTIC_TRIES, Desk, KeyReusedError, Sender
+from serving.store.decisions import IDEMPOTENCY_MS
+from serving.store.store import Store, Transaction
+from tests.serving.champions import fixed
+
+SECRET = b"a secret of 16 bytes or more"
+NOW = 1_780_000_000_000
+ME = Sender("key_1")
+NAMES = {
+    "customer": "cust-in-clear",
+    "email": "someone@in-clear.example",
+    "device": "device-in-clear",
+    "ip": "203.0.113.77",
+    "method": "card-in-clear",
+    "street": "12 Clear Street",
+}
+
+BODY: dict[str, Any] = {
+    "timestamp": NOW,
+    "customer": {"customerId": NAMES["customer"], "email": NAMES["email"]},
+    "order": {"orderId": "o-1", "orderTime": NOW - 9 * DAY_MS, "deliveredTime": NOW - 5 * DAY_MS,
+              "price": 9000, "currency": "GBP"},
+    "refund": {"refundId": "r-1", "status": "OPEN", "type": "REFUND", "amount": 1000,
+               "currency": "GBP", "policy": "STATUTORY", "refundReason": "CHANGED_MIND",
+               "items": [{"refundReason": "CHANGED_MIND", "quantity": 1, "finalSale": False}]},
+    "device": {"deviceId": NAMES["device"], "ipAddress": NAMES["ip"]},
+    "paymentMethods": [{"paymentMethodId": NAMES["method"]}],
+    "addresses": {"shipping": {"street": NAMES["street"], "country": "GB"}},
+}  # fmt: skip
+"""A refund that no rule of the default policy has anything against."""
+
+LATE_BODY = deepcopy(BODY)
+LATE_BODY["order"]["deliveredTime"] = NOW - 31 * DAY_MS
+LATE_BODY["order"]["orderTime"] = NOW - 35 * DAY_MS
+"""The same, outside the return window: a hard rule prevents it."""
+
+
+def report(body: dict[str, Any] = BODY, refund_id: str | None = None, **refund: Any) -> Any:
+    told = {**({"refundId": refund_id} if refund_id else {}), **refund}
+    made = {**body, "refund": {**body["refund"], **told}}
+    return contract.parse_refund(orjson.dumps(made), scored=True)
+
+
+class Clock:
+    """One clock for all who ask: never the same time twice."""
+
+    def __init__(self) -> None:
+        self._ticks = itertools.count(NOW)  # a count's next is one step of the interpreter
+
+    def __call__(self) -> int:
+        return next(self._ticks)
+
+
+class Hooked(Store):
+    """A store in which something happens between a decision's read and its write."""
+
+    def between(self, happening: Callable[[], None], times: int = 1) -> None:
+        self._happening, self._left = happening, times
+
+    def matching_lists(self, keys: Any, at: int) -> Any:
+        if getattr(self, "_left", 0) > 0:
+            self._left -= 1
+            self._happening()
+        return super().matching_lists(keys, at)
+
+
+class Unlucky(Store):
+    """A store whose commits fail."""
+
+    @contextmanager
+    def write(self, customer_id: str | None = None) -> Iterator[Transaction]:
+        with super().write(customer_id) as tx:
+            yield tx
+            raise OperationalError("COMMIT", None, OSError("disk full"))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/desk.db"
+
+
+@pytest.fixture
+def open_desk(url, policy) -> Iterator[Callable[..., Desk]]:
+    opened: list[Store] = []
+
+    def open_one(kind: type[Store] = Store, **given: Any) -> Desk:
+        opened.append(kind.open(url, SECRET, clock="ingest"))
+        usual = {"champion": fixed(), "policy": policy, "rates": Rates("GBP"), "secret": SECRET,
+                 "deadline_ms": 60_000}  # fmt: skip
+        return Desk(store=opened[-1], **{**usual, **given})
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def desk(open_desk) -> Desk:
+    return open_desk()
+
+
+@pytest.fixture
+def now() -> Clock:
+    return Clock()
+
+
+def data(answer: Any) -> dict[str, Any]:
+    return answer.body["data"]
+
+
+def kept(desk: Desk, answer: Any) -> dict[str, Any]:
+    decision = desk.store.decision(data(answer)["scoreId"])
+    assert decision is not None, "answered, and not kept"
+    return decision.record
+
+
+def earlier(desk: Desk, answer: Any) -> float:
+    """How many earlier refunds of the customer a decision saw."""
+    return kept(desk, answer)["features"]["refund_count_by_customer_1d"]
+
+
+def classes(answer: Any) -> set[str]:
+    return {warning["class"] for warning in data(answer)["warnings"]}
+
+
+# --- durable before answered ---------------------------------------------------------------------
+
+
+def test_an_answer_is_what_another_process_would_find(desk, now, url):
+    answer = desk.decide(report(), now, ME)
+    assert (data(answer)["action"], data(answer)["source"]) == ("ALLOW", "MODEL")
+    other = Store.open(url, SECRET)
+    (decision,) = other.decisions_of("r-1")
+    assert decision.score_id == data(answer)["scoreId"]
+    assert decision.response == {
+        **answer.body, "data": {k: v for k, v in data(answer).items() if k != "customerId"}
+    }  # fmt: skip
+    assert decision.record["decision"]["action"] == "ALLOW"
+    assert other.refund("r-1").state == "APPROVED"
+    (entry,) = other.audit_about("refund:r-1")
+    assert (entry.actor, entry.action) == ("key:key_1", "decided")
+    assert entry.content["score_id"] == decision.score_id
+    pairs = [("customer", "refund_request"), ("customer", "order")]
+    rows = other.read({"customer": NAMES["customer"]}, NOW + 10, pairs).rows
+    assert [len(rows[pair]) for pair in pairs] == [1, 1]
+    other.close()
+
+
+def test_what_could_not_be_committed_is_not_answered(open_desk, now):
+    with pytest.raises(OperationalError):
+        open_desk(Unlucky).decide(report(), now, Sender("key_1", "k"))
+    after = open_desk()
+    assert after.store.refund("r-1") is None
+    assert after.store.decisions_of("r-1") == after.store.audit_about("refund:r-1") == []
+    assert not after.decide(report(), now, Sender("key_1", "k")).replayed
+
+
+@pytest.mark.parametrize(
+    ("probability", "action", "state"),
+    [(0.01, "ALLOW", "APPROVED"), (0.6, "MANUAL_REVIEW", "NEEDS_REVIEW"),
+     (0.99, "PREVENT", "DENIED")],
+)  # fmt: skip
+def test_the_refund_is_where_its_decision_puts_it(open_desk, now, probability, action, state):
+    desk = open_desk(champion=fixed(probability))
+    answer = desk.decide(report(amount=5000), now, ME)
+    assert data(answer)["action"] == action
+    assert desk.store.refund("r-1").state == state
+
+
+def test_the_record_recomputes_the_answer(open_desk, now, champion):
+    desk = open_desk(champion=champion)
+    answer = desk.decide(report(), now, ME)
+    record = kept(desk, answer)
+    assert data(answer)["abuseProbability"] == round(record["probability"], 4)
+    assert len(record["contributions"]) == len(champion.model.feature_names) + 1
+    assert [r["code"] for r in data(answer)["reasons"]] == [r["code"] for r in record["reasons"]]
+    assert record["model_version"] == data(answer)["modelVersion"] == "7"
+    assert record["decision"]["policy_hash"] == desk.policy.hash
+    assert record["cutoff"] == NOW
+
+
+# --- a model that fails or is late ---------------------------------------------------------------
+
+BROKEN = {
+    "no model": lambda: None,
+    "raises": lambda: fixed(fails=RuntimeError("boom")),
+    "says nonsense": lambda: fixed(float("nan")),
+    "late": lambda: fixed(seconds=0.03),
+}
+
+
+@pytest.fixture(params=BROKEN)
+def without_model(request, open_desk) -> Desk:
+    # Real time is compared with a real deadline, so the slow model is far beyond it.
+    deadline_ms = 20 if request.param == "late" else 60_000
+    return open_desk(champion=BROKEN[request.param](), deadline_ms=deadline_ms)
+
+
+def test_without_a_score_the_fallback_decides_and_is_recorded(without_model, now):
+    answer = without_model.decide(report(), now, ME)
+    assert (data(answer)["action"], data(answer)["source"]) == ("MANUAL_REVIEW", "FALLBACK")
+    assert data(answer)["degraded"]
+    assert "degraded" in classes(answer)
+    assert not {"score", "abuseProbability", "riskLevel"} & data(answer).keys()
+    record = kept(without_model, answer)
+    assert record["problem"]
+    assert record["probability"] is record["contributions"] is None
+    assert without_model.store.refund("r-1").state == "NEEDS_REVIEW"
+
+
+def test_without_a_score_hard_rules_hold(without_model, now):
+    answer = without_model.decide(report(LATE_BODY), now, ME)
+    assert (data(answer)["action"], data(answer)["source"]) == ("PREVENT", "RULE")
+    assert [reason["code"] for reason in data(answer)["reasons"]] == ["POLICY_WINDOW_EXCEEDED"]
+    assert data(answer)["degraded"]
+    assert kept(without_model, answer)["decision"]["action"] == "PREVENT"
+
+
+def test_a_degraded_decision_is_history_as_any_other(without_model, now):
+    without_model.decide(report(), now, ME)
+    assert earlier(without_model, without_model.decide(report(refund_id="r-2"), now, ME)) == 1
+
+
+# --- one customer, many refunds at once ----------------------------------------------------------
+
+
+def test_a_customer_who_moved_between_read_and_write_is_decided_again(open_desk, now):
+    other, desk = open_desk(), open_desk(Hooked)
+    desk.store.between(lambda: other.decide(report(refund_id="r-other"), now, ME))
+    answer = desk.decide(report(), now, ME)
+    assert earlier(desk, answer) == 1
+    assert len(desk.store.decisions_of("r-1")) == 1
+    assert earlier(other, other.decide(report(refund_id="r-last"), now, ME)) == 2
+
+
+def test_a_customer_who_keeps_moving_is_decided_under_the_lock(open_desk, now):
+    others, desk = open_desk(), open_desk(Hooked)
+    ids = (f"r-other-{number}" for number in itertools.count())
+    desk.store.between(
+        lambda: others.decide(report(refund_id=next(ids)), now, ME), OPTIMISTIC_TRIES
+    )
+    assert earlier(desk, desk.decide(report(), now, ME)) == OPTIMISTIC_TRIES
+
+
+@pytest.mark.parametrize("attempt", range(OPTIMISTIC_TRIES))
+def test_what_commits_between_cutoff_and_read_is_seen(open_desk, now, attempt):
+    """The other one's time is later than the cutoff, and it is committed before the read."""
+    other, desk = open_desk(), open_desk(Hooked)
+    asked = 0
+
+    def interrupted() -> int:
+        nonlocal asked
+        cutoff, asked = now(), asked + 1
+        if asked == attempt + 1:
+            other.decide(report(refund_id="r-other"), now, ME)
+        return cutoff
+
+    if attempt:
+        desk.store.between(lambda: other.decide(report(refund_id="r-first"), now, ME))
+    assert earlier(desk, desk.decide(report(), interrupted, ME)) == attempt + 1
+
+
+def test_the_cutoff_of_a_decision_under_the_lock_is_later_than_what_it_waited_for(open_desk, now):
+    others, desk = open_desk(), open_desk(Hooked)
+    ids = (f"r-other-{number}" for number in itertools.count())
+    desk.store.between(
+        lambda: others.decide(report(refund_id=next(ids)), now, ME), OPTIMISTIC_TRIES
+    )
+    held: list[bool] = []
+
+    def watched() -> int:
+        with ThreadPoolExecutor(1) as pool:  # SQLite's lock is the connection's, not the thread's
+            held.append(pool.submit(_is_locked, others.store).result())
+        return now()
+
+    desk.decide(report(), watched, ME)
+    assert held == [False] * OPTIMISTIC_TRIES + [True]
+
+
+def _is_locked(store: Store) -> bool:
+    with store.database.read() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError:
+            return True
+        finally:
+            connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
+        connection.exec_driver_sql("ROLLBACK")
+        return False
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_ten_refunds_at_once_each_see_those_before(open_desk, now, _):
+    desks = [open_desk(), open_desk()]
+    start = threading.Barrier(10)
+
+    def decide(number: int) -> Any:
+        start.wait()
+        return desks[number % 2].decide(report(refund_id=f"r-{number}"), now, ME)
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(decide, range(10)))
+    records = [kept(desks[0], answer) for answer in answers]
+    in_order = sorted(records, key=lambda record: record["cutoff"])
+    seen = [record["features"]["refund_count_by_customer_1d"] for record in in_order]
+    assert seen == list(range(10))
+    actions = [record["decision"]["action"] for record in in_order]
+    assert actions == ["ALLOW"] * 3 + ["MANUAL_REVIEW"] * 7  # three earlier ones in 30 days hold it
+
+
+def test_another_customers_refunds_are_no_reason_to_decide_again(open_desk, now):
+    other, desk = open_desk(), open_desk(Hooked)
+    stranger = {**BODY, "customer": {"customerId": "somebody else"}}
+    desk.store.between(lambda: other.decide(report(stranger, "r-other"), now, ME))
+    times = []
+    desk.decide(report(), lambda: times.append(now()) or times[-1], ME)
+    assert len(times) == 1
+
+
+# --- asked again ---------------------------------------------------------------------------------
+
+
+def test_the_same_refund_again_gets_the_same_answer_and_counts_once(desk, now):
+    first = desk.decide(report(), now, ME)
+    told_later = {**BODY, "timestamp": NOW + 99, "device": {**BODY["device"], "userAgent": "x"}}
+    again = desk.decide(report(told_later), now, Sender("key_2"))
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.body == first.body
+    assert data(again)["customerId"] == NAMES["customer"]
+    assert len(desk.store.decisions_of("r-1")) == 1
+    assert len(desk.store.audit_about("refund:r-1")) == 1
+    assert earlier(desk, desk.decide(report(refund_id="r-2"), now, ME)) == 1
+
+
+def test_a_refund_with_another_amount_is_decided_anew_and_still_counts_once(desk, now):
+    first = desk.decide(report(), now, ME)
+    other = desk.decide(report(amount=900), now, ME)
+    assert not other.replayed
+    assert data(other)["scoreId"] != data(first)["scoreId"]
+    assert earlier(desk, other) == 0
+    assert kept(desk, other)["features"]["payable_minor"] == 900
+    assert [d.score_id for d in desk.store.decisions_of("r-1")] == [
+        data(other)["scoreId"], data(first)["scoreId"]
+    ]  # fmt: skip
+    assert earlier(desk, desk.decide(report(refund_id="r-2"), now, ME)) == 1
+    assert desk.decide(report(), now, ME).body == first.body
+
+
+def test_a_paid_refund_with_another_amount_is_prevented_and_stays_paid(desk, now):
+    desk.decide(report(), now, ME)
+    outcome = {**BODY, "refund": {"refundId": "r-1", "status": "COMPLETED"}}
+    desk.record(contract.parse_refund(orjson.dumps(outcome), scored=False), now(), "key:key_1")
+    again = desk.decide(report(amount=900), now, ME)
+    assert data(again)["action"] == "PREVENT"
+    assert data(again)["reasons"][0]["code"] == "ALREADY_REFUNDED"
+    assert desk.store.refund("r-1").state == "REFUNDED"
+
+
+def test_an_idempotency_key_replays_its_first_result(desk, now):
+    me = Sender("key_1", "k-1")
+    first = desk.decide(report(), now, me)
+    again = desk.decide(report(), now, me)
+    assert again.replayed
+    assert again.body == first.body
+
+
+def test_an_idempotency_key_with_other_content_is_refused_and_nothing_kept(desk, now):
+    me = Sender("key_1", "k-1")
+    desk.decide(report(), now, me)
+    with pytest.raises(KeyReusedError, match=r"Idempotency-Key: 'k-1' was used with other content"):
+        desk.decide(report(refund_id="r-2"), now, me)
+    assert desk.store.refund("r-2") is None
+    assert not desk.decide(report(refund_id="r-2"), now, Sender("key_2", "k-1")).replayed
+
+
+def test_a_key_that_was_answered_by_a_replay_is_bound_to_that_content(desk, now):
+    first = desk.decide(report(), now, ME)
+    me = Sender("key_1", "k-1")
+    assert desk.decide(report(), now, me).body == first.body
+    with pytest.raises(KeyReusedError):
+        desk.decide(report(refund_id="r-2"), now, me)
+
+
+def test_an_idempotency_key_is_free_again_after_a_day(desk):
+    me = Sender("key_1", "k-1")
+    desk.decide(report(), lambda: NOW, me)
+    with pytest.raises(KeyReusedError):
+        desk.decide(report(refund_id="r-2"), lambda: NOW + IDEMPOTENCY_MS - 1, me)
+    assert not desk.decide(report(refund_id="r-2"), lambda: NOW + IDEMPOTENCY_MS, me).replayed
+
+
+# --- the sandbox and the lists -------------------------------------------------------------------
+
+FORCED = {
+    "qa-force-refund-allow@any.example": "ALLOW",
+    "qa-force-refund-prevent@any.example": "PREVENT",
+    "QA-Force-Refund-ManualReview+7@any.example": "MANUAL_REVIEW",
+    "qa-force-refund-review@any.example": "REVIEW",
+}
+
+
+def sent_by(email: str, body: dict[str, Any] = BODY) -> Any:
+    return report({**body, "customer": {**body["customer"], "email": email}})
+
+
+@pytest.mark.parametrize(("email", "action"), FORCED.items())
+def test_the_sandbox_answers_as_it_is_told(open_desk, now, email, action):
+    desk = open_desk(is_sandbox=True)
+    answer = desk.decide(sent_by(email), now, ME)
+    assert (data(answer)["action"], data(answer)["source"]) == (action, "RULE")
+    assert kept(desk, answer)["decision"]["action"] == action
+
+
+@pytest.mark.parametrize("email", FORCED)
+def test_nobody_tells_the_live_desk_what_to_answer(desk, now, email):
+    assert data(desk.decide(sent_by(email, LATE_BODY), now, ME))["action"] == "PREVENT"
+
+
+def test_the_sandbox_decides_by_itself_what_it_is_not_told(open_desk, now):
+    desk = open_desk(is_sandbox=True)
+    answer = desk.decide(sent_by("not-qa-force-refund-allow@any.example", LATE_BODY), now, ME)
+    assert data(answer)["action"] == "PREVENT"
+
+
+def put_on(desk: Desk, name: str, entity: str = "customer", **more: Any) -> None:
+    with desk.store.write() as tx:
+        tx.put_on_list(name, entity, NAMES[entity], reason=f"on the {name} list", at=NOW, **more)
+
+
+@pytest.mark.parametrize("entity", ["customer", "email", "device", "ip"])
+def test_a_blocked_entity_is_prevented(desk, now, entity):
+    put_on(desk, "block", entity)
+    answer = desk.decide(report(), now, ME)
+    assert (data(answer)["action"], data(answer)["source"]) == ("PREVENT", "LIST")
+    assert {"code": "LISTED", "description": "on the block list"} in data(answer)["reasons"]
+
+
+def test_an_allowed_customer_passes_the_bands_but_no_hard_rule(open_desk, now):
+    desk = open_desk(champion=fixed(0.99))
+    put_on(desk, "allow")
+    answer = desk.decide(report(amount=5000), now, ME)
+    assert (data(answer)["action"], data(answer)["source"]) == ("ALLOW", "LIST")
+    late = desk.decide(report(LATE_BODY, "r-2"), now, ME)
+    assert (data(late)["action"], data(late)["source"]) == ("PREVENT", "RULE")
+
+
+def test_who_is_on_both_lists_is_blocked(desk, now):
+    put_on(desk, "allow")
+    put_on(desk, "block", "device")
+    assert data(desk.decide(report(), now, ME))["action"] == "PREVENT"
+
+
+def test_an_entry_that_has_expired_bears_on_nothing(desk, now):
+    put_on(desk, "block", expires_at=NOW)
+    assert data(desk.decide(report(), now, ME))["action"] == "ALLOW"
+
+
+# --- personal data -------------------------------------------------------------------------------
+
+
+def test_neither_records_nor_responses_hold_an_identifier(open_desk, now, champion, tmp_path):
+    desk = open_desk(champion=champion)
+    answers = [
+        desk.decide(report(), now, Sender("key_1", "k")),
+        desk.decide(report(LATE_BODY, "r-2"), now, ME),
+    ]
+    for answer in answers:
+        decision = desk.store.decision(data(answer)["scoreId"])
+        for document in (decision.record, decision.response):
+            told = orjson.dumps(document).decode()
+            assert not [name for name in NAMES.values() if name in told]
+        assert decision.record["keys"].keys() >= {"customer", "email", "device", "ip"}
+    (entry,) = desk.store.audit_about("refund:r-1")
+    assert not [name for name in NAMES.values() if name in str(entry)]
+
+
+def test_no_identifier_is_in_the_files_in_clear(open_desk, now, tmp_path):
+    desk = open_desk()
+    put_on(desk, "block", "device")
+    desk.decide(report(), now, Sender("key_1", "k"))
+    desk.decide(report(), now, Sender("key_1", "k"))
+    desk.store.close()
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"r-1" in files, "the files hold what was decided"
+    assert not [name for name in NAMES.values() if name.encode() in files]
+
+
+def test_a_replay_names_the_customer_though_the_kept_response_does_not(desk, now):
+    desk.decide(report(), now, ME)
+    (decision,) = desk.store.decisions_of("r-1")
+    assert "customerId" not in decision.response["data"]
+    assert data(desk.decide(report(), now, ME))["customerId"] == NAMES["customer"]
+
+
+# --- what is no history --------------------------------------------------------------------------
+
+
+def test_an_ignored_refund_is_decided_and_is_no_history(desk, now):
+    first = desk.decide(report(ignore=True), now, ME)
+    assert data(first)["action"] == "ALLOW"
+    assert desk.decide(report(ignore=True), now, ME).replayed
+    assert earlier(desk, desk.decide(report(refund_id="r-2"), now, ME)) == 0
+
+
+def test_a_refund_ignored_later_stays_the_history_that_it_was(desk, now):
+    desk.decide(report(), now, ME)
+    desk.decide(report(ignore=True), now, ME)
+    assert earlier(desk, desk.decide(report(refund_id="r-2"), now, ME)) == 1
+
+
+def test_warming_up_keeps_nothing(open_desk, now, champion):
+    desk = open_desk(champion=champion)
+    desk.warm_up()
+    assert desk.store.refund("-") is None
+    assert desk.store.decisions_of("-") == []
+    assert "customer-not-found" in classes(desk.decide(report(), now, ME))
+
+
+# --- warnings ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_customer_and_order_are_warned_about_once_only(desk, now):
+    bare = {**BODY, "order": {k: v for k, v in BODY["order"].items() if k != "price"}}
+    assert classes(desk.decide(report(bare), now, ME)) == {"customer-not-found", "order-not-found"}
+    assert classes(desk.decide(report(refund_id="r-2"), now, ME)) == set()
+    assert classes(desk.decide(report(bare, "r-3"), now, ME)) == set(), "the order was told since"
+
+
+def test_a_rule_that_cannot_be_settled_is_said_to_be_so(desk, now):
+    bare = {**BODY, "order": {"orderId": "o-1", "price": 9000, "currency": "GBP"}}
+    answer = desk.decide(report(bare), now, ME)
+    assert data(answer)["action"] == "MANUAL_REVIEW"
+    told = [w["msg"] for w in data(answer)["warnings"] if w["class"] == "fact-missing"]
+    assert any("return_window_unproven" in msg and "ordered_age_days" in msg for msg in told)
+    (reason,) = [r for r in data(answer)["reasons"] if r["code"] == "FACT_MISSING"]
+    assert reason["description"].startswith("not known: ")
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+
+def outcome(status: str, refund_id: str = "r-1") -> Any:
+    body = {"customer": BODY["customer"], "order": {"orderId": "o-1"},
+            "refund": {"refundId": refund_id, "status": status}}  # fmt: skip
+    return contract.parse_refund(orjson.dumps(body), scored=False)
+
+
+def test_a_report_is_kept_and_audited(desk, now):
+    desk.decide(report(), now, ME)
+    answer = desk.record(outcome("COMPLETED"), now(), "key:key_1")
+    assert data(answer)["warnings"] == []
+    assert desk.store.refund("r-1").state == "REFUNDED"
+    assert [entry.action for entry in desk.store.audit_about("refund:r-1")] == [
+        "decided", "reported"
+    ]  # fmt: skip
+    again = desk.decide(report(refund_id="r-2"), now, ME)
+    assert kept(desk, again)["features"]["refund_completed_count_by_customer_30d"] == 1
+
+
+def test_a_surprise_is_kept_and_warned_about(open_desk, now):
+    desk = open_desk(champion=fixed(0.99))
+    desk.decide(report(amount=5000), now, ME)
+    assert desk.store.refund("r-1").state == "DENIED"
+    answer = desk.record(outcome("COMPLETED"), now(), "key:key_1")
+    assert [w["class"] for w in data(answer)["warnings"]] == ["unexpected-transition"]
+    assert desk.store.refund("r-1").state == "REFUNDED"
+    strange = desk.record(outcome("COMPLETED", "r-never-seen"), now(), "key:key_1")
+    assert "never seen before" in data(strange)["warnings"][0]["msg"]
+
+
+def test_a_report_makes_a_decision_in_flight_be_made_again(open_desk, now):
+    other, desk = open_desk(), open_desk(Hooked)
+    desk.decide(report(), now, ME)
+    desk.store.between(lambda: other.record(outcome("COMPLETED"), now(), "key:key_1"))
+    answer = desk.decide(report(amount=900), now, ME)
+    assert data(answer)["action"] == "PREVENT"

@@ -1,0 +1,115 @@
+"""Settings: where they come from, what is refused by name, and the secret that is made once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from serving.settings import MIN_SECRET_CHARACTERS, Settings
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine, and no ``.env`` of the working directory."""
+    for name in [name for name in os.environ if name.startswith("RECOURSE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_setting_comes_from_the_environment_or_from_env_file(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("RECOURSE_DEADLINE_MS=400\nRECOURSE_BASE_CURRENCY=EUR\n")
+    monkeypatch.setenv("RECOURSE_DEADLINE_MS", "300")
+    settings = Settings()
+    assert (settings.deadline_ms, settings.base_currency) == (300, "EUR")
+    assert Settings(deadline_ms=200).deadline_ms == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CLOCK", "sundial", "'ingest' or 'event'"),
+        ("WORKERS", "0", "greater than or equal to 1"),
+        ("WORKERS", "many", "valid integer"),
+        ("DEADLINE_MS", "9", "greater than or equal to 10"),
+        ("MAX_BODY_BYTES", "1", "greater than or equal to 1024"),
+        ("BASE_CURRENCY", "gbp", "ISO 4217"),
+        ("SECRET", "x" * (MIN_SECRET_CHARACTERS - 1), "at least 32 characters"),
+        ("LOG_LEVEL", "LOUD", "'DEBUG'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(monkeypatch, name, value, expected):
+    monkeypatch.setenv(f"RECOURSE_{name}", value)
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    (problem,) = refusal.value.errors()
+    assert problem["loc"] == (name.lower(),)
+    assert expected in problem["msg"]
+
+
+def test_all_wrong_settings_are_told_at_once(monkeypatch):
+    monkeypatch.setenv("RECOURSE_CLOCK", "sundial")
+    monkeypatch.setenv("RECOURSE_WORKERS", "many")
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    assert {problem["loc"][0] for problem in refusal.value.errors()} == {"clock", "workers"}
+
+
+def test_live_and_sandbox_are_two_databases_under_home(tmp_path):
+    settings = Settings(home=tmp_path)
+    assert settings.database_url_of("live") == f"sqlite:///{tmp_path}/live.db"
+    assert settings.database_url_of("sandbox") == f"sqlite:///{tmp_path}/sandbox.db"
+
+
+def test_a_given_database_is_used_for_its_own_store_only(tmp_path):
+    settings = Settings(home=tmp_path, database_url="postgresql://db/live")
+    assert settings.database_url_of("live") == "postgresql://db/live"
+    assert settings.database_url_of("sandbox") == f"sqlite:///{tmp_path}/sandbox.db"
+
+
+def test_a_relative_home_does_not_depend_on_where_the_database_is_opened(tmp_path):
+    assert Settings().database_url_of("live") == f"sqlite:///{tmp_path}/var/live.db"
+
+
+def test_the_live_store_knows_only_the_time_of_arrival():
+    settings = Settings(clock="event")
+    assert settings.clock_of("live") == "ingest"
+    assert settings.clock_of("sandbox") == "event"
+
+
+def test_reading_settings_writes_nothing(tmp_path):
+    Settings(home=tmp_path / "home").database_url_of("live")
+    assert not (tmp_path / "home").exists()
+
+
+# --- the secret ----------------------------------------------------------------------------------
+
+
+def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path):
+    home = tmp_path / "home"
+    secret = Settings(home=home).secret_bytes()
+    assert len(secret) == 64
+    assert Settings(home=home).secret_bytes() == secret
+    assert Settings(home=tmp_path / "other").secret_bytes() != secret
+    assert stat.S_IMODE((home / "secret").stat().st_mode) == 0o600
+    assert [path.name for path in home.iterdir()] == ["secret"]
+
+
+def test_workers_that_start_at_once_agree_on_the_secret(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: settings.secret_bytes(), range(16)))
+    assert len(set(found)) == 1
+    assert [path.name for path in settings.home.iterdir()] == ["secret"]
+
+
+def test_a_given_secret_is_used_as_it_is_and_never_shown(tmp_path):
+    given = "correct horse battery staple, twice over"
+    settings = Settings(home=tmp_path / "home", secret=given)
+    assert settings.secret_bytes() == given.encode()
+    assert given not in repr(settings) + str(settings) + str(settings.model_dump())
+    assert not (tmp_path / "home").exists()
