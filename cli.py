@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
@@ -58,7 +59,7 @@ ModeOption = Annotated[
 def main() -> None:
     """The entry point: what is refused is said in plain words, not as a stack."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="recourse", standalone_mode=False))
     except TyperException as error:
         _refuse(_misuse(error), error.exit_code)
     except typer.Abort:
@@ -73,6 +74,7 @@ def _refusals() -> Iterator[type[Exception]]:
     """What the packages raise for input they refuse, if it was imported at all."""
     for module, name in (
         ("features.tables", "FolderError"),
+        ("features.money", "RatesError"),
         ("rules.policy", "PolicyError"),
         ("serving.model", "ModelError"),
         ("serving.store.database", "StoreRefusedError"),
@@ -147,6 +149,7 @@ def _read(data: Path) -> Folder:
 
 
 def _open_store(mode: Mode) -> Store:
+    from serving.store.database import StoreRefusedError
     from serving.store.store import Store
 
     settings = _settings()
@@ -154,6 +157,8 @@ def _open_store(mode: Mode) -> Store:
     settings.home.mkdir(parents=True, exist_ok=True)
     url, secret = settings.database_url_of(which), settings.secret_bytes()
     try:
+        with suppress(StoreRefusedError):  # a store that is there has its clock already
+            return Store.open(url, secret, create=False)
         return Store.open(url, secret, clock=settings.clock_of(which))
     except ValueError as error:
         _refuse(str(error))
@@ -414,7 +419,8 @@ def serve(
 
     Example: `recourse serve --port 3000`
     """
-    settings = _settings(clock=clock)  # refused here, not in a worker's log
+    settings = _settings(clock=clock)
+    _check_before_serving(settings, host, port)
     command = [
         sys.executable, "-m", "bentoml", "serve", "serving.service:Recourse",
         "--host", host, "--port", str(port),
@@ -429,6 +435,30 @@ def serve(
         "BENTOML_DO_NOT_TRACK": "True",
     }
     os.execve(sys.executable, command, environment)
+
+
+def _check_before_serving(settings: Settings, host: str, port: int) -> None:
+    """Refuse here what would end a worker, which BentoML would start again and again."""
+    from features.money import Rates
+    from serving.service import load_settings_policy
+    from serving.store.store import Store
+
+    load_settings_policy(settings)
+    which: Literal["live", "sandbox"]
+    for which in ("live", "sandbox"):
+        url = settings.database_url_of(which)
+        try:
+            store = Store.open(url, settings.secret_bytes(), clock=settings.clock_of(which))
+            Rates.of(settings.base_currency, store.fx_rates())
+            store.close()
+        except ValueError as error:
+            _refuse(str(error))
+    with socket.socket() as address:
+        address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            address.bind((host, port))
+        except OSError as error:
+            _refuse(f"--port: {host}:{port} cannot be listened on: {error.strerror}")
 
 
 @keys.command("create")

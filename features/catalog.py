@@ -49,12 +49,12 @@ CHARGEBACK_STAGES = (
     "ARBITRATION",
 )  # fmt: skip
 CHARGEBACK = where("chargeback", stage=CHARGEBACK_STAGES)
+# Won or reversed, the shop has its money again. Lost, accepted or lapsed, the customer has it.
 CHARGEBACK_CLOSED = either(
     "chargeback_closed",
-    where("decided", stage=(*CHARGEBACK_STAGES, None), outcome=("ACCEPTED", "WON", "LOST",
-                                                                "EXPIRED")),
+    where("won", stage=(*CHARGEBACK_STAGES, None), outcome=("WON",)),
     where("reversed", stage=("CHARGEBACK_REVERSED",)),
-)  # fmt: skip
+)
 EARLY_WARNING = where("early_warning", stage=("EARLY_FRAUD_WARNING", "REQUEST_FOR_INFORMATION"))
 
 LABEL_CREATED = where("return_label", return_status=("LABEL_CREATED",))
@@ -196,26 +196,26 @@ AMOUNT: Final = [
 ]  # fmt: skip
 
 ACCOUNT_AGE: Final = [
-    Feature(Age(REGISTERED_AT), "account_age", "days", "ACCOUNT_NEW", "the account is {value} old",
+    Feature(Age(REGISTERED_AT), "account_age", "days", "ACCOUNT_AGE", "the account is {value} old",
             "Throw-away accounts are young when they ask."),
-    Feature(Between(REGISTERED_AT, ORDERED_AT), "account_age", "days", "ACCOUNT_NEW",
+    Feature(Between(REGISTERED_AT, ORDERED_AT), "account_age", "days", "ACCOUNT_AGE",
             "the account was {value} old when it ordered",
             "An account made for one order."),
-    Feature(Age(FirstSeen("customer")), "account_age", "days", "CUSTOMER_SEEN_RECENTLY",
+    Feature(Age(FirstSeen("customer")), "account_age", "days", "CUSTOMER_KNOWN_SINCE",
             "we have known this customer for {value}",
             "What we know of a customer starts with the first event, whatever the account says."),
-    Feature(Age(FirstSeen("email")), "account_age", "days", "CUSTOMER_SEEN_RECENTLY",
+    Feature(Age(FirstSeen("email")), "account_age", "days", "CUSTOMER_KNOWN_SINCE",
             "we have known this e-mail address for {value}", "A fresh mailbox costs nothing."),
 ]  # fmt: skip
 
 ORDER: Final = [
     *_over(
-        "order", "count", "FEW_ORDERS", "{by} placed {value} orders {in_}",
+        "order", "count", "ORDER_HISTORY", "{by} placed {value} orders {in_}",
         "A long record of orders kept is the best witness for a customer.",
         *(_orders("customer", days) for days in (30, 90, 365)),
     ),
     *_over(
-        "order", "count", "LINKED_ORDERS_MANY", "{value} orders from {by} {in_}",
+        "order", "count", "LINKED_ORDER_HISTORY", "{value} orders from {by} {in_}",
         "Tells a busy shared device or parcel shop from a ring.",
         _orders("device", 90), _orders("address", 90),
     ),
@@ -232,7 +232,7 @@ ORDER: Final = [
     Feature(Age(DELIVERED_AT), "order", "days", "CLAIM_TIMING",
             "delivered {value} before the claim",
             "Wardrobers wear before they return; honest non-delivery is noticed at once."),
-    Feature(Between(ORDERED_AT, DELIVERED_AT), "order", "days", "DELIVERY_SLOW",
+    Feature(Between(ORDERED_AT, DELIVERED_AT), "order", "days", "DELIVERY_TIME",
             "delivery took {value}", "Slow deliveries really get lost."),
     *_over(
         "order", "count", "ORDER_REFUNDED_BEFORE", "{value} earlier refund requests on {by}",
@@ -325,12 +325,12 @@ DEVICE: Final = [
         distinct("order", "payment_method", by="customer", days=365),
         distinct("order", "address", by="customer", days=365),
     ),
-    Feature(Age(FirstSeen("device")), "device", "days", "DEVICE_NEW",
+    Feature(Age(FirstSeen("device")), "device", "days", "DEVICE_KNOWN_SINCE",
             "this device was first seen {value} ago",
             "A device never seen before on an old account."),
-    Feature(Age(FirstSeen("payment_method")), "device", "days", "DEVICE_NEW",
+    Feature(Age(FirstSeen("payment_method")), "device", "days", "IDENTITY_KNOWN_SINCE",
             "this payment method was first seen {value} ago", "A fresh card."),
-    Feature(Age(FirstSeen("address")), "device", "days", "DEVICE_NEW",
+    Feature(Age(FirstSeen("address")), "device", "days", "IDENTITY_KNOWN_SINCE",
             "this address was first seen {value} ago", "A fresh drop address."),
     Feature(Field("country_mismatch"), "device", "flag", "COUNTRY_MISMATCH",
             "billing and shipping country differ",
@@ -353,7 +353,8 @@ CHARGEBACKS: Final = [
         count("dispute", by="customer", days=365, where=EARLY_WARNING),
     ),
     *_over(
-        "chargeback", "count", "CHARGEBACK_OPEN", "{value} open chargebacks on {by}",
+        "chargeback", "count", "CHARGEBACK_OPEN",
+        "{value} chargebacks on {by} that were not won back",
         "Paying now would pay twice.",
         Difference(
             "open_chargeback",

@@ -34,6 +34,10 @@ MINOR_UNIT_DIGITS: Final[Mapping[str, int]] = {
 CURRENCIES: Final = tuple(sorted(MINOR_UNIT_DIGITS))
 
 
+class RatesError(ValueError):
+    """Exchange rates that are to another base currency than the one in use."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """What one major unit of a currency was worth in the base currency, day by day.
@@ -56,7 +60,15 @@ class Rates:
 
     @classmethod
     def of(cls, base: str, rows: Iterable[tuple[str, str, float]]) -> Rates:
-        """Rates from rows of (ISO date, currency, rate); a repeated day keeps its last row."""
+        """Rates from rows of (ISO date, currency, rate); a repeated day keeps its last row.
+
+        Raises RatesError for rates that are to another base: the base is worth one of itself.
+        """
+        rows = list(rows)
+        for date, currency, rate in rows:
+            if currency == base and rate != 1:
+                raise RatesError(f"fx_rates: expected 1 for the base currency {base}, got {rate} "
+                                 f"on {date}: these rates are to another base")  # fmt: skip
         by_currency: dict[str, dict[int, float]] = {}
         for date, currency, rate in rows:
             day = int(np.datetime64(date, "D").astype(np.int64))

@@ -219,8 +219,8 @@ _HELP: Final[dict[WarningClass, str]] = {
     "/v2/order, or order.price and order.currency with the refund.",
     "device-missing": "Device and network history could not be used. Send device.deviceId and "
     "device.ipAddress of the customer who asked for the refund.",
-    "unknown-value": "It is kept, and counts as none of the values that we know. If it is a "
-    "mistake, correct it; the description of the API lists them.",
+    "unknown-value": "It counts as none of the values that we know; a status, stage or kind of "
+    "transaction that is unknown records nothing by itself. If it is a mistake, correct it.",
     "fact-missing": "What needs this fact went without it. Send the fact if you have it.",
     "late-event": "The event arrived later than others that it precedes; decisions made in "
     "between did not see it. Send events as they happen.",

@@ -17,6 +17,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import answers, contract
@@ -151,7 +152,7 @@ class Api:
                 raise InvalidRequest([Problem("score", f"is not a score we make{hint}", wanted)])
             report = contract.parse_refund(body, scored=True)
             sender = Sender(key.id, request.headers.get("idempotency-key"))
-            return desk.decide(report, self._known_at(desk, report), sender)
+            return desk.decide(report, self._known_at(desk, report), sender, started)
 
         answer = await self._run(work)
         await _delay(request, started)
@@ -293,6 +294,8 @@ class Envelope:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                return  # nobody is left to answer, and nothing was recorded
             except Exception as error:
                 if started:
                     raise
@@ -311,8 +314,8 @@ def create_app(current: Callable[[], Api]) -> ASGIApp:
         ("POST", "/v2/order", lambda api: api.order, "Report an order or its change"),
         ("POST", "/v2/return", lambda api: api.returned, "Report a return's progress"),
         ("POST", "/v2/dispute", lambda api: api.dispute, "Report a dispute"),
-        ("POST", "/v2/customer/{customerId}/labels", lambda api: api.label, "Set a label"),
-        ("GET", "/v2/refund/{refundId}", lambda api: api.read_refund, "Read a refund"),
+        ("POST", "/v2/customer/{customerId:path}/labels", lambda api: api.label, "Set a label"),
+        ("GET", "/v2/refund/{refundId:path}", lambda api: api.read_refund, "Read a refund"),
         ("GET", "/v2/decision/{scoreId}", lambda api: api.read_decision, "Read a decision"),
     ]
     for method, path, of, summary in routes:

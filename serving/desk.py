@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from features.catalog import FEATURES, MODEL_FEATURES, PLAN
-from features.events import RefundRequest
+from features.events import Label, RefundRequest
 from features.feature import definitions_hash
 from features.money import Rates
 from rules.decision import Action, Mode, Outcome, RuleResult
@@ -123,6 +123,12 @@ class Desk:
         refund_id = next((e.refund_id for e in events if hasattr(e, "refund_id") and e.refund_id),
                          None)  # fmt: skip
         with self.store.write(customer) as tx:
+            # The same verdict said again by the same source is a retry, not a second case.
+            events = [
+                event
+                for event in events
+                if not isinstance(event, Label) or tx.latest_verdict(event) != event.label
+            ]
             before = tx.refund(refund_id) if refund_id else None
             for event, appended in zip(events, tx.append(events), strict=True):
                 if appended.is_unexpected:
@@ -140,13 +146,17 @@ class Desk:
 
     # --- decisions ---------------------------------------------------------------------------
 
-    def decide(self, report: RefundReport, now: Callable[[], int], sender: Sender) -> Answer:
+    def decide(
+        self, report: RefundReport, now: Callable[[], int], sender: Sender,
+        arrived: float | None = None,
+    ) -> Answer:  # fmt: skip
         """Decide a refund request: the stored decision if it was decided before, else a new one.
 
-        ``now`` gives the cutoff, once per attempt: a decision made again is made later. Raises
+        ``now`` gives the cutoff, once per attempt: a decision made again is made later. The
+        deadline counts from ``arrived``, by the monotonic clock, so waiting counts too. Raises
         `KeyReusedError` for an idempotency key that came with other content before.
         """
-        started = time.monotonic()
+        started = time.monotonic() if arrived is None else arrived
 
         def deadline(stage: str) -> None:
             taken = (time.monotonic() - started) * 1000
@@ -288,7 +298,7 @@ class Desk:
             settled = f"rule {rule.rule_id} could not be settled"
             warnings.append(answers.fact_missing(", ".join(rule.unknown_facts), settled))
         if verdict.decision.degraded:
-            warnings.append(answers.degraded(verdict.problem or "no score"))
+            warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
         return warnings
 
     def _record(self, case: _Case, slices: Slices, verdict: Verdict) -> Mapping[str, Any]:

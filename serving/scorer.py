@@ -167,7 +167,8 @@ def judge(
             deadline("explanation")
             contributions = champion.explainer.contributions(vector)[0]
         except Exception as error:  # any failure of the model is answered by the fallback
-            scored, contributions, problem = None, None, f"{type(error).__name__}: {error}"
+            what = "was late" if isinstance(error, Late) else f"failed: {type(error).__name__}"
+            scored, contributions, problem = None, None, f"the model {what}: {error}"
         else:
             level = risk_level(probability, champion.model.reference.score_quantiles)
             reasons = ranked_reasons(

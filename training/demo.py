@@ -83,6 +83,7 @@ def run(home: Path, port: int) -> None:
     address = f"http://127.0.0.1:{port}"
     pid = _serve(home, port, address)
     honest, abuser = pick_cases(tables)
+    print("\nDecisions; under each, what raises the risk and by how much (log-odds)", flush=True)
     cases = (
         ("the reference's example, a customer nobody knows", REFERENCE),
         ("an abuser of the sample's last week", request_of(tables, abuser)),

@@ -12,7 +12,15 @@ from sqlalchemy import null as sql_null
 from sqlalchemy.sql import ClauseElement
 
 from features.attribution import Row
-from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, Event, derive_event_id
+from features.events import (
+    COLUMN_OF,
+    ENTITIES,
+    EVENTS,
+    KEYS,
+    Event,
+    Label,
+    derive_event_id,
+)
 from features.money import DAY_MS
 from serving.store.database import Database, Prepared, padded, padded_size
 from serving.store.identifiers import Identifiers, Pseudonyms
@@ -212,6 +220,31 @@ class History:
         with self._database.read() as connection:
             found = self._database.run(connection, shape, shape.bind(values))
         return _slices(found, tuple(given), pairs, pseudonyms, cutoff)
+
+    def latest_verdict(self, connection: Connection, label: Label) -> str | None:
+        """The last verdict of the label's source on the same refund, or the same customer."""
+        kind, value = ("refund", label.refund_id) if label.refund_id else (
+            "customer", self._identifiers.mac("customer", label.customer_id or ""))  # fmt: skip
+        prepared = self._database.prepared(
+            ("labels", kind),
+            lambda: (
+                select(events.c.payload)
+                .join(event_keys, event_keys.c.seq == events.c.seq)
+                .where(
+                    _is(event_keys.c.key_kind, kind),
+                    event_keys.c.key_value == bindparam("value"),
+                    _is(event_keys.c.event_type, "label"),
+                )
+                .order_by(event_keys.c.known_at.desc(), event_keys.c.own_known_at.desc(),
+                          event_keys.c.event_id.desc())
+                .limit(literal_column(str(MOST_ROWS)))
+            ),
+        )  # fmt: skip
+        for (text,) in self._database.run(connection, prepared, prepared.bind({"value": value})):
+            earlier = orjson.loads(text)
+            if (earlier.get("source"), earlier.get("refund_id")) == (label.source, label.refund_id):
+                return str(earlier["label"])
+        return None
 
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read."""

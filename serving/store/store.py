@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from features.events import Event
+from features.events import Event, Label
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, StoreRefusedError
 from serving.store.decisions import Decision, Decisions, FirstResult
@@ -158,6 +158,10 @@ class Transaction:
         To be asked before this transaction appends anything.
         """
         return self._store.history.customer_moved(self._connection, slices)
+
+    def latest_verdict(self, label: Label) -> str | None:
+        """The last verdict of the label's source on the same refund, or the same customer."""
+        return self._store.history.latest_verdict(self._connection, label)
 
     def append(self, events: Iterable[Event]) -> list[Appended]:
         """Store events in the order given; one whose ``event_id`` is there already is ignored.

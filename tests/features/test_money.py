@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.money import CURRENCIES, DAY_MS, MINOR_UNIT_DIGITS, Rates
+from features.money import CURRENCIES, DAY_MS, MINOR_UNIT_DIGITS, Rates, RatesError
 
 FIRST = date(2026, 1, 1)
 FIRST_MS = 1_767_225_600_000
@@ -105,3 +105,10 @@ def test_currencies_are_codes_with_their_digits() -> None:
     assert list(CURRENCIES) == sorted(set(CURRENCIES))
     assert all(len(code) == 3 and code.isupper() for code in CURRENCIES)
     assert {MINOR_UNIT_DIGITS[c] for c in ("GBP", "JPY", "KWD", "CLF")} == {2, 0, 3, 4}
+
+
+def test_rates_to_another_base_are_refused_and_not_taken_for_ours() -> None:
+    rows = [("2026-01-01", "USD", 0.8), ("2026-01-01", "EUR", 0.9)]
+    with pytest.raises(RatesError, match="expected 1 for the base currency USD, got 0.8"):
+        Rates.of("USD", rows)
+    assert Rates.of("EUR", [("2026-01-01", "EUR", 1.0)]).base == "EUR"

@@ -18,7 +18,8 @@ def kinds() -> dict[str, str]:
         return_received_count_by_order_365d goodwill_count_by_customer_365d
         refund_count_by_customer_1d refund_count_by_customer_7d refund_count_by_customer_30d
         refund_count_by_customer_90d refund_count_by_customer_365d
-        item_not_received_share_by_customer_365d
+        item_not_received_share_by_customer_365d order_count_by_customer_365d
+        chargeback_count_by_customer_365d abuse_confirmed_count_by_customer_365d
     """
     strings = """
         currency order_currency refund_reason refund_type refund_policy claim initiated_by
@@ -72,6 +73,9 @@ def honest() -> dict[str, float | str | bool | None]:
         "refund_count_by_customer_90d": 1.0,
         "refund_count_by_customer_365d": 2.0,
         "item_not_received_share_by_customer_365d": 0.0,
+        "order_count_by_customer_365d": 4.0,
+        "chargeback_count_by_customer_365d": 0.0,
+        "abuse_confirmed_count_by_customer_365d": 0.0,
         "currency": "GBP",
         "order_currency": "GBP",
         "refund_reason": "CHANGED_MIND",

@@ -22,7 +22,10 @@ HOSTILE = {
     "final_sale": {"final_sale": True},
     "open_chargeback_on_order": {"open_chargeback_count_by_order_365d": 1.0},
     "goodwill_limit": {"goodwill_count_by_customer_365d": 3.0, "refund_type": "GOODWILL"},
-    "return_not_received": {"return_received_count_by_order_365d": 0.0},
+    "return_not_received": {
+        "return_received_count_by_order_365d": 0.0,
+        "order_count_by_customer_365d": 2.0,
+    },
 }
 
 

@@ -132,7 +132,7 @@ def test_late_at_any_stage_is_the_fallback_and_half_a_score_is_none(champion, po
     assert verdict.decision.degraded
     assert verdict.score is verdict.contributions is verdict.risk_level is None
     assert verdict.reasons == ()
-    assert verdict.problem == f"Late: before {stage}"
+    assert verdict.problem == f"the model was late: before {stage}"
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_a_decision_is_printed_with_what_led_to_it(capsys):
     demo._print_decision({
         "action": "PREVENT", "source": "RULE", "score": 87, "riskLevel": "highest",
         "reasons": [{"code": "ALREADY_REFUNDED", "description": "paid before"},
-                    {"code": "ACCOUNT_NEW", "description": "young", "contribution": 1.234}],
+                    {"code": "ACCOUNT_AGE", "description": "young", "contribution": 1.234}],
         "rules": {"triggered": [
             {"ruleId": "acting", "state": "active", "description": "d", "action": "PREVENT"},
             {"ruleId": "shadow", "state": "passive", "description": "d", "action": "PREVENT"},
