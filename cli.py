@@ -440,10 +440,11 @@ def serve(
 def _check_before_serving(settings: Settings, host: str, port: int) -> None:
     """Refuse here what would end a worker, which BentoML would start again and again."""
     from features.money import Rates
-    from serving.service import load_settings_policy
+    from serving.service import load_champion, load_settings_policy
     from serving.store.store import Store
 
     load_settings_policy(settings)
+    load_champion(settings)
     which: Literal["live", "sandbox"]
     for which in ("live", "sandbox"):
         url = settings.database_url_of(which)
