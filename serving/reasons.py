@@ -2,7 +2,8 @@
 
 Contributions are exact SHAP values in log-odds. Those of one reason code are added up; only codes
 that raise the risk are reasons for acting, the strongest first, each told by the feature that
-contributed most to it.
+contributed most to it. What is not known is a reason of its own, `NOT_KNOWN`: a prior chargeback
+must not be named where the truth is that nobody sent the card.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from features.feature import Feature, Field
 from features.money import MINOR_UNIT_DIGITS
 
 MAX_REASONS: Final = 6
+
+NOT_KNOWN: Final = "NOT_KNOWN"
+"""The reason code of features whose value is unknown, whatever they would say if it were known."""
 
 RISK_LEVELS: Final = ((0.99, "highest"), (0.95, "high"), (0.80, "elevated"), (0.50, "low"))
 """Share of refund requests with a lower score, from which a level holds; below all: lowest."""
@@ -50,7 +54,8 @@ def ranked_reasons(
     """
     groups: dict[str, list[int]] = {}
     for place, feature in enumerate(features):
-        groups.setdefault(feature.reason_code, []).append(place)
+        code = NOT_KNOWN if math.isnan(values[place]) else feature.reason_code
+        groups.setdefault(code, []).append(place)
     weights = {code: sum(contributions[i] for i in places) for code, places in groups.items()}
     raising = sorted((code for code in weights if weights[code] > 0), key=lambda c: -weights[c])
     reasons = []

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from features.attribution import CODES
 from features.catalog import BY_NAME, FEATURES, MODEL_FEATURES
 from features.feature import Feature, Field
-from serving.reasons import MAX_REASONS, as_json, formatted, ranked_reasons, risk_level, sentence
+from serving.reasons import (
+    MAX_REASONS,
+    NOT_KNOWN,
+    as_json,
+    formatted,
+    ranked_reasons,
+    risk_level,
+    sentence,
+)
 
 CODES_OF_REASON = {feature.reason_code for feature in MODEL_FEATURES}
 rows = st.lists(
@@ -162,9 +170,19 @@ def test_an_unknown_value_is_null_in_json():
     (reason,) = reasons_of(contributing(payable_minor=0.123456), value=math.nan)
     found = orjson.loads(orjson.dumps(as_json(reason)))
     assert found == {
-        "code": "AMOUNT_HIGH",
+        "code": "NOT_KNOWN",
         "description": "not known: the refund is worth …",
         "feature": "payable_minor",
         "value": None,
         "contribution": 0.1235,
     }
+
+
+def test_an_unknown_value_never_bears_the_code_of_what_it_might_have_said() -> None:
+    chargebacks = BY_NAME["chargeback_count_by_payment_method_365d"]
+    refunds = BY_NAME["refund_count_by_customer_30d"]
+    features, nan = (chargebacks, refunds), float("nan")
+    unknown, known = ranked_reasons(features, (nan, 2.0), (0.5, 0.25), "GBP")
+    assert (unknown.code, unknown.contribution) == (NOT_KNOWN, 0.5)
+    assert unknown.description.startswith("not known: ")
+    assert known.code == "REFUND_VELOCITY_HIGH"
