@@ -160,11 +160,6 @@ class Plan:
             {pair: tuple(sorted(columns)) for pair, columns in reads.items()},
         )
 
-    @property
-    def expressions(self) -> tuple[Expression, ...]:
-        """The features' expressions, in order."""
-        return tuple(feature.expression for feature in self.features)
-
 
 # --- windows -----------------------------------------------------------------------------------
 

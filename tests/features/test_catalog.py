@@ -39,7 +39,7 @@ def test_name_is_a_cel_identifier(feature: Feature) -> None:
 @every_feature
 def test_name_finds_the_feature_and_its_column(feature: Feature) -> None:
     assert BY_NAME[feature.name] is feature
-    assert PLAN.expressions[FEATURES.index(feature)] is feature.expression
+    assert PLAN.features[FEATURES.index(feature)] is feature
 
 
 @every_feature
