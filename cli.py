@@ -43,6 +43,9 @@ app.add_typer(policy, name="policy")
 
 SECRETS: Final = (("secret",), ("database_url",), ("sandbox_database_url",))
 
+MOST_SHOWN: Final = 10
+"""How many of the differences that were found are printed; JSON has more."""
+
 note = Console(stderr=True, soft_wrap=True)
 
 Mode = Literal["live", "test"]
@@ -143,16 +146,22 @@ def _read(data: Path) -> Folder:
     from features.tables import read_folder
 
     folder = read_folder(data)
-    for ignored in folder.ignored:
-        note.print(f"ignored: {ignored}", markup=False)
+    _say_ignored(folder.ignored)
     return folder
 
 
+def _say_ignored(notes: Iterable[str]) -> None:
+    for ignored in notes:
+        note.print(f"ignored: {ignored}", markup=False)
+
+
 def _open_store(mode: Mode) -> Store:
+    from serving.logs import configure_logs
     from serving.store.database import StoreRefusedError
     from serving.store.store import Store
 
     settings = _settings()
+    configure_logs(settings.log_level)
     which: Literal["live", "sandbox"] = "live" if mode == "live" else "sandbox"
     settings.home.mkdir(parents=True, exist_ok=True)
     url, secret = settings.database_url_of(which), settings.secret_bytes()
@@ -241,18 +250,50 @@ def features(
     base_currency: Annotated[
         str | None, typer.Option(help="ISO 4217; the setting's when not given.")
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Dask scheduler, tcp://host:port, whose workers have this code and see both "
+            "paths as this command does.",
+        ),
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many parts to divide the work into; a task holds one in memory. As many as "
+            "the data needs when not given.",
+        ),
+    ] = None,
 ) -> None:
     """Compute the features of every refund request, exact as of its own time.
+
+    Data may be larger than memory: the work is divided where there is much of it, or on a cluster.
 
     Example: `recourse features --data data/sample --out features.parquet`
     """
     from training.dataset import feature_frame, rates_of, write_frame
+    from training.scale import ScaleError, features_of_folder, partitions_for
 
     base = _settings(base_currency=base_currency).base_currency
-    tables = _read(data).tables
-    frame = feature_frame(tables, rates_of(tables, base))
-    write_frame(frame, out)
-    print(f"{len(frame.refund_id):,} requests, {len(frame.names)} features: {out}")
+    partitions = partitions or partitions_for(data)
+    if dask is None and partitions == 1:
+        tables = _read(data).tables
+        frame = feature_frame(tables, rates_of(tables, base))
+        write_frame(frame, out)
+        requests, names = len(frame), frame.names
+    else:
+        try:
+            with _progress("computing features") as progress:
+                written = features_of_folder(
+                    data, out, base=base, partitions=partitions, dask=dask, progress=progress
+                )
+        except ScaleError as error:
+            _refuse(str(error))
+        _say_ignored(written.ignored)
+        requests, names = written.requests, written.names
+    print(f"{requests:,} requests, {len(names)} features: {out}")
 
 
 # --- models ----------------------------------------------------------------------------------
@@ -460,6 +501,56 @@ def _check_before_serving(settings: Settings, host: str, port: int) -> None:
             address.bind((host, port))
         except OSError as error:
             _refuse(f"--port: {host}:{port} cannot be listened on: {error.strerror}")
+
+
+@app.command()
+def skew(
+    since: Annotated[str | None, typer.Option(help="Decided then or later; ISO 8601.")] = None,
+    until: Annotated[str | None, typer.Option(help="Decided before; ISO 8601.")] = None,
+    mode: ModeOption = "live",
+    as_json: AsJson = False,
+) -> None:
+    """Compute the features of past decisions anew, and tell what differs from what was served.
+
+    Exit code 1 when a row is mismatched, missing or extra. A row is late visible when an event was
+    committed after the decision had read, by a concurrent writer or a backfill: that is no skew.
+
+    Example: `recourse skew --since 2026-07-01T00:00:00Z --mode live`
+    """
+    from features.money import Rates
+    from serving.monitor import skew as measured
+
+    first, last = _instant(since, "--since"), _instant(until, "--until")
+    store = _open_store(mode)
+    try:
+        rates = Rates.of(_settings().base_currency, store.fx_rates())
+        found = measured(store, rates, since=first, until=last)
+    finally:
+        store.close()
+    if as_json:
+        _print(found.to_json())
+    else:
+        _table((name.replace("_", " "), count) for name, count in found.counts.items())
+        for one in [*found.gaps, *found.differences][:MOST_SHOWN]:
+            print(f"  {one}")
+    if not found.is_exact:
+        _refuse(f"the {mode} store: {found.mismatched:,} rows are mismatched, "
+                f"{found.missing:,} missing, {found.extra:,} extra; expected none")  # fmt: skip
+
+
+def _instant(text: str | None, option: str) -> int | None:
+    """An option's time as epoch ms; None where it is not given."""
+    from features.tables import parse_time
+
+    if text is None:
+        return None
+    instant = parse_time(text)
+    if instant is None:
+        raise typer.BadParameter(
+            f"expected ISO 8601 with offset, or epoch milliseconds, got {text!r}",
+            param_hint=option,
+        )
+    return instant
 
 
 @keys.command("create")

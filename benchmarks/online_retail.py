@@ -1,10 +1,15 @@
 """The main job on real input: a retailer's invoices imported, then replayed against a real service.
 
-``python -m benchmarks.online_retail [INVOICES] [--model-home HOME]`` reads UCI Online Retail II (a
-British shop, December 2009 to December 2010), imports all before November 2010, and sends every
-refund request from then on to a service, in time order, with the orders between them and what
-became of each refund. It prints one JSON document, and a table on standard error. Exit code 1 when
-a call failed or a decision's features are not those computed offline from the exported store.
+``python -m benchmarks.online_retail [INVOICES] [--model-home HOME] [--clients N]`` reads UCI Online
+Retail II (a British shop, December 2009 to December 2010), imports all before November 2010, and
+sends every refund request from then on to a service, in time order, with the orders between them
+and what became of each refund. It prints one JSON document, and a table on standard error. Exit
+code 1 when a call failed or a decision's features are not those that the skew monitor
+(`serving.monitor`) computes from the store's events.
+
+One client sends a call when the one before it is answered. Several take turns at the instants and
+send at once, so that a decision may be made before an earlier event has arrived: its row is then
+late visible, which is no skew.
 
 What the invoices say, and how it is read:
 
@@ -20,13 +25,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -37,15 +43,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.bodies import Body, Row, order_body, refund_body
 from benchmarks.service import ROOT, BenchmarkError, Client, Recourse, Reply, say
-from features.attribution import attribute
-from features.catalog import PLAN
-from features.engine import compute
 from features.money import Rates
 from features.tables import Tables, write_folder
 from rules.decision import FACT_MISSING
 from serving.home import Home
+from serving.monitor import Skew, skew
 from serving.store.store import Store
-from serving.store.transfer import export
 
 INVOICES: Final = Path("data/online_retail/invoices_2009_2010.parquet")
 """Where the file lies in the folder that is shared beside the repository."""
@@ -278,86 +281,67 @@ class Replay:
     ms: list[float] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
 
-    def run(self, client: Client, instants: Iterable[tuple[int, list[Body], list[Body]]]) -> None:
-        """Send everything, each call after the answer to the one before it."""
-        for _, requests, orders in instants:
-            outcomes = []
-            for request in requests:
-                answer = self._call("scored", client, "/v2/refund?score=refundRequest", request)
-                self.ms.append(answer.ms)
-                if answer.status == 200:
-                    decision = answer.body["data"]
-                    self.decisions[request["refund"]["refundId"]] = decision
-                    outcomes.append(outcome_body(request, decision["action"]))
-            for order in orders:
-                self._call("orders", client, "/v2/order", order)
-            for outcome in outcomes:
-                self._call("outcomes", client, "/v2/refund", outcome)
+    def run(
+        self, clients: Sequence[Client], instants: Iterable[tuple[int, list[Body], list[Body]]]
+    ) -> None:
+        """Send everything: each client takes the next instant when it is done with one."""
+        remaining = iter(instants)
+
+        def work(client: Client) -> None:
+            while True:
+                with self._lock:
+                    instant = next(remaining, None)
+                if instant is None:
+                    return
+                self._send(client, *instant)
+
+        with ThreadPoolExecutor(len(clients)) as pool:
+            for done in [pool.submit(work, client) for client in clients]:
+                done.result()
+
+    def _send(self, client: Client, _: int, requests: list[Body], orders: list[Body]) -> None:
+        """Send what one instant holds, each call after the answer to the one before it."""
+        outcomes = []
+        for request in requests:
+            answer = self._call("scored", client, "/v2/refund?score=refundRequest", request)
+            if answer.status == 200:
+                decision = answer.body["data"]
+                self.decisions[request["refund"]["refundId"]] = decision
+                outcomes.append(outcome_body(request, decision["action"]))
+        for order in orders:
+            self._call("orders", client, "/v2/order", order)
+        for outcome in outcomes:
+            self._call("outcomes", client, "/v2/refund", outcome)
 
     def _call(self, kind: str, client: Client, path: str, body: Body) -> Reply:
         answer = client.post(path, body)
-        self.sent[kind] += 1
-        if answer.status != 200:
-            self.errors.append(f"{kind}: {answer.status} {answer.body}")
+        with self._lock:
+            self.sent[kind] += 1
+            if kind == "scored":
+                self.ms.append(answer.ms)
+            if answer.status != 200:
+                self.errors.append(f"{kind}: {answer.status} {answer.body}")
         return answer
 
 
 # --- what came of it -------------------------------------------------------------------------
 
 
-def offline_rows(tables: Tables, rates: Rates) -> dict[str, dict[str, float]]:
-    """The features of every refund request of a data folder, by refund."""
-    history, requests = attribute(tables, rates)
-    columns = compute(PLAN, requests, history)
-    refunds = tables["refund_requests"]["refund_id"].to_pylist()
-    matrix = zip(*(values.tolist() for values in columns.values()), strict=True)
-    return {
-        refund: dict(zip(columns, row, strict=True))
-        for refund, row in zip(refunds, matrix, strict=True)
-    }
-
-
-def differences(
-    served: Mapping[str, float | None], offline: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """The features that are not exactly the same; unknown is null in one and NaN in the other.
-
-    >>> differences({"a": 1.0, "b": None}, {"a": 1.0, "b": math.nan})
-    []
-    >>> differences({"a": 1.0}, {"a": 2.0})
-    [{'feature': 'a', 'served': 1.0, 'offline': 2.0}]
-    """
-    plain = {name: None if math.isnan(value) else value for name, value in offline.items()}
-    return [
-        {"feature": name, "served": served.get(name), "offline": plain.get(name)}
-        for name in sorted(served.keys() | plain.keys())
-        if name not in served or name not in plain or served[name] != plain[name]
-    ]
-
-
-def compare(
-    records: Mapping[str, Mapping[str, Any]], offline: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
+def compare(records: Iterable[Mapping[str, Any]], found: Skew) -> dict[str, Any]:
     """How many decisions rest on the feature row that is computed offline, and what differs."""
-    found = {
-        refund: differences(record["features"], offline[refund])
-        for refund, record in records.items()
-    }
-    rows = [record["features"] for record in records.values()]
+    rows = [record["features"] for record in records]
     known = sum(
         row["refund_count_by_customer_365d"] > 0 or row["order_count_by_customer_365d"] > 0
         for row in rows
     )
-    different = [
-        {"refund": refund, **difference} for refund, parts in found.items() for difference in parts
-    ]
+    listed = [*found.gaps, *found.differences][:_MOST_SHOWN]
     return {
-        "decisions": len(rows),
-        "features": len(PLAN.features),
-        "equal_share": _share(sum(not parts for parts in found.values()), len(rows)),
+        **found.counts,
+        "equal_share": _share(found.equal, found.decisions),
         "with_customer_history_share": _share(known, len(rows)),
-        "first_differences": different[:_MOST_SHOWN],
+        "first_differences": [str(one) for one in listed],
     }
 
 
@@ -411,7 +395,7 @@ def _plain(value: Any) -> float | None:
 
 
 def run(
-    invoices: Path, model_home: Path | None, work: Path, live_from: pd.Timestamp
+    invoices: Path, model_home: Path | None, work: Path, live_from: pd.Timestamp, clients: int = 1
 ) -> dict[str, Any]:
     """Convert, import, replay and compare, in the empty folder ``work``; returns the report."""
     say("converting the invoices")
@@ -428,11 +412,11 @@ def run(
     say("starting the service")
     replay = Replay()
     with recourse.serve() as port:
-        client = Client(port, key)
+        senders = [Client(port, key) for _ in range(clients)]
         say("sending what came since")
-        replay.run(client, calls(live))
+        replay.run(senders, calls(live))
         records = {
-            refund: _record(client, decision["scoreId"])
+            refund: _record(senders[0], decision["scoreId"])
             for refund, decision in replay.decisions.items()
         }
     say("computing the same features offline")
@@ -440,16 +424,16 @@ def run(
     store = Store.open(
         settings.database_url_of("sandbox"), settings.secret_bytes(), create=False, clock="event"
     )
-    rates = Rates.of(settings.base_currency, store.fx_rates())
-    offline = offline_rows(export(store), rates)
+    found = skew(store, Rates.of(settings.base_currency, store.fx_rates()))
     store.close()
     return {
         "model_version": Home(recourse.home).served_version(),
+        "clients": clients,
         "assumptions": list(ASSUMPTIONS),
         "converted": converted.counts,
         "imported": {name: table.num_rows for name, table in past.items()},
         **summarise(replay, records),
-        "served_equals_offline": compare(records, offline),
+        "served_equals_offline": compare(records.values(), found),
     }
 
 
@@ -482,6 +466,8 @@ def to_text(report: Mapping[str, Any]) -> str:
         ("latency", ", ".join(f"{name} {ms} ms" for name, ms in latency.items())),
         ("served equals offline", f"{compared['equal_share']} of {compared['decisions']:,} rows, "
                                   f"{compared['features']} features"),
+        ("skew", ", ".join(f"{compared[kind]:,} {kind}" for kind in _SKEW)),
+        ("late visible", f"{compared['late_visible']:,}"),
         ("with customer history", compared["with_customer_history_share"]),
         *(("differs", difference) for difference in compared["first_differences"]),
         *(("assumed", assumption) for assumption in report["assumptions"]),
@@ -489,10 +475,18 @@ def to_text(report: Mapping[str, Any]) -> str:
     return "\n".join(f"  {name:<44} {value}" for name, value in rows)
 
 
+_SKEW: Final = ("mismatched", "missing", "extra")
+
+
 def is_sound(report: Mapping[str, Any]) -> bool:
-    """Whether every call was answered and every decision rests on the offline feature row."""
-    share: float | None = report["served_equals_offline"]["equal_share"]
-    return report["errors"] == 0 and share == 1.0
+    """Whether every call was answered, and every decision rests on the offline feature row.
+
+    Where several clients sent at once a row may be late visible.
+    """
+    compared = report["served_equals_offline"]
+    may_be_late = report["clients"] > 1
+    explained = compared["equal"] + (compared["late_visible"] if may_be_late else 0)
+    return report["errors"] == 0 and 0 < report["sent"]["scored"] == explained
 
 
 def _shared_invoices() -> Path | None:
@@ -508,6 +502,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="the invoices, a Parquet file")  # fmt: skip
     parser.add_argument("--model-home", type=Path,
                         help="a home with a model (default: train on the sample)")  # fmt: skip
+    parser.add_argument("--clients", type=int, default=1, choices=range(1, 65), metavar="N",
+                        help="how many send at once, 1 to 64 (default: 1)")  # fmt: skip
     given = parser.parse_args(arguments)
     if given.invoices is None or not given.invoices.is_file():
         print(f"{given.invoices or INVOICES.name}: no such file; name the invoices of UCI Online "
@@ -515,7 +511,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     with TemporaryDirectory(prefix="online-retail-") as work:
         try:
-            report = run(given.invoices, given.model_home, Path(work), LIVE_FROM)
+            report = run(given.invoices, given.model_home, Path(work), LIVE_FROM, given.clients)
         except BenchmarkError as error:
             print(error, file=sys.stderr)
             return 2

@@ -15,23 +15,18 @@ The store applies the same rules when it indexes an event; a test holds the two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, VOCABULARY, RefundRequest
+from features.kernels import UNKNOWN, FloatArray, IntArray
 from features.money import CURRENCIES, Rates
 from features.tables import Tables, arrow_schema
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-Values: TypeAlias = "pa.ChunkedArray | list[Any]"
-"""A column as a data folder has it, or as the store's rows give it."""
 
 STREAM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "order": KEYS[:-1],
@@ -86,40 +81,65 @@ STREAM_COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "decline_reason": ("decline_reason", "code"),
         "paid": ("amount_minor", "paid"),
     },
-    "return": {"return_status": ("status", "code")},
+    "return": {"return_status": ("status", "code"), "case": ("refund_id", "case")},
     "dispute": {
         "stage": ("stage", "code"),
         "outcome": ("outcome", "code"),
         "dispute": ("dispute_id", "identity"),
     },
-    "label": {"label": ("label", "code"), "source": ("source", "code")},
+    "label": {
+        "label": ("label", "code"),
+        "source": ("source", "code"),
+        "case": ("refund_id", "case"),
+    },
 }
+
+IDENTITIES: Final = frozenset(
+    column
+    for columns in STREAM_COLUMNS.values()
+    for column, (_, how) in columns.items()
+    if how in ("identity", "case")
+)
+"""Columns that say which thing an event is about."""
+
+CASE: Final = ("refund", "order", "customer")
+"""A case is the first of these that an event names."""
+
+REQUEST_FIELDS: Final = (
+    "amount_minor", "nonrefundable_minor", "asked_minor", "refund_amount_minor", "payable_minor",
+    "order_amount_minor", "currency", "country_mismatch", "final_sale", "reason", "claim", "type",
+    "initiated_by", "issued_to", "policy", "item_count", "ip_risk", "registered_at", "ordered_at",
+    "delivered_at",
+)  # fmt: skip
+"""What a request itself says, as numbers."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Events of one type as arrays of one length n.
+    """Events of one type as arrays of one length n, in canonical order: (known_at, event_id).
 
-    ``keys[key]`` holds codes (-1: none), ``times[key]`` the effective instants in epoch ms, ``tie``
-    the canonical order of events of the same instant, ``columns`` float64 values, NaN unknown.
+    ``keys[key]`` holds codes (-1: none), ``times[key]`` the effective instants in epoch ms,
+    ``columns`` whole numbers, `UNKNOWN` where a value is not known.
     """
 
     keys: Mapping[str, IntArray]
     times: Mapping[str, IntArray]
-    tie: IntArray
-    columns: Mapping[str, FloatArray]
-    own_refund: IntArray | None = None
-    """Of refund requests: the code of the refund each one is; None for other streams."""
+    columns: Mapping[str, IntArray]
 
     def __len__(self) -> int:
-        return len(self.tie)
+        return len(next(iter(self.times.values())))
+
+    def column(self, name: str) -> IntArray:
+        """A column, or the codes of a key."""
+        return self.keys[name] if name in self.keys else self.columns[name]
 
 
 @dataclass(frozen=True)
 class Requests:
     """The refund requests to compute features for, as arrays of one length m.
 
-    ``cutoff`` (epoch ms) is each request's own known_at; codes share their space with the streams.
+    ``cutoff`` (epoch ms) is each request's own known_at, and ascends; codes (-1: none) share their
+    space with the streams. ``fields`` are float64, NaN unknown.
     """
 
     cutoff: IntArray
@@ -140,97 +160,134 @@ class History:
 
 # --- columns to numbers ----------------------------------------------------------------------
 
+PLACE: Final[Mapping[str, Mapping[Any, int]]] = {
+    column: {
+        **{value: code for code, value in enumerate(vocabulary)},
+        **({False: 0, True: 1} if vocabulary == ("false", "true") else {}),
+    }
+    for column, vocabulary in CODES.items()
+}
+"""The code of each known value of a coded column, flags as themselves or as words."""
 
-def code_of(values: Values, vocabulary: Sequence[str]) -> FloatArray:
-    """Codes (n,) of text or flags: NaN where none is given, the list's length where unknown.
 
-    >>> code_of(["LOST", None, "new"], ["WON", "LOST"]).tolist()
-    [1.0, nan, 2.0]
+def code_of(column: str, value: Any) -> int:
+    """The code of a value: `UNKNOWN` where none is given, the list's length for one outside it.
+
+    >>> [code_of("return_status", value) for value in ("IN_TRANSIT", "EATEN")]
+    [1, 6]
+    >>> code_of("success", True), code_of("success", None) == UNKNOWN
+    (1, True)
     """
-    if isinstance(values, list):
-        place = {value: float(code) for code, value in enumerate(vocabulary)}
-        other = float(len(vocabulary))
-        return np.array([
-            np.nan if v is None else place.get(v if isinstance(v, str) else str(v).lower(), other)
-            for v in values
-        ])  # fmt: skip
+    return UNKNOWN if value is None else PLACE[column].get(value, len(CODES[column]))
+
+
+def codes_of(column: str, values: pa.ChunkedArray) -> IntArray:
+    """Codes (n,) of a table's column."""
     if pa.types.is_boolean(values.type):
-        return _to_float(values.cast(pa.int8()))
-    codes = pc.fill_null(pc.index_in(values, pa.array(list(vocabulary))), len(vocabulary))
-    return _to_float(pc.if_else(pc.is_valid(values), codes, None))
+        return _whole(values.cast(pa.int8()))
+    vocabulary = CODES[column]
+    codes = pc.fill_null(pc.index_in(values, pa.array(vocabulary)), len(vocabulary))
+    return _whole(pc.if_else(pc.is_valid(values), codes, None))
 
 
-def _to_float(values: Values) -> FloatArray:
-    if isinstance(values, list):
-        return np.array([np.nan if v is None else v for v in values], np.float64)
-    return np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)
+def _whole(values: pa.ChunkedArray) -> IntArray:
+    whole = pc.fill_null(values.cast(pa.int64()), UNKNOWN)
+    return np.asarray(whole.to_numpy(), np.int64)
 
 
-def _objects(values: Values) -> NDArray[np.object_]:
-    return np.array(values if isinstance(values, list) else values.to_pylist(), dtype=object)
+def _as_whole(values: FloatArray) -> IntArray:
+    return np.where(np.isnan(values), UNKNOWN, np.nan_to_num(values)).astype(np.int64)
 
 
-def _to_base(amounts: FloatArray, currencies: Values, at: IntArray, rates: Rates) -> FloatArray:
-    # A folder of one currency, the usual one, never leaves Arrow.
-    if not isinstance(currencies, list) and pc.unique(currencies).to_pylist() == [rates.base]:
+def as_float(values: IntArray) -> FloatArray:
+    """Whole numbers (n,) as float64, NaN where unknown."""
+    return np.where(values == UNKNOWN, np.nan, values)
+
+
+def in_base(amounts: IntArray, currencies: IntArray, at: IntArray, rates: Rates) -> IntArray:
+    """Amounts (n,) in minor units of the base currency, from codes of `CODES`'s currencies."""
+    if (currencies == PLACE["currency"][rates.base]).all():
         return amounts
-    return rates.to_base(amounts, _objects(currencies), at)
-
-
-Source = Callable[[str], Values]
-"""Gives a column of the events by name; ``named.x`` is column x of the refund an event names."""
-
-
-def stream_column(event_type: str, column: str, source: Source, rates: Rates) -> FloatArray:
-    """One column (n,) of a stream as numbers."""
-    origin, how = STREAM_COLUMNS[event_type][column]
-    if how == "code":
-        return code_of(source(origin), CODES[column])
-    if how == "number":
-        return _to_float(source(origin))
-    at = np.asarray(_to_float(source("known_at")), np.int64)
-    if how == "base":
-        return _to_base(_to_float(source(origin)), source("currency"), at, rates)
-    # "paid": what an outcome says, else what the refund asked for less what policy keeps.
-    said, asked = _to_float(source(origin)), _to_float(source("named.amount_minor"))
-    kept = np.nan_to_num(_to_float(source("named.non_refundable_minor")))
-    amounts = np.where(np.isnan(said), asked - kept, said)
-    return rates.to_base(amounts, _objects(source("named.currency")), at)
+    converted = rates.to_base_codes(amounts, currencies, at)
+    return np.where(amounts == UNKNOWN, UNKNOWN, _as_whole(converted))
 
 
 # --- requests --------------------------------------------------------------------------------
 
-
-def request_fields(source: Source, cutoff: IntArray, rates: Rates) -> dict[str, FloatArray]:
-    """What a refund request itself says, as numbers (m,): base-currency money, times, codes."""
-    amount, kept = _to_float(source("amount_minor")), _to_float(source("non_refundable_minor"))
-    currency = source("currency")
-    payable = amount - np.nan_to_num(kept)
-    fields = {
-        "amount_minor": amount,
-        "nonrefundable_minor": kept,
-        "asked_minor": payable,
-        "refund_amount_minor": _to_base(amount, currency, cutoff, rates),
-        "payable_minor": _to_base(payable, currency, cutoff, rates),
-        "order_amount_minor": _to_base(
-            _to_float(source("order_amount_minor")), currency, cutoff, rates
-        ),
-        "currency": code_of(currency, CODES["currency"]),
-        "country_mismatch": _mismatch(source("billing_country"), source("shipping_country")),
-        "final_sale": code_of(source("final_sale"), CODES["final_sale"]),
-    }
-    for column in ("reason", "claim", "type", "initiated_by", "issued_to", "policy"):
-        fields[column] = code_of(source(column), CODES[column])
-    for column in ("item_count", "ip_risk", "registered_at", "ordered_at", "delivered_at"):
-        fields[column] = _to_float(source(column))
-    return fields
+_CODED_FIELDS: Final = (
+    "currency", "final_sale", "reason", "claim", "type", "initiated_by", "issued_to", "policy",
+)  # fmt: skip
+_WHOLE_FIELDS: Final = (
+    "amount_minor", "non_refundable_minor", "order_amount_minor", "item_count", "registered_at",
+    "ordered_at", "delivered_at",
+)  # fmt: skip
+_SAID: Final = (*_CODED_FIELDS, *_WHOLE_FIELDS)
+_MONEY: Final = [_SAID.index(column) for column in (
+    "currency", "amount_minor", "non_refundable_minor", "order_amount_minor",
+)]  # fmt: skip
+_MADE: Final = (
+    "nonrefundable_minor", "asked_minor", "refund_amount_minor", "payable_minor",
+    "order_amount_minor",
+)  # fmt: skip
+"""Fields made of what is said; the last three are in the base currency."""
 
 
-def _mismatch(left: Values, right: Values) -> FloatArray:
-    if isinstance(left, list):
-        return np.array([np.nan if a is None or b is None else float(a != b)
-                         for a, b in zip(left, right, strict=True)])  # fmt: skip
-    return _to_float(pc.not_equal(left, right).cast(pa.int8()))
+def _fields(
+    said: IntArray, risk: FloatArray, mismatch: FloatArray, cutoff: IntArray, rates: Rates
+) -> dict[str, FloatArray]:
+    """`REQUEST_FIELDS` (m,) from what requests say of `_SAID` (len(_SAID), m)."""
+    currency, amount, kept, of_order = said[_MONEY]
+    payable = _due(amount, kept)
+    whole = np.empty((len(_SAID) + len(_MADE), said.shape[1]), np.int64)
+    whole[: len(_SAID)] = said
+    whole[len(_SAID) :] = kept, payable, amount, payable, of_order
+    for row in range(len(_SAID) + 2, len(whole)):
+        whole[row] = in_base(whole[row], currency, cutoff, rates)
+    known = dict(zip((*_SAID, *_MADE), as_float(whole), strict=True))
+    return known | {"ip_risk": risk, "country_mismatch": mismatch}
+
+
+def _due(amount: IntArray, kept: IntArray) -> IntArray:
+    """What would be paid of an amount of which policy keeps a part: never less than nothing."""
+    due = np.maximum(amount - np.where(kept == UNKNOWN, 0, kept), 0)
+    return np.where(amount == UNKNOWN, UNKNOWN, due)
+
+
+def _requests_of(table: _Table, rates: Rates) -> Requests:
+    """Every row of refund_requests."""
+    columns = table.table
+    said = np.array([*(codes_of(c, columns[c]) for c in _CODED_FIELDS),
+                     *(_whole(columns[c]) for c in _WHOLE_FIELDS)])  # fmt: skip
+    risk = np.asarray(columns["ip_risk"].cast(pa.float64()).to_numpy(), np.float64)
+    differ = pc.not_equal(columns["billing_country"], columns["shipping_country"])
+    mismatch = as_float(_whole(differ.cast(pa.int8())))
+    fields = _fields(said, risk, mismatch, table.known_at, rates)
+    return Requests(table.known_at, table.codes, fields)
+
+
+def one_request(event: RefundRequest, keys: Mapping[str, int], rates: Rates) -> Requests:
+    """A single refund request as `Requests`; ``keys`` has the code of each key it has.
+
+    >>> request = RefundRequest(
+    ...     refund_id="r", customer_id="c", known_at=0, amount_minor=900, currency="GBP"
+    ... )
+    >>> one = one_request(request, {"customer": 7, "refund": 3}, Rates("GBP"))
+    >>> int(one.keys["customer"][0]), int(one.keys["device"][0]), one.fields["payable_minor"]
+    (7, -1, array([900.]))
+    """
+
+    said = [code_of(column, getattr(event, column)) for column in _CODED_FIELDS]
+    for column in _WHOLE_FIELDS:
+        value = getattr(event, column)
+        said.append(UNKNOWN if value is None else value)
+    billing, shipping = event.billing_country, event.shipping_country
+    differ = np.nan if billing is None or shipping is None else float(billing != shipping)
+    risk = np.nan if event.ip_risk is None else event.ip_risk
+    cutoff = np.array([event.known_at], np.int64)
+    fields = _fields(
+        np.array([said], np.int64).T, np.array([risk]), np.array([differ]), cutoff, rates
+    )
+    return Requests(cutoff, {key: np.array([keys.get(key, -1)], np.int64) for key in KEYS}, fields)
 
 
 # --- a data folder ---------------------------------------------------------------------------
@@ -245,9 +302,6 @@ class _Table:
         self.known_at: IntArray = table["known_at"].to_numpy().astype(np.int64)
         self.codes: dict[str, IntArray] = {}
 
-    def source(self, column: str) -> Values:
-        return self.table[column]
-
 
 def _read_tables(tables: Tables) -> dict[str, _Table]:
     return {
@@ -257,9 +311,9 @@ def _read_tables(tables: Tables) -> dict[str, _Table]:
     }  # fmt: skip
 
 
-def _assign_codes(tables: Mapping[str, _Table]) -> dict[str, int]:
-    """Give every key's values codes that all tables share; returns how many each key has."""
-    sizes = {}
+def _assign_codes(tables: Mapping[str, _Table]) -> dict[str, pa.Array]:
+    """Give every key's values codes that all tables share; returns the value of each code."""
+    ids = {}
     for key in KEYS:
         column = COLUMN_OF[key]
         having = [t for t in tables.values() if column in t.table.column_names]
@@ -270,8 +324,8 @@ def _assign_codes(tables: Mapping[str, _Table]) -> dict[str, int]:
         ends = np.cumsum([len(t.known_at) for t in having])
         for t, part in zip(having, np.split(codes, ends[:-1]), strict=True):
             t.codes[key] = part
-        sizes[key] = len(encoded.dictionary)
-    return sizes
+        ids[key] = encoded.dictionary
+    return ids
 
 
 def _first_rows(codes: IntArray, size: int) -> IntArray:
@@ -312,31 +366,27 @@ def _rows_named(table: _Table, first: Mapping[str, IntArray]) -> dict[str, IntAr
 
 def _stream(
     table: _Table, named: Mapping[str, _Table], first: Mapping[str, IntArray], rates: Rates
-) -> Stream:
-    """One table as a stream, its events attributed."""
+) -> tuple[Stream, IntArray]:
+    """One table as a stream, its events attributed, and the row of each of them."""
     n = len(table.known_at)
     keys = {key: table.codes.get(key, np.full(n, -1, np.int64)) for key in KEYS}
     times = dict.fromkeys(KEYS, table.known_at)
     rows = _rows_named(table, first)
     for key, of_named in named.items():
         _inherit(keys, times, of_named, rows[key])
-    kept = np.arange(n)
-    if table.event_type in ("order", "refund_request"):
-        own_key = table.event_type.removesuffix("_request")
-        kept = _counted_once(table, own_key, first[own_key])
-    keys = {key: codes[kept] for key, codes in keys.items()}
-    times = {key: instants[kept] for key, instants in times.items()}
-    source = _with_named(table, named["refund"], rows["refund"])
-    columns = {
-        column: _identity(table.table[origin]) if how == "identity"
-        else stream_column(table.event_type, column, source, rates)
-        for column, (origin, how) in STREAM_COLUMNS[table.event_type].items()
-    }  # fmt: skip
-    own = keys["refund"] if table.event_type == "refund_request" else None
-    return Stream(keys, times, kept, {c: values[kept] for c, values in columns.items()}, own)
+    columns = _columns(table, named["refund"], rows["refund"], rates)
+    if table.event_type not in ("order", "refund_request"):
+        return Stream(keys, times, columns), np.arange(n)
+    own_key = table.event_type.removesuffix("_request")
+    once = _counted_once(table, own_key, first[own_key])
+    keys, times, columns = (
+        {name: values[once] for name, values in of.items()} for of in (keys, times, columns)
+    )
+    return Stream(keys, times, columns), once
 
 
 def _counted_once(table: _Table, key: str, first: IntArray) -> IntArray:
+    """The rows of first versions, without refunds that came as ignored."""
     rows = np.sort(first[first >= 0])
     if key == "refund" and len(rows):
         ignored = pc.fill_null(table.table["ignore"], False).to_numpy(zero_copy_only=False)
@@ -344,19 +394,65 @@ def _counted_once(table: _Table, key: str, first: IntArray) -> IntArray:
     return rows
 
 
-def _with_named(table: _Table, refunds: _Table, rows: IntArray) -> Source:
-    def source(column: str) -> Values:
-        if not column.startswith("named."):
-            return table.table[column]
-        indices = pa.array(rows, mask=rows < 0)
-        return refunds.table[column.removeprefix("named.")].take(indices)
+def _columns(table: _Table, refunds: _Table, rows: IntArray, rates: Rates) -> dict[str, IntArray]:
+    """The columns of a stream (n,); ``rows`` (n,) are those of the refunds that events name."""
+    columns = {}
+    for column, (origin, how) in STREAM_COLUMNS[table.event_type].items():
+        match how:
+            case "code":
+                columns[column] = codes_of(column, table.table[origin])
+            case "number":
+                columns[column] = _whole(table.table[origin])
+            case "base":
+                currencies = codes_of("currency", table.table["currency"])
+                amounts = _whole(table.table[origin])
+                columns[column] = in_base(amounts, currencies, table.known_at, rates)
+            case "paid":
+                columns[column] = _paid(table, refunds, rows, rates)
+            case "identity":
+                columns[column] = _identity(table.table[origin])
+            case "case":
+                columns[column] = _case(table)
+    return columns
 
-    return source
+
+def _paid(table: _Table, refunds: _Table, rows: IntArray, rates: Rates) -> IntArray:
+    """What an outcome says was paid, else what the refund asked for less what policy keeps."""
+    columns = refunds.table.select(["amount_minor", "non_refundable_minor", "currency"])
+    named = columns.take(pa.array(rows, pa.int64(), mask=rows < 0))
+    said = _whole(table.table["amount_minor"])
+    due = _due(_whole(named["amount_minor"]), _whole(named["non_refundable_minor"]))
+    amounts = np.where(said == UNKNOWN, due, said)
+    return in_base(amounts, codes_of("currency", named["currency"]), table.known_at, rates)
 
 
-def _identity(values: pa.ChunkedArray) -> FloatArray:
-    codes = values.combine_chunks().dictionary_encode().indices
-    return _to_float(codes)
+def _identity(values: pa.ChunkedArray) -> IntArray:
+    return _whole(values.combine_chunks().dictionary_encode().indices)
+
+
+def _case(table: _Table) -> IntArray:
+    """Codes (n,) of what an event is about: the refund it names, else the order, the customer."""
+    cases, codes = np.full(len(table.known_at), UNKNOWN), 0
+    for key in CASE:
+        found = table.codes.get(key)
+        if found is not None:
+            cases = np.where((cases == UNKNOWN) & (found >= 0), found + codes, cases)
+            codes += int(found.max(initial=-1)) + 1
+    return cases
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """What `attribute` finds, and what joins a part of a folder with the other parts.
+
+    ``ids[key]`` has the value of each code; ``rows[event type]`` the row of the canonical table
+    that each event of a stream is.
+    """
+
+    history: History
+    requests: Requests
+    ids: Mapping[str, pa.Array]
+    rows: Mapping[str, IntArray]
 
 
 def attribute(tables: Tables, rates: Rates) -> tuple[History, Requests]:
@@ -364,17 +460,22 @@ def attribute(tables: Tables, rates: Rates) -> tuple[History, Requests]:
 
     The requests are in the order of the canonical table; re-sent versions are requests too.
     """
+    found = attribute_part(tables, rates)
+    return found.history, found.requests
+
+
+def attribute_part(tables: Tables, rates: Rates) -> Attributed:
+    """`attribute` for some of a folder's events, among them all that they name."""
     read = _read_tables(tables)
-    sizes = _assign_codes(read)
+    ids = _assign_codes(read)
+    sizes = {key: len(values) for key, values in ids.items()}
     named = {"refund": read["refund_request"], "order": read["order"]}
     first = {key: _first_rows(table.codes[key], sizes[key]) for key, table in named.items()}
-    streams = {name: _stream(table, named, first, rates) for name, table in read.items()}
-    requests = read["refund_request"]
-    cutoff = requests.known_at
-    return (
-        History(streams, _first_seen(read, sizes)),
-        Requests(cutoff, requests.codes, request_fields(requests.source, cutoff, rates)),
-    )
+    streams, rows = {}, {}
+    for name, table in read.items():
+        streams[name], rows[name] = _stream(table, named, first, rates)
+    history = History(streams, _first_seen(read, sizes))
+    return Attributed(history, _requests_of(read["refund_request"], rates), ids, rows)
 
 
 def _first_seen(tables: Mapping[str, _Table], sizes: Mapping[str, int]) -> dict[str, IntArray]:
@@ -386,71 +487,3 @@ def _first_seen(tables: Mapping[str, _Table], sizes: Mapping[str, int]) -> dict[
                 held = codes >= 0
                 np.minimum.at(seen[entity], codes[held], table.known_at[held])
     return seen
-
-
-# --- one request and the slices its keys own ----------------------------------------------------
-
-Row = tuple[int, Mapping[str, Any], Mapping[str, Any] | None]
-"""Of an event in a key's history: effective known_at, the event, the refund it names if any."""
-
-
-def stream_of_rows(
-    event_type: str, key: str, rows: Sequence[Row], columns: Sequence[str],
-    holder: Mapping[str, str | None], rates: Rates,
-) -> Stream:  # fmt: skip
-    """The slice of one key's holder as a stream; ``rows`` in canonical order.
-
-    Only ``columns`` (stream columns or keys) are built. ``holder`` is the scored request's own
-    value per key: its code is 0, and in the key columns of the slice so is its value's.
-    """
-    n = len(rows)
-    times = np.array([row[0] for row in rows], np.int64)
-
-    def source(column: str) -> Values:
-        if column.startswith("named."):
-            column = column.removeprefix("named.")
-            return [(row[2] or {}).get(column) for row in rows]
-        return [row[1].get(column) for row in rows]
-
-    keys = {key: np.zeros(n, np.int64)}
-    values: dict[str, FloatArray] = {}
-    for column in columns:
-        if column in STREAM_COLUMNS[event_type]:
-            origin, how = STREAM_COLUMNS[event_type][column]
-            if how == "identity":
-                values[column] = np.array(_factorise(source(origin), None), np.float64)
-            else:
-                values[column] = stream_column(event_type, column, source, rates)
-        elif column != key:
-            found = _factorise(source(COLUMN_OF[column]), holder.get(column))
-            keys[column] = np.array(found, np.int64)
-    own = keys["refund"] if event_type == "refund_request" else None
-    return Stream(keys, {key: times}, np.arange(n), values, own)
-
-
-def _factorise(values: Values, zero: str | None) -> list[int]:
-    """Codes from 1 on, 0 for ``zero``, -1 for None."""
-    codes: dict[Any, int] = {zero: 0, None: -1}
-    return [codes.setdefault(value, len(codes)) for value in values]
-
-
-def one_request(event: RefundRequest, rates: Rates) -> Requests:
-    """A single refund request as `Requests`: its own value of every key it has is code 0.
-
-    >>> request = RefundRequest(
-    ...     refund_id="r", customer_id="c", known_at=0, amount_minor=900, currency="GBP"
-    ... )
-    >>> one = one_request(request, Rates("GBP"))
-    >>> int(one.keys["customer"][0]), int(one.keys["device"][0])
-    (0, -1)
-    """
-    cutoff = np.array([event.known_at], np.int64)
-
-    def source(column: str) -> Values:
-        return [getattr(event, column)]
-
-    keys = {
-        key: np.array([0 if getattr(event, column) is not None else -1], np.int64)
-        for key, column in COLUMN_OF.items()
-    }
-    return Requests(cutoff, keys, request_fields(source, cutoff, rates))

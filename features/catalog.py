@@ -1,18 +1,22 @@
 """FEATURES: the one ordered list of everything a decision may look at. A feature is one line.
 
-The order is the order of the columns of a feature table and of a model's inputs.
+The order is the order of the columns of a feature table and of a model's inputs. `_over` makes the
+same statement about several holders or windows; to add a feature, add an expression to the
+statement it belongs to, or a statement. `docs/features.md` is made from this list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from features.engine import Plan
+from features.events import ENTITIES
 from features.feature import (
     Age,
     Aggregate,
     Between,
+    Both,
     Coalesce,
     Difference,
     Expression,
@@ -20,16 +24,23 @@ from features.feature import (
     Feature,
     Field,
     FirstSeen,
+    Known,
     Ratio,
     Unit,
     Where,
     count,
+    count_same,
     distinct,
+    distinct_near,
     either,
+    entropy,
     last,
     maximum,
     mean,
+    median,
+    since_first,
     since_last,
+    standing,
     total,
     where,
 )
@@ -48,21 +59,34 @@ CHARGEBACK_STAGES = (
     "NOTIFICATION_OF_CHARGEBACK", "CHARGEBACK", "SECOND_CHARGEBACK", "PREARBITRATION",
     "ARBITRATION",
 )  # fmt: skip
-CHARGEBACK = where("chargeback", stage=CHARGEBACK_STAGES)
+_LOST = ("ACCEPTED", "EXPIRED", "LOST")
+# A dispute moves through stages and counts once, as it stands. Neither a warning nor a question is
+# a chargeback; one that was won or reversed was one. Who reports only an outcome names no stage.
+CHARGEBACK = either(
+    "chargeback",
+    where("staged", stage=(*CHARGEBACK_STAGES, "CHARGEBACK_REVERSED")),
+    where("settled", stage=(None,), outcome=("WON", *_LOST)),
+)
 # Won or reversed, the shop has its money again. Lost, accepted or lapsed, the customer has it.
-CHARGEBACK_CLOSED = either(
-    "chargeback_closed",
+CHARGEBACK_WON = either(
+    "chargeback_won",
     where("won", stage=(*CHARGEBACK_STAGES, None), outcome=("WON",)),
     where("reversed", stage=("CHARGEBACK_REVERSED",)),
 )
+CHARGEBACK_LOST = where("chargeback_lost", stage=(*CHARGEBACK_STAGES, None), outcome=_LOST)
+CHARGEBACK_PENDING = where("pending_chargeback", stage=CHARGEBACK_STAGES, outcome=(None,))
 EARLY_WARNING = where("early_warning", stage=("EARLY_FRAUD_WARNING", "REQUEST_FOR_INFORMATION"))
 
+# A return, too, counts once, as it stands: what failed inspection is no longer received.
 LABEL_CREATED = where("return_label", return_status=("LABEL_CREATED",))
+LABEL_UNUSED = where("return_label_unused", return_status=("LABEL_CREATED",))
 RETURN_RECEIVED = where("return_received", return_status=("RECEIVED", "ACCEPTED"))
 RETURN_REJECTED = where("return_rejected", return_status=("REJECTED",))
 
+# A verdict may be repeated or taken back: a case counts once, by the latest word on it.
 CONFIRMED = where("abuse_confirmed", label=("REFUND_ABUSE",))
 CLEARED = where("abuse_cleared", label=("NOT_REFUND_ABUSE",))
+JUDGED = where("case_judged", label=("REFUND_ABUSE", "NOT_REFUND_ABUSE"))
 
 SUCCEEDED = ("true", None)
 CAPTURED = where("captured", kind=("CAPTURE",), success=SUCCEEDED)
@@ -78,24 +102,47 @@ ORDERED_AT = Coalesce((Field("ordered_at"), last("order", "ordered_at", by="orde
 DELIVERED_AT = Coalesce((Field("delivered_at"), last("order_update", "delivered_at", by="order")))
 ORDER_AMOUNT = Coalesce((Field("order_amount_minor"), last("order", "amount", by="order")))
 
+# --- words ---------------------------------------------------------------------------------------
+
 _WINDOWS = {1: "in a day", 7: "in 7 days", 30: "in 30 days", 90: "in 90 days", 365: "in a year"}
 
-_BY = {
+_THIS = {
     "customer": "this customer", "device": "this device", "payment_method": "this payment method",
     "address": "this address", "ip": "this IP address", "email": "this e-mail address",
     "order": "this order", "refund": "this refund",
 }  # fmt: skip
+_MANY = {
+    "customer": "customers", "device": "devices", "payment_method": "payment methods",
+    "address": "addresses", "ip": "IP addresses", "email": "e-mail addresses",
+}  # fmt: skip
+
+_LINKS = ENTITIES[1:]
+"""What customers may share."""
+_LASTING = ("customer", "device", "payment_method", "address")
+"""What people do not change from one visit to the next."""
+
+
+_RULES_ONLY: Final = ()
+"""No window of a statement is for a model: others tell it the same. See `MODEL_FEATURES`."""
 
 
 def _over(
-    family: Family, unit: Unit, reason_code: str, what: str, why: str, *aggregates: Expression,
-    for_model: bool = True,
+    family: Family, unit: Unit, reason_code: str, what: str, why: str, *expressions: Expression,
+    model_days: Collection[int] = tuple(_WINDOWS),
 ) -> list[Feature]:  # fmt: skip
-    """The same statement about several holders or windows: ``what`` holds {value}, {by}, {in_}."""
+    """The same statement about several holders or windows.
+
+    ``what`` is a sentence with {value}, {by} (the holder), {in_} (the window), {this} and {these}
+    (one or more of what the column holds). A model sees the windows of ``model_days``.
+    """
     features = []
-    for expression in aggregates:
+    for expression in expressions:
         scope = next(part for part in expression.walk() if isinstance(part, Aggregate))
-        said = what.replace("{by}", _BY[scope.by]).replace("{in_}", _WINDOWS[scope.days])
+        said = what.format(
+            value="{value}", by=_THIS[scope.by], in_=_WINDOWS[scope.days],
+            this=_THIS.get(scope.column or ""), these=_MANY.get(scope.column or ""),
+        )  # fmt: skip
+        for_model = scope.days in model_days
         features.append(Feature(expression, family, unit, reason_code, said, why, for_model))
     return features
 
@@ -104,13 +151,39 @@ def _refunds(by: str, days: int, chosen: Where | None = None) -> Aggregate:
     return count("refund_request", by=by, days=days, where=chosen)
 
 
-def _outcomes(by: str, days: int, chosen: Where) -> Aggregate:
+def _outcomes(by: str, days: int, chosen: Where | None = None) -> Aggregate:
     return count("refund_outcome", by=by, days=days, where=chosen)
 
 
 def _orders(by: str, days: int) -> Aggregate:
     return count("order", by=by, days=days)
 
+
+def _asked(by: str, days: int) -> Aggregate:
+    return total("refund_request", "amount", by=by, days=days)
+
+
+def _paid(by: str, days: int) -> Aggregate:
+    return total("refund_outcome", "paid", by=by, days=days, where=COMPLETED)
+
+
+def _bought(by: str, days: int) -> Aggregate:
+    return total("order", "amount", by=by, days=days)
+
+
+def _returns(by: str, days: int, state: Where) -> Aggregate:
+    return standing("return", "case", by=by, days=days, where=state)
+
+
+def _disputes(by: str, days: int, state: Where) -> Aggregate:
+    return standing("dispute", "dispute", by=by, days=days, where=state)
+
+
+def _cases(by: str, days: int, verdict: Where) -> Aggregate:
+    return standing("label", "case", by=by, days=days, where=verdict)
+
+
+# --- the features --------------------------------------------------------------------------------
 
 VELOCITY: Final = [
     *_over(
@@ -123,32 +196,69 @@ VELOCITY: Final = [
         "velocity", "count", "LINKED_REFUND_VELOCITY_HIGH",
         "{value} earlier refund requests from {by} {in_}",
         "Accounts are cheap, devices, cards and addresses are not: they show the ring behind.",
-        *(_refunds(by, days) for by in ("device", "payment_method", "address")
-          for days in (7, 30, 365)),
-        *(_refunds(by, days) for by in ("ip", "email") for days in (7, 90)),
+        *(_refunds(by, days) for by in _LINKS for days in _WINDOWS), model_days=(7, 30, 365),
     ),
     *_over(
         "velocity", "count", "REFUNDS_PAID_OFTEN", "{value} refunds paid to {by} {in_}",
         "Success invites the next attempt.",
-        *(_outcomes("customer", days, COMPLETED) for days in (30, 90, 365)),
-        _outcomes("device", 365, COMPLETED),
+        *(_outcomes("customer", days, COMPLETED) for days in _WINDOWS), model_days=(30, 90, 365),
+    ),
+    *_over(
+        "velocity", "count", "LINKED_REFUNDS_PAID_OFTEN",
+        "{value} refunds paid on requests from {by} {in_}",
+        "What worked for one account is done again with the next.",
+        *(_outcomes(by, days, COMPLETED) for by in _LINKS for days in _WINDOWS),
+        model_days=_RULES_ONLY,
     ),
     *_over(
         "velocity", "count", "REFUNDS_DECLINED_BEFORE", "{value} refunds of {by} declined {in_}",
         "A declined refund was suspect to somebody before.",
-        *(_outcomes("customer", days, DECLINED) for days in (30, 365)),
-        _outcomes("device", 365, DECLINED),
+        *(_outcomes("customer", days, DECLINED) for days in _WINDOWS), model_days=(30, 365),
+    ),
+    *_over(
+        "velocity", "count", "LINKED_REFUNDS_DECLINED_BEFORE",
+        "{value} refunds declined on requests from {by} {in_}",
+        "Who is refused tries again under another name, with the same device, card or door.",
+        *(_outcomes(by, days, DECLINED) for by in _LINKS for days in _WINDOWS), model_days=(365,),
+    ),
+    *_over(
+        "velocity", "share", "REFUNDS_DECLINED_BEFORE",
+        "{value} of the outcomes of refunds of {by} {in_} are refusals",
+        "One refusal among many refunds is an accident, one among two a habit.",
+        Ratio(_outcomes("customer", 365, DECLINED), _outcomes("customer", 365)),
+        model_days=_RULES_ONLY,
     ),
     *_over(
         "velocity", "days", "REFUND_SOON_AFTER_LAST",
         "the last refund request of {by} was {value} ago",
         "Requests that follow one another closely are a campaign, not bad luck.",
-        since_last("refund_request", by="customer"), since_last("refund_request", by="device"),
+        *(since_last("refund_request", by=by) for by in ENTITIES),
     ),
     *_over(
-        "velocity", "ratio", "REFUND_BURST", "{value} of the quarter's refund requests came {in_}",
-        "A burst against the customer's own past betrays a hijacked account or a last harvest.",
-        Ratio(_refunds("customer", 1), _refunds("customer", 90)),
+        "velocity", "days", "REFUND_SOON_AFTER_LAST",
+        "the last refund of {by} was paid {value} ago",
+        "The next attempt follows the last success.",
+        *(since_last("refund_outcome", by=by, where=COMPLETED) for by in ("customer", "device")),
+        model_days=_RULES_ONLY,
+    ),
+    *_over(
+        "velocity", "days", "REFUNDS_DECLINED_BEFORE",
+        "the last refusal of a refund of {by} was {value} ago",
+        "Asking again soon after a refusal, with another story or another account.",
+        *(since_last("refund_outcome", by=by, where=DECLINED) for by in ("customer", "device")),
+        model_days=_RULES_ONLY,
+    ),
+    *_over(
+        "velocity", "days", "REFUND_HABIT_NEW",
+        "the first refund request of {by} within a year was {value} ago",
+        "An honest returner has returned for long; abuse starts, and is in a hurry.",
+        since_first("refund_request", by="customer"),
+    ),
+    *_over(
+        "velocity", "share", "REFUND_BURST",
+        "{value} of the quarter's refund requests of {by} came {in_}",
+        "A burst against the own past betrays a hijacked account or a last harvest.",
+        *(Ratio(_refunds(by, 1), _refunds(by, 90)) for by in ("customer", "device")),
         Ratio(_refunds("customer", 7), _refunds("customer", 90)),
     ),
     *_over(
@@ -166,32 +276,57 @@ AMOUNT: Final = [
             "Honest returns are often partial; a claim of non-receipt takes all."),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
-        "the refund is {value} times what {by} usually orders or gets back",
+        "the refund is {value} times what {by} usually orders",
         "Abuse concentrates on orders unlike the customer's usual ones.",
         Ratio(Field("payable_minor"), mean("order", "amount", by="customer", days=365)),
+        Ratio(Field("payable_minor"), median("order", "amount", by="customer", days=365)),
+    ),
+    *_over(
+        "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
+        "the refund is {value} times the largest order of {by} {in_}",
+        "The order that is claimed is the one that was placed to be claimed.",
         Ratio(Field("payable_minor"), maximum("order", "amount", by="customer", days=365)),
+    ),
+    *_over(
+        "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
+        "the refund is {value} times what {by} usually asks back",
+        "After small claims that went well comes the large one.",
         Ratio(Field("payable_minor"), mean("refund_request", "amount", by="customer", days=365)),
+        Ratio(Field("payable_minor"), median("refund_request", "amount", by="customer", days=365)),
+    ),
+    *_over(
+        "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
+        "the refund is {value} times the largest that {by} asked back {in_}",
+        "Testing how much passes unchecked.",
+        Ratio(Field("payable_minor"), maximum("refund_request", "amount", by="customer", days=365)),
     ),
     *_over(
         "amount", "minor", "REFUNDED_AMOUNT_HIGH", "{value} asked back by {by} {in_}",
         "The sum is what the business loses.",
-        *(total("refund_request", "amount", by="customer", days=days) for days in (30, 90, 365)),
-        total("refund_request", "amount", by="device", days=90),
-        total("refund_request", "amount", by="address", days=90),
+        *(_asked("customer", days) for days in (30, 90, 365)),
+    ),
+    *_over(
+        "amount", "minor", "LINKED_REFUNDED_AMOUNT_HIGH", "{value} asked back from {by} {in_}",
+        "A ring keeps each account small; its device, card and door add up.",
+        *(_asked(by, days) for by in _LINKS for days in (30, 90, 365)), model_days=(90,),
     ),
     *_over(
         "amount", "minor", "REFUNDED_AMOUNT_HIGH", "{value} paid back to {by} {in_}",
         "Money that went out before.",
-        total("refund_outcome", "paid", by="customer", days=365, where=COMPLETED),
+        *(_paid("customer", days) for days in (30, 90, 365)), model_days=(365,),
     ),
     *_over(
         "amount", "share", "REFUNDED_SHARE_HIGH",
         "{value} of what {by} bought {in_} was asked back",
         "Who sends back nearly everything is not shopping.",
-        Ratio(total("refund_request", "amount", by="customer", days=90),
-              total("order", "amount", by="customer", days=90)),
-        Ratio(total("refund_request", "amount", by="customer", days=365),
-              total("order", "amount", by="customer", days=365)),
+        *(Ratio(_asked("customer", days), _bought("customer", days)) for days in (30, 90, 365)),
+        *(Ratio(_asked(by, 365), _bought(by, 365)) for by in ("device", "address")),
+    ),
+    *_over(
+        "amount", "share", "REFUNDED_SHARE_HIGH",
+        "{value} of what {by} bought {in_} was paid back",
+        "What was asked may have been refused; this is what it came to.",
+        Ratio(_paid("customer", 365), _bought("customer", 365)),
     ),
 ]  # fmt: skip
 
@@ -201,6 +336,15 @@ ACCOUNT_AGE: Final = [
     Feature(Between(REGISTERED_AT, ORDERED_AT), "account_age", "days", "ACCOUNT_AGE",
             "the account was {value} old when it ordered",
             "An account made for one order."),
+    Feature(Ratio(Age(REGISTERED_AT), _orders("customer", 365)), "account_age", "days",
+            "ACCOUNT_AGE", "the account has {value} of age for each order of the year",
+            "Orders in a hurry from a young account, or an old one that wakes up to claim."),
+    *_over(
+        "account_age", "days", "FIRST_ORDER",
+        "the first order of {by} within a year was {value} ago",
+        "A claim on the very first order comes from who has nothing to lose here.",
+        since_first("order", by="customer"),
+    ),
     Feature(Age(FirstSeen("customer")), "account_age", "days", "CUSTOMER_KNOWN_SINCE",
             "we have known this customer for {value}",
             "What we know of a customer starts with the first event, whatever the account says."),
@@ -215,6 +359,16 @@ ORDER: Final = [
         *(_orders("customer", days) for days in (30, 90, 365)),
     ),
     *_over(
+        "order", "minor", "ORDER_HISTORY", "{by} bought for {value} {in_}",
+        "What a customer is worth, and has to lose.",
+        _bought("customer", 365),
+    ),
+    *_over(
+        "order", "days", "ORDER_HISTORY", "the last order of {by} was {value} ago",
+        "Who goes on shopping waits for no verdict; who has gone silent only collects.",
+        since_last("order", by="customer"),
+    ),
+    *_over(
         "order", "count", "LINKED_ORDER_HISTORY", "{value} orders from {by} {in_}",
         "Tells a busy shared device or parcel shop from a ring.",
         _orders("device", 90), _orders("address", 90),
@@ -223,21 +377,33 @@ ORDER: Final = [
         "order", "ratio", "REFUNDS_PER_ORDER_HIGH",
         "{value} refund requests per order of {by} {in_}",
         "Velocity means little without the orders it came from.",
-        Ratio(_refunds("customer", 90), _orders("customer", 90)),
-        Ratio(_refunds("customer", 365), _orders("customer", 365)),
+        *(Ratio(_refunds("customer", days), _orders("customer", days)) for days in (90, 365)),
         Ratio(_refunds("device", 90), _orders("device", 90)),
+    ),
+    *_over(
+        "order", "ratio", "LINKED_REFUNDS_PER_ORDER_HIGH",
+        "{value} refund requests per order from {by} {in_}",
+        "A parcel shop has many refunds and many orders; a ring has only the first.",
+        *(Ratio(_refunds(by, 365), _orders(by, 365)) for by in _LINKS), model_days=_RULES_ONLY,
     ),
     Feature(Age(ORDERED_AT), "order", "days", "CLAIM_TIMING", "ordered {value} before the claim",
             "Claims that are late, or suspiciously quick, differ from the usual."),
     Feature(Age(DELIVERED_AT), "order", "days", "CLAIM_TIMING",
             "delivered {value} before the claim",
             "Wardrobers wear before they return; honest non-delivery is noticed at once."),
+    Feature(Known(DELIVERED_AT), "order", "flag", "DELIVERY_CONFIRMED", "the delivery is confirmed",
+            "To say that nothing came is bolder when the carrier says it did."),
     Feature(Between(ORDERED_AT, DELIVERED_AT), "order", "days", "DELIVERY_TIME",
             "delivery took {value}", "Slow deliveries really get lost."),
     *_over(
         "order", "count", "ORDER_REFUNDED_BEFORE", "{value} earlier refund requests on {by}",
         "Asking again for the same order.",
         _refunds("order", 365),
+    ),
+    *_over(
+        "order", "share", "ORDER_REFUNDED_BEFORE", "{value} of {by} was asked back before",
+        "Claim by claim, more may be asked than was bought.",
+        Ratio(_asked("order", 365), ORDER_AMOUNT),
     ),
 ]  # fmt: skip
 
@@ -248,6 +414,10 @@ CLAIM: Final = [
             "Instant and goodwill refunds are paid before anything is checked."),
     Feature(Field("claim"), "claim", "code", "CLAIM_KIND", "full or partial claim",
             "Abuse tends to claim in full."),
+    Feature(Field("policy"), "claim", "code", "CLAIM_KIND", "the ground on which it is asked",
+            "What is owed by law is asked otherwise than what is hoped for as a favour."),
+    Feature(Field("initiated_by"), "claim", "code", "CLAIM_KIND", "who asked for the refund",
+            "A shop that refunds by itself is not being cheated."),
     Feature(Field("issued_to"), "claim", "code", "PAYOUT_CHANNEL", "where the money is to go",
             "Money that leaves by another way than it came."),
     Feature(Field("item_count"), "claim", "count", "ITEMS_MANY", "{value} items in the claim",
@@ -256,24 +426,43 @@ CLAIM: Final = [
         "claim", "count", "FREQUENT_ITEM_NOT_RECEIVED",
         "{value} earlier claims of non-receipt by {by} {in_}",
         "Deliveries fail at random, not always at the same door.",
-        _refunds("customer", 90, NOT_RECEIVED), _refunds("customer", 365, NOT_RECEIVED),
-        _refunds("address", 365, NOT_RECEIVED), _refunds("device", 365, NOT_RECEIVED),
+        _refunds("customer", 90, NOT_RECEIVED),
+        *(_refunds(by, 365, NOT_RECEIVED) for by in ("customer", "address", "device")),
     ),
     *_over(
         "claim", "share", "FREQUENT_ITEM_NOT_RECEIVED",
         "{value} of the earlier claims by {by} {in_} say not received",
         "A single story told again and again.",
-        Ratio(_refunds("customer", 365, NOT_RECEIVED), _refunds("customer", 365)),
+        *(Ratio(_refunds(by, 365, NOT_RECEIVED), _refunds(by, 365))
+          for by in ("customer", "device", "address")),
     ),
     *_over(
         "claim", "count", "FREQUENT_EMPTY_BOX", "{value} earlier empty-box claims by {by} {in_}",
         "Empty boxes and missing items are hard to disprove.",
-        _refunds("customer", 365, EMPTY_BOX), _refunds("device", 365, EMPTY_BOX),
+        *(_refunds(by, 365, EMPTY_BOX) for by in ("customer", "device")),
+    ),
+    *_over(
+        "claim", "share", "FREQUENT_EMPTY_BOX",
+        "{value} of the earlier claims by {by} {in_} say empty box",
+        "Boxes arrive empty seldom, and not again at the same people.",
+        *(Ratio(_refunds(by, 365, EMPTY_BOX), _refunds(by, 365)) for by in ("customer", "device")),
     ),
     *_over(
         "claim", "count", "FREQUENT_DAMAGE", "{value} earlier claims of damage by {by} {in_}",
         "Damage claims without returns.",
-        _refunds("customer", 365, DAMAGED),
+        *(_refunds(by, 365, DAMAGED) for by in ("customer", "device")),
+    ),
+    *_over(
+        "claim", "share", "FREQUENT_DAMAGE",
+        "{value} of the earlier claims by {by} {in_} say damaged",
+        "Goods break at random; a picture of a broken one can be shown twice.",
+        *(Ratio(_refunds(by, 365, DAMAGED), _refunds(by, 365)) for by in ("customer", "device")),
+    ),
+    *_over(
+        "claim", "bits", "REASONS_VARY",
+        "the reasons given by {by} {in_} are mixed to the extent of {value}",
+        "One story for every claim, or a new one each time to find what passes.",
+        *(entropy("refund_request", "reason", by=by, days=365) for by in ("customer", "device")),
     ),
 ]  # fmt: skip
 
@@ -284,46 +473,94 @@ RETURN: Final = [
         count("return", by="customer", days=365, where=LABEL_CREATED),
     ),
     *_over(
+        "return", "count", "RETURN_LABELS_UNUSED",
+        "{value} returns of {by} {in_} have a label and were never shipped",
+        "The label starts the refund where shops trust it; the goods stay.",
+        *(_returns(by, 365, LABEL_UNUSED) for by in ("customer", "device")),
+    ),
+    *_over(
+        "return", "count", "RETURN_LABELS_UNUSED",
+        "{value} return labels of {by} have lain unused for more than 30 days",
+        "A fresh label may still be used; an old one will not be.",
+        Difference("return_label_abandoned", _returns("customer", 365, LABEL_UNUSED),
+                   _returns("customer", 30, LABEL_UNUSED)),
+    ),
+    *_over(
         "return", "ratio", "RETURNS_MISSING",
         "{value} returns received per refund request of {by} {in_}",
         "Refunds without goods coming back.",
-        Ratio(count("return", by="customer", days=365, where=RETURN_RECEIVED),
-              _refunds("customer", 365)),
+        *(Ratio(_returns(by, 365, RETURN_RECEIVED), _refunds(by, 365))
+          for by in ("customer", "device")),
+    ),
+    *_over(
+        "return", "count", "RETURNS_MISSING",
+        "{value} more refunds of {by} were paid than returns received {in_}",
+        "Goods kept and money back: what abuse is, whatever the story.",
+        *(Difference("refund_without_return", _outcomes(by, 365, COMPLETED),
+                     _returns(by, 365, RETURN_RECEIVED)) for by in ("customer", "device")),
     ),
     *_over(
         "return", "count", "RETURN_REJECTED_BEFORE",
         "{value} returns of {by} failed inspection {in_}",
         "What came back was not what went out.",
-        count("return", by="customer", days=365, where=RETURN_REJECTED),
-        count("return", by="device", days=365, where=RETURN_REJECTED),
+        *(_returns(by, 365, RETURN_REJECTED) for by in ("customer", "device")),
     ),
     *_over(
         "return", "count", "RETURN_RECEIVED", "{value} returns received for {by}",
         "The goods are back.",
-        count("return", by="order", days=365, where=RETURN_RECEIVED),
+        _returns("order", 365, RETURN_RECEIVED),
     ),
 ]  # fmt: skip
 
 DEVICE: Final = [
     *_over(
-        "device", "count", "DEVICE_SHARED", "{value} customers on {by} {in_}",
+        "device", "count", "DEVICE_SHARED", "{value} {these} ordered on {by} {in_}",
         "One device behind many accounts.",
-        *(distinct("order", "customer", by="device", days=days) for days in (30, 365)),
+        *(distinct("order", "customer", by="device", days=days) for days in (30, 90, 365)),
+        model_days=(30, 365),
+    ),
+    *_over(
+        "device", "count", "DEVICE_SHARED", "{value} {these} asked for refunds on {by} {in_}",
+        "A family shares a device to shop; a ring shares it to claim.",
         distinct("refund_request", "customer", by="device", days=365),
     ),
     *_over(
-        "device", "count", "IDENTITY_SHARED", "{value} customers share {by} {in_}",
+        "device", "count", "IDENTITY_SHARED", "{value} {these} ordered with {by} {in_}",
         "One card, address or connection behind many accounts.",
-        *(distinct("order", "customer", by=by, days=365)
-          for by in ("payment_method", "address", "ip", "email")),
-        distinct("refund_request", "customer", by="address", days=365),
+        *(distinct("order", "customer", by=by, days=days)
+          for by in _LINKS[1:] for days in (30, 90, 365)),
+        model_days=(365,),
     ),
     *_over(
-        "device", "count", "IDENTITY_CHANGES_OFTEN", "{by} used {value} different ones {in_}",
+        "device", "count", "IDENTITY_SHARED", "{value} {these} asked for refunds with {by} {in_}",
+        "Neighbours order from one address; they seldom all claim.",
+        *(distinct("refund_request", "customer", by=by, days=365) for by in _LINKS[1:]),
+    ),
+    *_over(
+        "device", "count", "ACCOUNTS_REGISTERED_TOGETHER",
+        "{value} {these} that ordered with {by} {in_} registered within 7 days of this one",
+        "Accounts for abuse are made in batches.",
+        *(distinct_near("order", "customer", near="registered_at", within_days=7, by=by, days=365)
+          for by in _LASTING[1:]),
+    ),
+    *_over(
+        "device", "count", "IDENTITY_CHANGES_OFTEN", "{by} ordered with {value} {these} {in_}",
         "Honest customers rarely change device or card.",
-        distinct("order", "device", by="customer", days=365),
-        distinct("order", "payment_method", by="customer", days=365),
-        distinct("order", "address", by="customer", days=365),
+        *(distinct("order", column, by="customer", days=days)
+          for column in _LASTING[1:] for days in (30, 365)),
+        model_days=(365,),
+    ),
+    *_over(
+        "device", "count", "IDENTITY_NEW_TO_CUSTOMER",
+        "{by} placed {value} orders with {this} {in_}",
+        "What the customer never used before speaks of another person at the keyboard.",
+        *(count_same("order", column, by="customer", days=365) for column in _LASTING[1:]),
+    ),
+    *_over(
+        "device", "count", "IDENTITY_NEW_TO_CUSTOMER",
+        "{by} asked for {value} refunds with {this} {in_}",
+        "A first claim from a new device or towards a new card is how stolen accounts are emptied.",
+        *(count_same("refund_request", column, by="customer", days=365) for column in _LASTING[1:]),
     ),
     Feature(Age(FirstSeen("device")), "device", "days", "DEVICE_KNOWN_SINCE",
             "this device was first seen {value} ago",
@@ -332,6 +569,8 @@ DEVICE: Final = [
             "this payment method was first seen {value} ago", "A fresh card."),
     Feature(Age(FirstSeen("address")), "device", "days", "IDENTITY_KNOWN_SINCE",
             "this address was first seen {value} ago", "A fresh drop address."),
+    Feature(Age(FirstSeen("ip")), "device", "days", "IDENTITY_KNOWN_SINCE",
+            "this IP address was first seen {value} ago", "A connection borrowed for one claim."),
     Feature(Field("country_mismatch"), "device", "flag", "COUNTRY_MISMATCH",
             "billing and shipping country differ",
             "Goods that go elsewhere than the money is from."),
@@ -341,26 +580,50 @@ DEVICE: Final = [
 
 CHARGEBACKS: Final = [
     *_over(
-        "chargeback", "count", "PRIOR_CHARGEBACK", "{value} chargeback notices on {by} {in_}",
+        "chargeback", "count", "PRIOR_CHARGEBACK", "{value} chargebacks on {by} {in_}",
         "The strongest public predictor of the next dispute.",
-        *(count("dispute", by=by, days=365, where=CHARGEBACK)
-          for by in ("customer", "device", "payment_method", "address")),
-        count("dispute", by="customer", days=90, where=CHARGEBACK),
+        *(_disputes(by, 365, CHARGEBACK) for by in _LASTING),
+        _disputes("customer", 90, CHARGEBACK),
+    ),
+    *_over(
+        "chargeback", "count", "CHARGEBACK_WON", "{value} chargebacks on {by} won back {in_}",
+        "The shop could prove the claim wrong.",
+        *(_disputes(by, 365, CHARGEBACK_WON) for by in _LASTING), model_days=_RULES_ONLY,
+    ),
+    *_over(
+        "chargeback", "count", "CHARGEBACK_LOST", "{value} chargebacks on {by} lost {in_}",
+        "The bank paid: for a thief's victim, or for who has learnt that it pays.",
+        *(_disputes(by, 365, CHARGEBACK_LOST) for by in _LASTING), model_days=_RULES_ONLY,
+    ),
+    *_over(
+        "chargeback", "ratio", "PRIOR_CHARGEBACK", "{value} chargebacks per order of {by} {in_}",
+        "One chargeback in a hundred orders is bad luck, one in two is a way to shop.",
+        Ratio(_disputes("customer", 365, CHARGEBACK), _orders("customer", 365)),
+        model_days=_RULES_ONLY,
     ),
     *_over(
         "chargeback", "count", "EARLY_FRAUD_WARNING", "{value} early warnings on {by} {in_}",
         "The bank has doubts, though nothing is disputed yet.",
-        count("dispute", by="customer", days=365, where=EARLY_WARNING),
+        *(_disputes(by, 365, EARLY_WARNING) for by in ("customer", "payment_method")),
     ),
     *_over(
         "chargeback", "count", "CHARGEBACK_OPEN",
         "{value} chargebacks on {by} that were not won back",
         "Paying now would pay twice.",
-        Difference(
-            "open_chargeback",
-            distinct("dispute", "dispute", by="order", days=365, where=CHARGEBACK),
-            distinct("dispute", "dispute", by="order", days=365, where=CHARGEBACK_CLOSED),
-        ),
+        Difference("open_chargeback", _disputes("order", 365, CHARGEBACK),
+                   _disputes("order", 365, CHARGEBACK_WON)),
+    ),
+    *_over(
+        "chargeback", "count", "CHARGEBACK_OPEN", "{value} chargebacks on {by} still undecided",
+        "The bank may yet take back what is paid now.",
+        _disputes("order", 365, CHARGEBACK_PENDING), model_days=_RULES_ONLY,
+    ),
+    *_over(
+        "chargeback", "flag", "REFUND_AND_CHARGEBACK",
+        "{by} was refunded and charged back before",
+        "The double dip: paid by the shop and by the bank for one order.",
+        Both("refund_and_chargeback", _outcomes("order", 365, COMPLETED),
+             _disputes("order", 365, CHARGEBACK)), model_days=_RULES_ONLY,
     ),
 ]  # fmt: skip
 
@@ -369,14 +632,20 @@ LABELS: Final = [
         "label_history", "count", "ABUSE_CONFIRMED_BEFORE",
         "{value} earlier cases of {by} confirmed as abuse {in_}",
         "Who was caught before is likelier to try again.",
-        *(count("label", by=by, days=365, where=CONFIRMED)
-          for by in ("customer", "device", "payment_method", "address")),
+        *(_cases(by, days, CONFIRMED) for by in _LASTING for days in (90, 365)), model_days=(365,),
+    ),
+    *_over(
+        "label_history", "share", "ABUSE_CONFIRMED_BEFORE",
+        "{value} of the judged cases of {by} {in_} were abuse",
+        "Frequent returners are looked at often and found honest; their share is low.",
+        Ratio(_cases("customer", 365, CONFIRMED), _cases("customer", 365, JUDGED)),
+        model_days=_RULES_ONLY,
     ),
     *_over(
         "label_history", "count", "ABUSE_CLEARED_BEFORE",
         "{value} earlier cases of {by} cleared {in_}",
         "Who was checked and found honest probably is.",
-        count("label", by="customer", days=365, where=CLEARED),
+        *(_cases(by, 365, CLEARED) for by in _LASTING),
     ),
 ]  # fmt: skip
 
@@ -384,27 +653,27 @@ RULE_FACTS: Final = [
     *_over(
         "order", "minor", "AMOUNT_ABOVE_CAPTURED", "{value} captured on {by}",
         "More cannot be refunded than was paid.",
-        total("transaction", "minor", by="order", days=365, where=CAPTURED), for_model=False,
+        total("transaction", "minor", by="order", days=365, where=CAPTURED), model_days=_RULES_ONLY,
     ),
     *_over(
         "order", "minor", "AMOUNT_ABOVE_CAPTURED", "{value} already refunded on {by}",
         "What went back cannot go back again.",
-        total("transaction", "minor", by="order", days=365, where=REFUNDED), for_model=False,
+        total("transaction", "minor", by="order", days=365, where=REFUNDED), model_days=_RULES_ONLY,
     ),
     *_over(
         "order", "code", "AMOUNT_ABOVE_CAPTURED", "the currency of {by}",
         "Sums of an order are in the order's own currency.",
-        last("order", "currency", by="order"), for_model=False,
+        last("order", "currency", by="order"), model_days=_RULES_ONLY,
     ),
     *_over(
         "order", "count", "ORDER_UNKNOWN", "{value} orders known by this id",
         "A refund for an order nobody placed.",
-        _orders("order", 365), for_model=False,
+        _orders("order", 365), model_days=_RULES_ONLY,
     ),
     *_over(
         "velocity", "count", "ALREADY_REFUNDED", "{value} payments of {by}",
         "The same refund is never paid twice.",
-        _outcomes("refund", 365, COMPLETED), for_model=False,
+        _outcomes("refund", 365, COMPLETED), model_days=_RULES_ONLY,
     ),
 ]  # fmt: skip
 
@@ -417,7 +686,12 @@ FEATURES: Final[tuple[Feature, ...]] = (
 BY_NAME: Final[Mapping[str, Feature]] = {feature.name: feature for feature in FEATURES}
 
 MODEL_FEATURES: Final[tuple[Feature, ...]] = tuple(f for f in FEATURES if f.for_model)
-"""What a model sees: the order of its inputs."""
+"""What a model sees: the order of its inputs.
+
+Not every window of every holder. Neighbouring windows rank requests alike, and three times as many
+inputs found no more abuse on the sample, while each retraining and each explanation pays for them.
+Policies and people may read them all.
+"""
 
 PLAN: Final = Plan.of(FEATURES)
 """What computing all of it needs."""

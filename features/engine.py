@@ -1,33 +1,41 @@
-"""The one engine: windows over streams. The only place that knows where a window begins and ends.
+"""The one engine: windows over streams, and what is derived from them.
 
-`aggregate` works on one key, or on several that share one sorted axis: both edges of a window are
-found by binary search on it, counts and sums taken from prefix sums, last values by index; distinct
-values and order statistics look at the events of each window. Aggregates that differ in window or
-key alone are computed in one stroke. `combine` adds what the request itself says, ratios and ages.
-Training calls it with a year of requests, key by key; serving with one request and the slices its
-keys own, all keys at once: the same code, so the two cannot drift.
+A list of features becomes a `Plan`: the aggregates of each kind of key arranged as cells, and the
+numbers computed from others in order. `aggregate` lays the events of a stream out holder by holder
+and slides the windows over them; `combine` adds what the request itself says, ages and ratios. A
+folder is worked through key by key, one request with the slices that its keys own all keys at once:
+the same compiled loops (`features.kernels`), so that training and serving cannot drift.
 
-A window of w days before a cutoff c is [c - w, c) on the effective known_at, and holds at most
-the latest `MAX_EVENTS` events of its type; the request's own refund is never in it.
+A window of w days before a cutoff c is [c - w, c) on the effective known_at, and holds at most the
+latest `MAX_EVENTS` events of its type; the request's own refund is never in it.
 """
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from features.attribution import CODES, FloatArray, History, IntArray, Requests, Stream
-from features.events import KEYS
+from features import kernels
+from features.attribution import (
+    CODES,
+    IDENTITIES,
+    History,
+    Requests,
+    Stream,
+    in_base,
+    one_request,
+)
+from features.events import KEYS, RefundRequest
 from features.feature import (
     Age,
     Aggregate,
     Between,
+    Both,
     Coalesce,
     Difference,
     Expression,
@@ -35,39 +43,33 @@ from features.feature import (
     Field,
     FirstSeen,
     Known,
-    Op,
     Ratio,
     Where,
 )
-from features.money import DAY_MS
-
-BoolArray = NDArray[np.bool_]
+from features.kernels import UNKNOWN, Cells, FloatArray, IntArray
+from features.money import DAY_MS, Rates
+from features.packed import LAYOUT, id63
 
 MAX_EVENTS: Final = 1000
 """A window holds at most this many events of its type: the latest."""
 
-_PAIRS_AT_ONCE: Final = 4_000_000
-"""How many (window, event) pairs the distinct and order kernels hold in memory."""
+_DERIVED: Final[Mapping[type[Expression], str]] = {
+    Coalesce: "coalesce", Age: "age", Between: "between", Ratio: "ratio",
+    Difference: "difference", Both: "both", Known: "known",
+}  # fmt: skip
 
 
 # --- what to compute, worked out once ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """P aggregates of one stream that are one operation, computed in one stroke."""
+class _Packing:
+    """Where a stream's columns lie in a packed event of ``size`` bytes; the last three are the
+    event's own time, its currency and its effective time."""
 
-    op: Op
-    sources: tuple[tuple[str | None, Where | None], ...]
-    """The columns they are about, and the conditions on them."""
-    steps: tuple[int, ...]
-    """(P,) the plan's steps that they are"""
-    source: IntArray
-    """(P, 1) which of the sources"""
-    key: IntArray
-    """(P,) which of the work's keys"""
-    window: IntArray
-    """(P,) which of the stream's windows"""
+    size: int
+    offset: IntArray
+    width: IntArray
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,125 @@ class _StreamWork:
     """All that is asked of one stream."""
 
     name: str
-    edges_ms: IntArray
-    """(1 + W,) how long before the cutoff its windows end, which is 0, and begin"""
-    measures: tuple[_Measure, ...]
+    columns: tuple[str, ...]
+    """The columns and keys it reads: C of them."""
+    money: tuple[int, ...]
+    """Which of them are amounts, packed in their own currency."""
+    values: tuple[str, ...]
+    """The keys and fields of the request that events are compared with: R of them."""
+    cells: Cells
+    codes: IntArray
+    """(K, C) how many codes each column has: 0 for numbers, -1 where it holds identifiers and any
+    cell of that kind of key tells them apart"""
+    key_of: IntArray
+    """(C,) which of `KEYS` each column is, their number if none"""
+    slices: tuple[tuple[str, str], ...]
+    """The slices of its keys, by which a request's past is found."""
+    kinds: IntArray
+    """(P,) which of the work's keys the cells are about"""
+    steps: IntArray
+    """(P,) the plan's steps that the cells are"""
+    packing: _Packing
+
+    @classmethod
+    def of(cls, name: str, asked: Mapping[Aggregate, int], keys: Sequence[str]) -> _StreamWork:
+        days = sorted({a.days for a in asked})
+        cells = sorted(
+            asked, key=lambda a: (keys.index(a.by), a.days, kernels.OPS.index(a.op) >= len(_SUMS))
+        )
+        columns = sorted({c for a in cells for c in a.columns})
+        if name == "refund_request":
+            columns = [*(c for c in columns if c != "refund"), "refund"]
+        values = tuple(dict.fromkeys(v for a in cells if (v := _request_value(a))))
+        sources = list(dict.fromkeys(a.where for a in cells))
+        sums = list(
+            dict.fromkeys(_sum(a) for a in cells if a.op in _SUMS and (a.column or a.where))
+        )
+        place = [(keys.index(a.by) * len(days) + days.index(a.days)) for a in cells]
+        whole = _whole
+        return cls(
+            name,
+            tuple(columns),
+            tuple(columns.index(c) for c in ("amount", "paid") if c in columns),
+            values,
+            Cells(
+                op=whole(kernels.OPS.index(a.op) for a in cells),
+                source=whole(sources.index(a.where) for a in cells),
+                column=whole(columns.index(a.column) if a.column else -1 for a in cells),
+                request_value=whole(values.index(v) if (v := _request_value(a)) else -1
+                                    for a in cells),
+                near_column=whole(columns.index(a.near.column) if a.near else -1 for a in cells),
+                near_ms=whole(a.near.days * DAY_MS if a.near else 0 for a in cells),
+                sum_of=whole(2 * sums.index(_sum(a)) if _sum(a) in sums else -1 for a in cells),
+                sum_op=whole(kernels.OPS.index(op) for op, _, _ in sums),
+                sum_source=whole(sources.index(where) for _, where, _ in sums),
+                sum_column=whole(columns.index(column) if column else -1 for _, _, column in sums),
+                bounds=np.searchsorted(place, np.arange(len(keys) * len(days) + 1)),
+                sums_end=np.searchsorted(
+                    [p + (a.op not in _SUMS) / 2 for p, a in zip(place, cells, strict=True)],
+                    np.arange(len(keys) * len(days)), side="right",
+                ),
+                edges_ms=np.array(days, np.int64) * DAY_MS,
+                **_conditions(sources, columns),
+            ),
+            np.array([[_codes_in(name, key, asked) for name in columns] for key in keys]),
+            whole(KEYS.index(name) if name in KEYS else len(KEYS) for name in columns),
+            tuple((key, name) for key in keys),
+            whole(keys.index(a.by) for a in cells),
+            whole(asked[a] for a in cells),
+            _packing(name, columns),
+        )  # fmt: skip
+
+
+_SUMS: Final = ("count", "total", "mean")
+
+
+def _sum(a: Aggregate) -> tuple[str, Where | None, str | None]:
+    return a.op, a.where, a.column
+
+
+def _whole(values: Iterable[int]) -> IntArray:
+    return np.array(list(values), np.int64)
+
+
+def _request_value(a: Aggregate) -> str | None:
+    if a.op == "count_same":
+        return a.column
+    return a.near.column if a.near else None
+
+
+def _conditions(sources: Sequence[Where | None], columns: Sequence[str]) -> dict[str, Any]:
+    """The conditions as the tables of `Cells`."""
+    groups_of = [source.groups if source else () for source in sources]
+    groups = [group for of_source in groups_of for group in of_source]
+    tests = [test for group in groups for test in group]
+    widest = max((len(CODES[column]) for column, _ in tests), default=0)
+    allowed = np.zeros((len(tests), widest + 2), np.uint8)
+    for row, (column, values) in enumerate(tests):
+        for value in values:
+            allowed[row, 0 if value is None else CODES[column].index(value) + 1] = 1
+    return {
+        "groups_of_source": _whole(np.cumsum([0, *map(len, groups_of)])),
+        "tests_of_group": _whole(np.cumsum([0, *map(len, groups)])),
+        "test_column": _whole(columns.index(column) for column, _ in tests),
+        "allowed": allowed,
+    }
+
+
+def _packing(name: str, columns: Sequence[str]) -> _Packing:
+    layout = LAYOUT[name]
+    fields: Mapping[str, Any] = layout.fields or {}
+    wanted = [*columns, "known_at", "currency" if "currency" in fields else "at", "at"]
+    return _Packing(
+        layout.itemsize,
+        _whole(fields[column][1] for column in wanted),
+        _whole(fields[column][0].itemsize for column in wanted),
+    )
 
 
 @dataclass(frozen=True)
 class Work:
-    """Aggregates of one or more keys, arranged so that what they share is computed once."""
+    """Aggregates of one or more keys, arranged by stream."""
 
     keys: tuple[str, ...]
     streams: tuple[_StreamWork, ...]
@@ -90,44 +203,41 @@ class Work:
     @classmethod
     def of(cls, step_of: Mapping[Aggregate, int]) -> Work:
         """Arrange aggregates, each with the step of the plan that it is."""
-        aggregates = tuple(step_of)
-        keys = tuple(dict.fromkeys(a.by for a in aggregates))
-        streams = []
-        for name in dict.fromkeys(a.stream for a in aggregates):
-            of_stream = [a for a in aggregates if a.stream == name]
-            days = sorted({a.days for a in of_stream})
-            measures = []
-            for op in dict.fromkeys(a.op for a in of_stream):
-                alike = [a for a in of_stream if a.op == op]
-                sources = tuple(dict.fromkeys((a.column, a.where) for a in alike))
-                measures.append(
-                    _Measure(
-                        op,
-                        sources,
-                        tuple(step_of[a] for a in alike),
-                        np.array([[sources.index((a.column, a.where))] for a in alike]),
-                        np.array([keys.index(a.by) for a in alike]),
-                        np.array([days.index(a.days) for a in alike]),
-                    )
-                )
-            edges_ms = np.array([0, *days], np.int64) * DAY_MS
-            streams.append(_StreamWork(name, edges_ms, tuple(measures)))
+        keys = tuple(key for key in KEYS if any(a.by == key for a in step_of))
+        names = dict.fromkeys(a.stream for a in step_of)
+        streams = (
+            _StreamWork.of(name, {a: s for a, s in step_of.items() if a.stream == name}, keys)
+            for name in names
+        )
         return cls(keys, tuple(streams))
 
 
 @dataclass(frozen=True)
+class _Derived:
+    """The numbers computed from others, as `kernels.derive` takes them."""
+
+    op: IntArray
+    step: IntArray
+    inputs: IntArray
+    bounds: IntArray
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a list of features needs, worked out once: aggregates by key, and what they read."""
+    """What a list of features needs, worked out once. Every number it takes is a step."""
 
     features: tuple[Feature, ...]
-    derived: tuple[tuple[int, Expression, tuple[int, ...]], ...]
-    """Every expression but the aggregates: its step and those of its inputs, inputs first."""
+    steps: int
     step_of: Mapping[str, int]
     """The step of each feature, in the order of the features."""
+    fields: tuple[tuple[int, str], ...]
+    first_seen: tuple[tuple[int, str], ...]
+    derived: _Derived
+    steps_by_key: Mapping[str, IntArray]
     by_key: Mapping[str, Work]
     at_once: Work
-    reads: Mapping[tuple[str, str], tuple[str, ...]]
-    """(key, stream) -> the stream's columns and keys that any aggregate of that key reads."""
+    reads: tuple[tuple[str, str], ...]
+    """The pairs (key, stream) that any aggregate reads."""
 
     @classmethod
     def of(cls, features: Iterable[Feature]) -> Plan:
@@ -139,402 +249,228 @@ class Plan:
         parts = (part for feature in features for part in feature.expression.walk())
         step_of = {part: step for step, part in enumerate(dict.fromkeys(parts))}
         aggregates = {a: step for a, step in step_of.items() if isinstance(a, Aggregate)}
-        by_key: dict[str, dict[Aggregate, int]] = {}
-        reads: dict[tuple[str, str], set[str]] = {}
-        for a, step in aggregates.items():
-            by_key.setdefault(a.by, {})[a] = step
-            columns = reads.setdefault((a.by, a.stream), set())
-            columns.update(a.columns)
-            if a.stream == "refund_request":
-                columns.add("refund")
+        keys = [key for key in KEYS if any(a.by == key for a in aggregates)]
         return cls(
             features,
-            tuple(
-                (step, part, tuple(step_of[of] for of in part.inputs))
-                for part, step in step_of.items()
-                if not isinstance(part, Aggregate)
-            ),
+            len(step_of),
             {feature.name: step_of[feature.expression] for feature in features},
-            {key: Work.of(of_key) for key, of_key in by_key.items()},
+            tuple((s, part.column) for part, s in step_of.items() if isinstance(part, Field)),
+            tuple((s, part.entity) for part, s in step_of.items() if isinstance(part, FirstSeen)),
+            _derived(step_of),
+            {k: _whole(s for a, s in aggregates.items() if a.by == k) for k in keys},
+            {k: Work.of({a: s for a, s in aggregates.items() if a.by == k}) for k in keys},
             Work.of(aggregates),
-            {pair: tuple(sorted(columns)) for pair, columns in reads.items()},
+            tuple(dict.fromkeys((a.by, a.stream) for a in aggregates)),
         )
 
 
-# --- windows -----------------------------------------------------------------------------------
-
-
-class _Windows(NamedTuple):
-    """Ranges [left, right) of sorted events, and where the own refund stands; all (P, m)."""
-
-    left: IntArray
-    right: IntArray
-    own: IntArray | None
-    """-1 where the own refund is not among the earlier events; None if it never is."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What m requests ask of k keys. All keys share one axis: they count holders in steps of k."""
-
-    cutoff: IntArray
-    """(m,)"""
-    first: int
-    last: int
-    """The first and the last cutoff."""
-    holder: IntArray
-    """(k, m) on the shared axis"""
-    refund: IntArray
-    """(k, m) each request's own refund, counted like the holders"""
-    most: int
-    """The highest holder."""
-    absent: BoolArray
-    """(k, m) where a request has no such key; its holder is then any"""
-
-    @classmethod
-    def of(cls, requests: Requests, keys: Sequence[str]) -> _Asked:
-        k, cutoff = len(keys), requests.cutoff
-        codes, number = np.array([requests.keys[key] for key in keys]), np.arange(k)[:, None]
-        holder = np.maximum(codes, 0) * k + number
-        return cls(
-            cutoff, int(cutoff.min()), int(cutoff.max()), holder,
-            requests.keys["refund"] * k + number, int(holder.max()), codes < 0,
-        )  # fmt: skip
-
-
-Part = tuple[int, str, Stream]
-"""A key's number and name, and its events of one stream."""
-
-
-class _Scan:
-    """The events of one stream, sorted by holder and time, and the windows asked of them."""
-
-    def __init__(self, edges_ms: IntArray, parts: Sequence[Part], asked: _Asked) -> None:
-        self._streams = [stream for _, _, stream in parts]
-        self._cutoff, k = asked.cutoff, len(asked.holder)
-        held = np.concatenate([stream.keys[key] * k + number for number, key, stream in parts])
-        time = np.concatenate([stream.times[key] for _, key, stream in parts])
-        tie = np.concatenate([stream.tie for stream in self._streams])
-
-        # Events before every window, or after all, need only keep their side: times are clipped.
-        before = asked.first - int(edges_ms[-1]) - 1
-        span = asked.last - before + 2
-        holders = max(asked.most, int(held.max())) + 1
-        if holders * span >= 2**63:
-            raise OverflowError(
-                f"{holders} holders over {span} ms: compute fewer requests at a time"
-            )
-        axis = held * span + np.minimum(np.maximum(time - before, 0), span - 1)
-        self._order = np.lexsort((tie, axis))
-        self._time, axis = time[self._order], axis[self._order]
-        edges = _search(axis, asked.holder * span + (asked.cutoff - before), edges_ms)
-        self._right = edges[0]
-        self._own = self._own_place(held[self._order], asked)
-        latest = self._right - MAX_EVENTS
-        if self._own is not None:
-            # The own refund takes no room in the window: one more event may be reached past it.
-            latest = latest - ((self._own >= latest) & (self._own >= 0))
-        self._left = np.maximum(edges[1:], latest)
-        self._columns: dict[str, FloatArray] = {}
-
-    def _own_place(self, held: IntArray, asked: _Asked) -> IntArray | None:
-        versions = [s.own_refund for s in self._streams if s.own_refund is not None]
-        if not versions:
-            return None
-        k = len(asked.holder)
-        refund = np.concatenate(versions)[self._order] * k + held % k
-        place_of = np.full(max(int(refund.max()), int(asked.refund.max())) + 1, -1)
-        place_of[refund] = np.arange(len(refund))
-        place = place_of[asked.refund]
-        # Among another holder's events it stands outside the windows, like all of theirs.
-        seen = (place >= 0) & (place < self._right)
-        return np.where(seen, place, -1) if seen.any() else None
-
-    def _column(self, name: str) -> FloatArray:
-        """A column or key of the sorted events; NaN in a slice whose own key does not read it."""
-        if name not in self._columns:
-            values = np.full(len(self._order), np.nan)
-            start = 0
-            for stream in self._streams:
-                stop = start + len(stream)
-                found = stream.keys if name in KEYS else stream.columns
-                if name in found:
-                    values[start:stop] = found[name]
-                start = stop
-            if name in KEYS:
-                values[values < 0] = np.nan
-            self._columns[name] = values[self._order]
-        return self._columns[name]
-
-    def _chosen(self, where: Where | None) -> BoolArray:
-        if where is None:
-            return np.ones(len(self._order), np.bool_)
-        groups = (
-            functools.reduce(
-                operator.and_, (_among(self._column(name), name, values) for name, values in group)
-            )
-            for group in where.groups
-        )
-        return functools.reduce(operator.or_, groups)
-
-    def _windows(self, measure: _Measure) -> _Windows:
-        """The windows (P, m) of a measure, on its sources one behind the other."""
-        shift = measure.source * len(self._order)
-        own = None
-        if self._own is not None:
-            own = self._own[measure.key]
-            own = np.where(own >= 0, own + shift, -1)
-        return _Windows(
-            self._left[measure.window, measure.key] + shift, self._right[measure.key] + shift, own
-        )
-
-    def value(self, measure: _Measure) -> FloatArray:
-        """The aggregates of a measure for every request (P, m)."""
-        windows = self._windows(measure)
-        chosen = np.concatenate([self._chosen(where) for _, where in measure.sources])
-        op = measure.op
-        if op == "count":
-            return _sums(chosen, windows).astype(np.float64)
-        if op == "since_last":
-            place = _last_place(chosen, windows)
-            time = self._time[place % len(self._time)]
-            return np.where(place >= 0, (self._cutoff - time) / DAY_MS, np.nan)
-        values = np.concatenate([self._column(column or "") for column, _ in measure.sources])
-        unknown = np.isnan(values)
-        known = chosen & ~unknown
-        if op == "total":
-            sums = _sums(np.where(known, values, 0), windows)
-            return np.where(_sums(chosen & unknown, windows) > 0, np.nan, sums)
-        if op == "mean":
-            sums = _sums(np.where(known, values, 0), windows)
-            return _over(sums, _sums(known, windows))
-        if op == "distinct":
-            return _distinct(values, known, windows)
-        if op == "last":
-            place = _last_place(known, windows)
-            return np.where(place >= 0, values[place], np.nan)
-        return _order_statistic(values, known, windows, op)
-
-
-def _search(axis: IntArray, at: IntArray, earlier: IntArray) -> IntArray:
-    """How many events stand before each point less each of some lengths: (W, *points)."""
-    # In order, a million binary searches stay in the cache: ten times faster than out of it.
-    order = at.ravel().argsort()
-    found = np.empty((len(earlier), at.size), np.int64)
-    found[:, order] = axis.searchsorted(at.ravel()[order] - earlier[:, None])
-    return found.reshape(len(earlier), *at.shape)
-
-
-def _among(codes: FloatArray, column: str, values: tuple[str | None, ...]) -> BoolArray:
-    places = CODES[column]
-    return functools.reduce(
-        operator.or_,
-        (np.isnan(codes) if value is None else codes == places.index(value) for value in values),
+def _derived(step_of: Mapping[Expression, int]) -> _Derived:
+    parts = [part for part in step_of if type(part) in _DERIVED]
+    inputs = [[step_of[of] for of in part.inputs] for part in parts]
+    return _Derived(
+        _whole(kernels.DERIVED.index(_DERIVED[type(part)]) for part in parts),
+        _whole(step_of[part] for part in parts),
+        _whole(step for steps in inputs for step in steps),
+        _whole(np.cumsum([0, *map(len, inputs)])),
     )
 
 
-# --- kernels: values (n,) of sorted events and windows (P, m) to results (P, m) ------------------
-
-
-def _sums(values: NDArray[Any], w: _Windows) -> IntArray:
-    """The sum over each window of whole numbers, the own refund left out."""
-    # int64 wraps around, and differences of wrapped sums are exact while a window's own sum fits:
-    # 1,000 events of at most 10^15 minor units do.
-    prefix = np.zeros(len(values) + 1, np.int64)
-    values.cumsum(dtype=np.int64, out=prefix[1:])
-    sums = prefix[w.right] - prefix[w.left]
-    if w.own is None:
-        return sums
-    return sums - np.where(w.own >= w.left, values[w.own].astype(np.int64), 0)
-
-
-def _last_place(chosen: BoolArray, w: _Windows) -> IntArray:
-    """Where the latest chosen event of each window stands, -1 if there is none."""
-    latest = np.full(len(chosen) + 1, -1)
-    np.maximum.accumulate(np.where(chosen, np.arange(len(chosen)), -1), out=latest[1:])
-    place = latest[w.right]
-    if w.own is not None:
-        place = np.where((place == w.own) & (place >= 0), latest[w.own], place)
-    return np.where(place >= w.left, place, -1)
-
-
-def _pairs(chosen: BoolArray, w: _Windows) -> Iterator[tuple[slice, IntArray, IntArray]]:
-    """Every (window, event) pair in chunks: which windows of all (P * m), their number, event."""
-    left, right = w.left.ravel(), w.right.ravel()
-    own = None if w.own is None else w.own.ravel()
-    sizes = right - left
-    ends = sizes.cumsum()
-    start = 0
-    while start < len(sizes):
-        done = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(ends.searchsorted(done + _PAIRS_AT_ONCE, side="right")))
-        part = slice(start, stop)
-        window = np.arange(stop - start).repeat(sizes[part])
-        # Events count up within a window, and jump to the next one's left edge.
-        event = np.arange(len(window)) + (right[part] - (ends[part] - done))[window]
-        keep = chosen[event]
-        if own is not None:
-            keep &= event != own[part][window]
-        yield part, window[keep], event[keep]
-        start = stop
-
-
-def _distinct(values: FloatArray, chosen: BoolArray, w: _Windows) -> FloatArray:
-    """How many different values each window holds: those whose previous bearer is outside it."""
-    bearers = chosen.nonzero()[0]
-    # Events of another holder or source stand outside the window: one chain serves them all.
-    order = bearers[values[bearers].argsort(kind="stable")]
-    previous = np.full(len(values), -1)
-    same = values[order[1:]] == values[order[:-1]]
-    previous[order[1:][same]] = order[:-1][same]
-    left = w.left.ravel()
-    out = np.zeros(left.size)
-    for part, window, event in _pairs(chosen, w):
-        before = previous[event]
-        if w.own is not None:
-            own = w.own.ravel()[part][window]
-            before = np.where((before == own) & (own >= 0), previous[own], before)
-        new = before < left[part][window]
-        out[part] = np.bincount(window[new], minlength=part.stop - part.start)
-    return out.reshape(w.left.shape)
-
-
-def _order_statistic(values: FloatArray, chosen: BoolArray, w: _Windows, op: Op) -> FloatArray:
-    """The median or maximum of each window, NaN over nothing."""
-    out = np.full(w.left.size, np.nan)
-    for part, window, event in _pairs(chosen, w):
-        found = values[event]
-        ranked = found[np.lexsort((found, window))]
-        size = np.bincount(window, minlength=part.stop - part.start)
-        end = size.cumsum()
-        held = size > 0
-        first, count = (end - size)[held], size[held]
-        if op == "maximum":
-            out[part][held] = ranked[end[held] - 1]
-        else:
-            low, high = ranked[first + (count - 1) // 2], ranked[first + count // 2]
-            out[part][held] = low + (high - low) / 2
-    return out.reshape(w.left.shape)
-
-
-# --- from streams to features --------------------------------------------------------------------
-
-
-def aggregate(
-    work: Work, streams_of: Mapping[str, Mapping[str, Stream]], requests: Requests
-) -> dict[int, FloatArray]:
-    """The aggregates of ``work`` for every request, by step of the plan: float64 arrays (m,).
-
-    ``streams_of`` has the streams of each key. A request without a key (no device was sent) gets
-    NaN; a count or sum of nothing is 0.
-    """
-    out: dict[int, FloatArray] = {}
-    m = len(requests)
-    if not m:
-        return {step: np.zeros(0) for of in work.streams for p in of.measures for step in p.steps}
-    asked = _Asked.of(requests, work.keys)
-    some_absent = bool(asked.absent.any())
-    for of_stream in work.streams:
-        parts = [
-            (number, key, stream)
-            for number, key in enumerate(work.keys)
-            if (stream := streams_of[key].get(of_stream.name)) is not None and len(stream)
-        ]
-        scan = _Scan(of_stream.edges_ms, parts, asked) if parts else None
-        for measure in of_stream.measures:
-            if scan is None:
-                nothing = 0.0 if measure.op in ("count", "total", "distinct") else np.nan
-                values = np.full((len(measure.steps), m), nothing)
-            else:
-                values = scan.value(measure)
-            if some_absent:
-                values = np.where(asked.absent[measure.key], np.nan, values)
-            out.update(zip(measure.steps, values, strict=True))
-    return out
-
-
-def combine(
-    plan: Plan,
-    aggregates: Mapping[int, FloatArray],
-    requests: Requests,
-    first_seen: Mapping[str, IntArray],
-) -> dict[str, FloatArray]:
-    """Every feature by its name (m,), from the aggregates by step and the requests' own fields.
-
-    An age is cutoff minus a business time; a time later than the cutoff is unknown, not negative.
-    A ratio over nothing is NaN.
-    """
-    done = dict(aggregates)
-    for step, expression, inputs in plan.derived:
-        done[step] = _evaluate(expression, [done[of] for of in inputs], requests, first_seen)
-    return {name: done[step] for name, step in plan.step_of.items()}
-
-
-def _over(top: FloatArray | IntArray, bottom: FloatArray | IntArray) -> FloatArray:
-    return top / np.where(bottom > 0, bottom, np.nan)
-
-
-def _evaluate(
-    e: Expression,
-    inputs: Sequence[FloatArray],
-    requests: Requests,
-    first_seen: Mapping[str, IntArray],
-) -> FloatArray:
-    cutoff = requests.cutoff
-    match e:
-        case Field(column):
-            return requests.fields[column]
-        case FirstSeen(entity):
-            code = requests.keys[entity]
-            if not len(first_seen[entity]):
-                return np.full(len(cutoff), np.nan)
-            seen = first_seen[entity][code]
-            return np.where((code >= 0) & (seen < cutoff), seen, np.nan)
-        case Coalesce():
-            value, *others = inputs
-            for other in others:
-                value = np.where(np.isnan(value), other, value)
-            return value
-        case Age():
-            age = (cutoff - inputs[0]) / DAY_MS
-            return np.where(age >= 0, age, np.nan)
-        case Between():
-            start, end = inputs
-            past = (start <= cutoff) & (end <= cutoff)
-            return np.where(past, (end - start) / DAY_MS, np.nan)
-        case Ratio():
-            top, bottom = inputs
-            return _over(top, bottom)
-        case Difference():
-            left, right = inputs
-            return left - right
-        case Known():
-            return (~np.isnan(inputs[0])).astype(np.float64)
-        case _:
-            raise TypeError(f"no way to compute {type(e).__name__}")
+# --- a folder: all requests, key by key ----------------------------------------------------------
 
 
 def compute(
-    plan: Plan, requests: Requests, history_of: Mapping[str, History] | History
+    plan: Plan, requests: Requests, history: History, max_events: int | None = MAX_EVENTS
 ) -> dict[str, FloatArray]:
-    """All features of the plan by name (m,): `aggregate`, then `combine`.
+    """All features of the plan by name (m,): `aggregate` for each key, then `combine`.
 
-    ``history_of`` is one history for all keys (a data folder), worked through key by key, or one
-    per key (serving's slices), worked through at once.
+    ``max_events`` is the most that a window holds, None for no bound.
     """
-    if isinstance(history_of, History):
-        done: dict[int, FloatArray] = {}
-        for key, work in plan.by_key.items():
-            done |= aggregate(work, {key: history_of.streams}, requests)
-        return combine(plan, done, requests, history_of.first_seen)
-    streams_of = {key: history.streams for key, history in history_of.items()}
-    first_seen = {
-        entity: seen
-        for history in history_of.values()
-        for entity, seen in history.first_seen.items()
-    }
-    done = aggregate(plan.at_once, streams_of, requests)
-    return combine(plan, done, requests, first_seen)
+    out = np.full((plan.steps, len(requests)), np.nan)
+
+    def one(key: str) -> None:
+        aggregate(plan.by_key[key], key, history.streams, requests, out, max_events)
+
+    # Each key writes rows of its own, and the compiled loops let go of the interpreter.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(one, plan.by_key))
+    combine(plan, requests, history.first_seen, out)
+    return {name: out[step] for name, step in plan.step_of.items()}
 
 
-__all__ = ["MAX_EVENTS", "Plan", "Work", "aggregate", "combine", "compute"]
+def aggregate(
+    work: Work, key: str, streams: Mapping[str, Stream], requests: Requests, out: FloatArray,
+    max_events: int | None = MAX_EVENTS,
+) -> None:  # fmt: skip
+    """The aggregates of one key for every request, into their rows of ``out`` (steps, m).
+
+    ``out`` comes filled with NaN, and stays so for requests without such a key (no device was
+    sent); a count or sum of nothing is 0. Events of holders that no request has are passed over,
+    so a part of the holders with their requests can be computed by itself.
+    """
+    holder = requests.keys[key]
+    if not (holder >= 0).any():
+        return
+    wanted = np.zeros(int(holder.max()) + 1, np.uint8)
+    wanted[holder[holder >= 0]] = 1
+    order, request_starts = kernels.group(holder, wanted)
+    cutoffs = requests.cutoff[order]
+    for of_stream in work.streams:
+        stream = streams.get(of_stream.name)
+        columns, times, starts = _laid_out(of_stream, key, stream, wanted)
+        own = _NO_CODES
+        if of_stream.name == "refund_request":
+            own_refund = requests.keys["refund"]
+            own = kernels.own_places(columns[-1], times, own_refund, requests.cutoff, order)
+        found = kernels.slide(
+            columns, times, starts, _NO_CODES, order, request_starts, cutoffs,
+            own, _values(of_stream, requests), _sizes(of_stream, columns),
+            len(times) + 1 if max_events is None else max_events, of_stream.cells,
+        )  # fmt: skip
+        kernels.spread(found, order, of_stream.steps, out)
+
+
+_NO_CODES: Final = np.empty(0, np.int64)
+
+
+def _laid_out(
+    work: _StreamWork, key: str, stream: Stream | None, wanted: kernels.ByteArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """The events of the wanted holders, holder by holder in order of their effective times.
+
+    Columns (C, n), times (n,), and where each holder begins (H + 1,).
+    """
+    if stream is None or not len(stream):
+        return np.empty((len(work.columns), 0), np.int64), _NO_CODES, np.zeros(len(wanted) + 1, int)
+    held, times = stream.keys[key], stream.times[key]
+    held = np.where(held < len(wanted), held, -1)
+    # Grouping keeps the order it is given: that of the instants, and at a tie the canonical one.
+    if (times[1:] >= times[:-1]).all():
+        order, starts = kernels.group(held, wanted)
+    else:
+        by_time = times.argsort(kind="stable")
+        order, starts = kernels.group(held[by_time], wanted)
+        order = by_time[order]
+    columns = np.empty((len(work.columns), len(order)), np.int64)
+    for row, name in enumerate(work.columns):
+        np.take(stream.column(name), order, out=columns[row])
+    return columns, times[order], starts
+
+
+def _values(work: _StreamWork, requests: Requests) -> IntArray:
+    """What the requests say of themselves that events are compared with: (R, m)."""
+    values = np.empty((len(work.values), len(requests)), np.int64)
+    for row, name in enumerate(work.values):
+        if name in KEYS:
+            values[row] = requests.keys[name]
+        else:
+            field = requests.fields[name]
+            values[row] = np.where(np.isnan(field), UNKNOWN, np.nan_to_num(field))
+    return values
+
+
+def _codes_in(column: str, key: str, asked: Iterable[Aggregate]) -> int:
+    if column in CODES:
+        return len(CODES[column]) + 1
+    is_told_apart = any(a.by == key and a.column == column for a in asked)
+    return -1 if is_told_apart and (column in KEYS or column in IDENTITIES) else 0
+
+
+def _sizes(work: _StreamWork, columns: IntArray) -> IntArray:
+    """How many codes each column has (C,), those of identifiers by the highest there is."""
+    return _whole(
+        int(columns[row].max(initial=-1)) + 1 if size < 0 else size
+        for row, size in enumerate(work.codes[0])
+    )
+
+
+def combine(
+    plan: Plan, requests: Requests, first_seen: Mapping[str, IntArray], out: FloatArray
+) -> None:
+    """What the requests themselves say and all that is derived, into rows of ``out`` (steps, m).
+
+    ``first_seen`` (codes,) is when each entity was first seen; what was first seen at the cutoff
+    or later was not seen yet.
+    """
+    for step, entity in plan.first_seen:
+        code = requests.keys[entity]
+        if len(first_seen[entity]):
+            seen = first_seen[entity][code]
+            out[step] = np.where((code >= 0) & (seen < requests.cutoff), seen, np.nan)
+    _derive(plan, requests, out)
+
+
+def _derive(plan: Plan, requests: Requests, out: FloatArray) -> None:
+    for step, field in plan.fields:
+        out[step] = requests.fields[field]
+    d = plan.derived
+    kernels.derive(d.op, d.step, d.inputs, d.bounds, requests.cutoff, out)
+
+
+# --- one request, all keys at once ---------------------------------------------------------------
+
+
+class Past(NamedTuple):
+    """What a request may know of its keys.
+
+    ``rows[key, event type]`` are packed events (`features.packed`) one behind the other, oldest
+    first, all before the cutoff; ``holder`` has the values of the request's keys, ``first_seen``
+    when each entity was first seen (epoch ms), None if not before the cutoff.
+    """
+
+    rows: Mapping[tuple[str, str], bytes]
+    holder: Mapping[str, str]
+    first_seen: Mapping[str, int | None]
+
+
+def compute_one(
+    plan: Plan, event: RefundRequest, past: Past, rates: Rates, max_events: int = MAX_EVENTS
+) -> dict[str, float]:
+    """All features of the plan by name for one request, from the slices its keys own."""
+    ids = {key: id63(value) for key, value in past.holder.items()}
+    requests = one_request(event, ids, rates)
+    out = np.full((plan.steps, 1), np.nan)
+    is_held = np.array([key in ids for key in plan.at_once.keys], np.uint8)
+    own_ids = np.array([*(ids.get(key, -1) for key in KEYS), -1], np.int64)
+    for work in plan.at_once.streams:
+        parts = [past.rows.get(pair, b"") for pair in work.slices]
+        columns, times = _unpacked(work, b"".join(parts), rates)
+        kernels.slide_one(
+            columns, times, np.array([len(part) // work.packing.size for part in parts]),
+            work.codes, own_ids[work.key_of],
+            work.name == "refund_request", is_held, _own_values(work, ids, requests),
+            event.known_at, max_events, work.cells, work.kinds, work.steps, out,
+        )  # fmt: skip
+    for step, entity in plan.first_seen:
+        seen = past.first_seen.get(entity)
+        out[step] = np.nan if seen is None else seen
+    _derive(plan, requests, out)
+    values = out[:, 0].tolist()
+    return {name: values[step] for name, step in plan.step_of.items()}
+
+
+def _unpacked(work: _StreamWork, data: bytes, rates: Rates) -> tuple[IntArray, IntArray]:
+    """The columns (C, n) and effective times (n,) of packed events."""
+    packing = work.packing
+    columns, (known_at, currency, at) = kernels.unpack(
+        np.frombuffer(data, np.uint8), packing.size, packing.offset, packing.width, 3
+    )
+    for row in work.money:
+        columns[row] = in_base(columns[row], currency, known_at, rates)
+    return columns, at
+
+
+def _own_values(work: _StreamWork, ids: Mapping[str, int], requests: Requests) -> IntArray:
+    """What the request says of itself (R, 1): its own key is the first code, fields are numbers."""
+    if not work.values:
+        return _NO_VALUES
+
+    def value(name: str) -> int:
+        if name in KEYS:
+            return 0 if name in ids else -1
+        said = requests.fields[name][0]
+        return UNKNOWN if np.isnan(said) else int(said)
+
+    return np.array([[value(name)] for name in work.values], np.int64)
+
+
+_NO_VALUES: Final = np.empty((0, 1), np.int64)

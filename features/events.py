@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 import orjson
@@ -110,6 +111,8 @@ class Event(BaseModel):
     one_of: ClassVar[tuple[str, ...]] = ()
     """Of these columns at least one must be given; `only_one` forbids more."""
     only_one: ClassVar[bool] = False
+    part_of: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Columns that are a part of another one's amount, and so never more than it."""
     repeats: ClassVar[bool] = False
     """Whether the same content at another time is another event (a label set again)."""
 
@@ -205,6 +208,7 @@ class RefundRequest(Event):
     event_type = "refund_request"
     table = "refund_requests"
     item_table = "refund_items"
+    part_of = MappingProxyType({"non_refundable_minor": "amount_minor"})
 
     refund_id: Id
     customer_id: Id
@@ -316,9 +320,22 @@ def derive_event_id(event_type: str, content: Mapping[str, Any], *, repeats: boo
     >>> first == derive_event_id("return", {"status": "LOST", "refund_id": "r", "known_at": 2})
     True
     """
-    left_out = {"event_id"} if repeats else {*IDENTIFIERS, "event_id", "known_at"}
+    left_out = left_out_of_id(repeats=repeats)
     kept = {k: v for k, v in content.items() if v is not None and k not in left_out}
-    canonical = orjson.dumps([event_type, kept], option=orjson.OPT_SORT_KEYS)
+    return event_digest(orjson.dumps([event_type, kept], option=orjson.OPT_SORT_KEYS))
+
+
+def left_out_of_id(*, repeats: bool) -> frozenset[str]:
+    """The columns that a derived id does not depend on; see `derive_event_id`."""
+    return _ITSELF if repeats else _LEFT_OUT
+
+
+_ITSELF: Final = frozenset(("event_id",))
+_LEFT_OUT: Final = IDENTIFIERS | {"event_id", "known_at"}
+
+
+def event_digest(canonical: bytes) -> str:
+    """The id of an event whose type and content are written as canonical JSON."""
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
@@ -372,3 +389,8 @@ def address_key(street: str | None, postal_code: str | None, country: str | None
 
 NORMALISE: Final = {"email": normalise_email, "ip": normalise_ip}
 """Columns whose spelling is made one before anything else sees them."""
+
+_BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+NORMAL: Final = {"email": r"[!-*,-@\[-~]+", "ip": rf"{_BYTE}(?:\.{_BYTE}){{3}}"}
+"""Patterns of what `NORMALISE` leaves as it is: nearly all e-mails (ASCII, no upper case, no ``+``)
+and all IPv4 addresses, so that millions of rows need no look at each."""

@@ -12,6 +12,11 @@ number is; the engine reads the definition, and nothing else computes a feature.
 >>> chargeback = where("chargeback", stage=("CHARGEBACK", "ARBITRATION"))
 >>> count("dispute", by="payment_method", days=365, where=chargeback).name
 'chargeback_count_by_payment_method_365d'
+>>> count_same("order", "device", by="customer", days=365).name
+'order_count_by_customer_and_device_365d'
+>>> won = where("chargeback_won", outcome=("WON",))
+>>> standing("dispute", "dispute", by="customer", days=365, where=won).name
+'chargeback_won_count_by_customer_365d'
 """
 
 from __future__ import annotations
@@ -23,8 +28,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
-from features.attribution import CODES, STREAM_COLUMNS, STREAM_KEYS
-from features.events import ENTITIES
+from features.attribution import CODES, IDENTITIES, REQUEST_FIELDS, STREAM_COLUMNS, STREAM_KEYS
+from features.events import ENTITIES, KEYS
 
 MAX_DAYS: Final = 365
 """The longest window: a decision must read a bounded slice of history."""
@@ -33,7 +38,7 @@ Family = Literal[
     "velocity", "amount", "account_age", "device", "chargeback", "return", "order",
     "label_history", "claim",
 ]  # fmt: skip
-Unit = Literal["count", "minor", "days", "share", "ratio", "flag", "code"]
+Unit = Literal["count", "minor", "days", "share", "ratio", "flag", "code", "bits"]
 
 
 def _nearest(value: str, choices: Collection[str]) -> str:
@@ -92,7 +97,36 @@ class Expression:
         yield self
 
 
-Op = Literal["count", "total", "mean", "median", "maximum", "distinct", "last", "since_last"]
+Op = Literal[
+    "count", "count_same", "standing", "distinct", "distinct_near", "entropy", "total", "mean",
+    "median", "maximum", "last", "since_last", "since_first",
+]  # fmt: skip
+
+_ABOUT_VALUES: Final = ("distinct", "distinct_near", "entropy")
+"""Operations on which values there are, not how large: their column is a code or an identity."""
+
+
+_ON_NUMBERS: Final = ("total", "mean", "median", "maximum")
+
+_NEARABLE: Final = ("registered_at", "ordered_at", "delivered_at")
+
+
+@dataclass(frozen=True)
+class Near:
+    """Only events whose ``column`` is within so many days of the request's own field of that name.
+
+    Exactly so many days away is within. A request without the field gives NaN.
+    """
+
+    column: str
+    days: int
+
+    def __post_init__(self) -> None:
+        if self.column not in _NEARABLE:
+            raise ValueError(f"near: {self.column!r} is no time that events and requests have"
+                             f"{_nearest(self.column, _NEARABLE)}")  # fmt: skip
+        if not 1 <= self.days <= MAX_DAYS:
+            raise ValueError(f"within_days: expected 1 to {MAX_DAYS}, got {self.days}")
 
 
 @dataclass(frozen=True)
@@ -105,6 +139,7 @@ class Aggregate(Expression):
     by: str
     days: int
     where: Where | None = None
+    near: Near | None = None
 
     def __post_init__(self) -> None:
         if self.stream not in STREAM_KEYS:
@@ -121,12 +156,38 @@ class Aggregate(Expression):
             if column not in columns:
                 raise ValueError(f"{self.stream} has no column {column!r}"
                                  f"{_nearest(column, columns)}")  # fmt: skip
+        self._check_column()
+
+    def _check_column(self) -> None:
+        """An operation is about columns of one kind: values, identities, or the request's keys."""
+        column, stream = self.column, self.stream
+        if column is None:
+            return
+        is_identity = column in KEYS or column in IDENTITIES
+        if self.op == "count_same" and column not in KEYS:
+            raise ValueError(f"count_same: {column!r} is no key{_nearest(column, KEYS)}")
+        if self.op == "standing":
+            if stream == "refund_request":
+                raise ValueError("standing: a refund request is one event, it has no later state")
+            if not is_identity:
+                raise ValueError(f"standing: {column!r} names nothing"
+                                 f"{_nearest(column, sorted(IDENTITIES))}")  # fmt: skip
+        elif self.op in _ABOUT_VALUES:
+            if not is_identity and column not in CODES:
+                raise ValueError(f"{self.op}: {column} of {stream} is neither code nor identity")
+        elif self.op != "count_same" and is_identity:
+            raise ValueError(f"{self.op}: {column} of {stream} is an identity, not a number")
+        if self.op in _ON_NUMBERS and column in CODES:
+            raise ValueError(f"{self.op}: {column} of {stream} is a code, not a number")
+        if column == "paid" and self.by == "refund":
+            raise ValueError("paid is not kept by 'refund': what a refund asked for may come later")
 
     @property
     def columns(self) -> frozenset[str]:
         """The columns and keys of the stream that this reads."""
         tested = {c for group in (self.where.groups if self.where else ()) for c, _ in group}
-        return frozenset(tested | ({self.column} if self.column else set()))
+        own = {self.column} if self.column else set()
+        return frozenset(tested | own | ({self.near.column} if self.near else set()))
 
     @property
     def noun(self) -> str:
@@ -136,18 +197,22 @@ class Aggregate(Expression):
     @property
     def scope(self) -> str:
         """The part of the name that says whose and since when."""
-        return f"by_{self.by}_{self.days}d"
+        also = f"_and_{self.column}" if self.op == "count_same" else ""
+        return f"by_{self.by}{also}_{self.days}d"
 
     @cached_property
     def name(self) -> str:  # type: ignore[override]
         """The derived name."""
-        if self.op == "distinct":
+        if self.op in _ABOUT_VALUES:
             plain = self.where is None and self.stream == "refund_request"
             prefix = "" if plain or self.noun == self.column else f"{self.noun}_"
-            return f"{prefix}{self.column}_distinct_{self.scope}"
-        if self.op == "since_last":
-            return f"days_since_last_{self.noun}_{self.scope}"
-        if self.op == "count":
+            near = f"_{self.near.column.removesuffix('_at')}_within_{self.near.days}d" \
+                if self.near else ""  # fmt: skip
+            how = "entropy" if self.op == "entropy" else "distinct"
+            return f"{prefix}{self.column}{near}_{how}_{self.scope}"
+        if self.op in ("since_last", "since_first"):
+            return f"days_{self.op}_{self.noun}_{self.scope}"
+        if self.op in ("count", "count_same", "standing"):
             return f"{self.noun}_count_{self.scope}"
         suffix = {"total": "sum", "maximum": "max"}.get(self.op, self.op)
         return f"{self.noun}_{self.column}_{suffix}_{self.scope}"
@@ -158,6 +223,11 @@ class Field(Expression):
     """A number or code that the request itself carries; NaN where it does not."""
 
     column: str
+
+    def __post_init__(self) -> None:
+        if self.column not in REQUEST_FIELDS:
+            raise ValueError(f"a request has no field {self.column!r}"
+                             f"{_nearest(self.column, REQUEST_FIELDS)}")  # fmt: skip
 
     @cached_property
     def name(self) -> str:  # type: ignore[override]
@@ -278,6 +348,25 @@ class Difference(Expression):
 
 
 @dataclass(frozen=True)
+class Both(Expression):
+    """1 where each of two counts is above zero, else 0; NaN where either is unknown."""
+
+    noun: str
+    left: Aggregate
+    right: Aggregate
+
+    @property
+    def inputs(self) -> tuple[Expression, ...]:
+        """The two counts."""
+        return (self.left, self.right)
+
+    @cached_property
+    def name(self) -> str:  # type: ignore[override]
+        """Named by what it is to have had both."""
+        return f"{self.noun}_{self.left.scope}"
+
+
+@dataclass(frozen=True)
 class Known(Expression):
     """1 where the expression is known, 0 where it is not."""
 
@@ -297,6 +386,34 @@ class Known(Expression):
 def count(stream: str, *, by: str, days: int, where: Where | None = None) -> Aggregate:
     """How many events."""
     return Aggregate("count", stream, None, by, days, where)
+
+
+def count_same(
+    stream: str, key: str, *, by: str, days: int, where: Where | None = None
+) -> Aggregate:
+    """How many events that have the request's own value of another key; NaN if it has none.
+
+    The window is the holder's: its latest 1,000 events, whichever values they have.
+    """
+    return Aggregate("count_same", stream, key, by, days, where)
+
+
+def standing(stream: str, column: str, *, by: str, days: int, where: Where) -> Aggregate:
+    """How many different things stand as ``where`` says: the latest event about each is chosen.
+
+    ``column`` identifies the thing: a dispute moves through stages, a verdict may be taken back.
+    """
+    return Aggregate("standing", stream, column, by, days, where)
+
+
+def entropy(
+    stream: str, column: str, *, by: str, days: int, where: Where | None = None
+) -> Aggregate:
+    """How mixed the known values are, in bits (Shannon 1948): 0 if all are one, NaN over nothing.
+
+    ``-sum p log2 p`` over the share ``p`` of each value.
+    """
+    return Aggregate("entropy", stream, column, by, days, where)
 
 
 def total(stream: str, column: str, *, by: str, days: int, where: Where | None = None) -> Aggregate:
@@ -330,6 +447,19 @@ def distinct(
     return Aggregate("distinct", stream, column, by, days, where)
 
 
+def distinct_near(
+    stream: str, column: str, *, near: str, within_days: int, by: str, days: int,
+    where: Where | None = None,
+) -> Aggregate:  # fmt: skip
+    """How many different known values among the events whose ``near`` is close to the request's.
+
+    >>> distinct_near("order", "customer", near="registered_at", within_days=7, by="device",
+    ...               days=365).name
+    'order_customer_registered_within_7d_distinct_by_device_365d'
+    """
+    return Aggregate("distinct_near", stream, column, by, days, where, Near(near, within_days))
+
+
 def last(
     stream: str, column: str, *, by: str, days: int = MAX_DAYS, where: Where | None = None
 ) -> Aggregate:
@@ -342,6 +472,13 @@ def since_last(
 ) -> Aggregate:
     """Days since the latest event; NaN over nothing."""
     return Aggregate("since_last", stream, None, by, days, where)
+
+
+def since_first(
+    stream: str, *, by: str, days: int = MAX_DAYS, where: Where | None = None
+) -> Aggregate:
+    """Days since the earliest event that the window holds; NaN over nothing."""
+    return Aggregate("since_first", stream, None, by, days, where)
 
 
 @dataclass(frozen=True)

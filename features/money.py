@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -32,10 +34,16 @@ MINOR_UNIT_DIGITS: Final[Mapping[str, int]] = {
 """Active ISO 4217 currencies and how many digits their minor unit has."""
 
 CURRENCIES: Final = tuple(sorted(MINOR_UNIT_DIGITS))
+"""The currencies in a fixed order: a currency's place is its numeric code."""
+
+_CODE: Final = {currency: code for code, currency in enumerate(CURRENCIES)}
+
+_EXACT_BELOW: Final = 2.0**53
+"""From here on a double no longer tells a whole number from the next."""
 
 
 class RatesError(ValueError):
-    """Exchange rates that are to another base currency than the one in use."""
+    """Exchange rates that no amount can be converted by; says all that is wrong with them."""
 
 
 @dataclass(frozen=True)
@@ -55,59 +63,88 @@ class Rates:
     """
 
     base: str = "GBP"
-    days: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    rates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    by_day: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Per currency the days since 1970 that have a rate, and the rate."""
 
     @classmethod
     def of(cls, base: str, rows: Iterable[tuple[str, str, float]]) -> Rates:
-        """Rates from rows of (ISO date, currency, rate); a repeated day keeps its last row.
+        """Rates from rows of (ISO date, currency, rate); a row may be repeated.
 
-        Raises RatesError for rates that are to another base: the base is worth one of itself.
+        Raises RatesError for a rate that is not a number above 0, for two rates of one currency on
+        one day, and for rates that are to another base: the base is worth one of itself.
+
+        >>> Rates.of("GBP", [("2026-01-01", "USD", 0.80), ("2026-01-01", "USD", 0.70)])
+        Traceback (most recent call last):
+        features.money.RatesError: fx_rates: expected one rate of USD on 2026-01-01, got 0.8 and 0.7
         """
-        rows = list(rows)
-        for date, currency, rate in rows:
-            if currency == base and rate != 1:
-                raise RatesError(f"fx_rates: expected 1 for the base currency {base}, got {rate} "
-                                 f"on {date}: these rates are to another base")  # fmt: skip
-        by_currency: dict[str, dict[int, float]] = {}
+        by_day: dict[str, dict[int, float]] = {}
+        problems = []
         for date, currency, rate in rows:
             day = int(np.datetime64(date, "D").astype(np.int64))
-            by_currency.setdefault(currency, {})[day] = rate
-        ordered = {currency: sorted(days.items()) for currency, days in by_currency.items()}
-        return cls(
-            base,
-            {c: np.array([day for day, _ in rows], np.int64) for c, rows in ordered.items()},
-            {c: np.array([rate for _, rate in rows], np.float64) for c, rows in ordered.items()},
-        )
+            first = by_day.setdefault(currency, {}).setdefault(day, rate)
+            if not 0 < rate < math.inf:
+                problems.append(f"expected a number above 0, got {rate} of {currency} on {date}")
+            elif currency == base and rate != 1:
+                problems.append(f"expected 1 for the base currency {base}, got {rate} on {date}: "
+                                "these rates are to another base")  # fmt: skip
+            elif first != rate:
+                problems.append(
+                    f"expected one rate of {currency} on {date}, got {first} and {rate}"
+                )
+        if problems:
+            raise RatesError("fx_rates: " + "; ".join(problems))
+        return cls(base, by_day)
 
-    def rate(self, currency: str, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The rate of ``currency`` at each instant (n,), NaN where none is known."""
-        if currency == self.base:
-            return np.ones(len(at_ms))
-        days = self.days.get(currency)
-        if days is None:
-            return np.full(len(at_ms), np.nan)
-        row = np.searchsorted(days, np.asarray(at_ms) // DAY_MS, side="right") - 1
-        return np.where(row >= 0, self.rates[currency][np.maximum(row, 0)], np.nan)
+    @cached_property
+    def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Instants (k,) at which rates change, and the factors (currencies + 1, k + 1) from then.
 
-    def to_base(
+        A factor turns minor units of a currency into minor units of the base. Column 0 is before
+        the first instant; the last row is that of no currency, unknown throughout.
+        """
+        days = sorted({day for dated in self.by_day.values() for day in dated})
+        factors = np.full((len(CURRENCIES) + 1, len(days) + 1), np.nan)
+        for currency in MINOR_UNIT_DIGITS.keys() & self.by_day:
+            scale = 10.0 ** (MINOR_UNIT_DIGITS[self.base] - MINOR_UNIT_DIGITS[currency])
+            rate = math.nan
+            for place, day in enumerate(days, 1):
+                rate = self.by_day[currency].get(day, rate)
+                factors[_CODE[currency], place] = rate * scale
+        factors[_CODE[self.base]] = 1
+        return np.array(days, np.int64) * DAY_MS, factors
+
+    def to_base_codes(
         self,
-        amounts_minor: NDArray[np.float64] | NDArray[np.int64],
-        currencies: Sequence[str | None] | NDArray[np.object_],
+        amounts_minor: NDArray[np.int64] | NDArray[np.float64],
+        currency_codes: NDArray[np.integer],
         at_ms: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Amounts (n,) in whole minor units of the base currency; NaN where unknown.
 
-        Rounds half to even, the convention that adds no bias over many amounts.
+        ``currency_codes`` (n,) are places in `CURRENCIES`; any other number is no currency.
+        Rounds half to even, the convention that adds no bias over many amounts. An amount of
+        2^53 minor units or more, before or after conversion, is unknown: a double would not hold
+        it exactly.
+
+        >>> codes = np.array([CURRENCIES.index("GBP"), CURRENCIES.index("GBP"), -1])
+        >>> Rates("GBP").to_base_codes(np.array([1000, 2**53, 1000]), codes, np.zeros(3)).tolist()
+        [1000.0, nan, nan]
         """
         amounts = np.asarray(amounts_minor, np.float64)
-        names = np.asarray(currencies, dtype=object)
-        if (names == self.base).all():
-            return amounts
-        out = np.full(len(amounts), np.nan)
-        for currency in {name for name in names.tolist() if name in MINOR_UNIT_DIGITS}:
-            rows = names == currency
-            digits = MINOR_UNIT_DIGITS[self.base] - MINOR_UNIT_DIGITS[currency]
-            factor = self.rate(currency, at_ms[rows]) * 10.0**digits
-            out[rows] = np.rint(amounts[rows] * factor)
-        return out
+        changes, factors = self._factors
+        # As an unsigned number a negative code is beyond the list as well.
+        row = np.minimum(np.asarray(currency_codes).astype(np.uint64), len(CURRENCIES))
+        converted = np.rint(amounts * factors[row, changes.searchsorted(at_ms, "right")])
+        exact = np.maximum(np.abs(amounts), np.abs(converted)) < _EXACT_BELOW
+        return np.where(exact, converted, np.nan)
+
+    def to_base(
+        self,
+        amounts_minor: NDArray[np.int64] | NDArray[np.float64],
+        currencies: Sequence[str | None] | NDArray[np.object_],
+        at_ms: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """`to_base_codes` of currencies (n,) by name; a name that is no currency's is unknown."""
+        names = currencies.tolist() if isinstance(currencies, np.ndarray) else currencies
+        codes = np.array([_CODE.get(name, -1) if name else -1 for name in names], np.int64)
+        return self.to_base_codes(amounts_minor, codes, at_ms)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import csv
 import difflib
 import functools
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -25,7 +27,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from features.events import EVENTS, NORMALISE, Event, Kind, derive_event_id
+from features.events import EVENTS, NORMAL, NORMALISE, Event, Kind, event_digest, left_out_of_id
 from features.money import MINOR_UNIT_DIGITS
 
 Tables = Mapping[str, pa.Table]
@@ -33,6 +35,12 @@ Tables = Mapping[str, pa.Table]
 
 MAX_PROBLEMS_PER_COLUMN: Final = 1000
 """Beyond it a column's problems are counted, not listed: a wrong column is wrong in every row."""
+
+EARLIEST_MS: Final = 631_152_000_000
+LATEST_MS: Final = 4_102_444_800_000
+"""Times of a web shop lie from 1990 on and before 2100; seconds, micro- and nanoseconds do not."""
+
+_BATCH: Final = 65_536
 
 _ARROW_TYPES: Final = {
     "time": pa.int64(), "minor": pa.int64(), "count": pa.int64(), "flag": pa.bool_(),
@@ -42,7 +50,7 @@ _ARROW_TYPES: Final = {
 _EXPECTED: Final = {
     "id": "a text of 1 to 256 characters",
     "text": "a text of at most 1024 characters",
-    "time": "ISO 8601 with offset, or epoch milliseconds",
+    "time": "ISO 8601 with offset, or epoch milliseconds, from 1990 to 2099",
     "minor": "an integer of minor units from 0 to 10^15",
     "count": "a whole number from 0 to 10^9",
     "flag": "true or false",
@@ -176,35 +184,49 @@ def arrow_schema(table: str) -> pa.Schema:
 def parse_time(value: Any) -> int | None:
     """Epoch milliseconds of a time with offset, or of epoch milliseconds; None for others.
 
-    >>> parse_time("2026-03-29T01:30:00+00:00"), parse_time("2026-03-29")
-    (1774747800000, None)
+    Times before 1990 or from 2100 on are others: they are seconds or nanoseconds, or wrong.
+
+    >>> parse_time("2026-03-29T01:30:00+00:00"), parse_time("2026-03-29"), parse_time(1_774_747_800)
+    (1774747800000, None, None)
     """
-    if isinstance(value, datetime):
-        return None if value.tzinfo is None else round(value.timestamp() * 1000)
-    if isinstance(value, int):
-        return value if 0 <= value <= 10**14 else None
-    text = str(value).strip()
-    if re.fullmatch(r"\d{1,14}", text):
-        return int(text)
+    millis = _whole(value)
+    if millis is None:
+        millis = _millis_of_instant(value)
+    return millis if millis is not None and EARLIEST_MS <= millis < LATEST_MS else None
+
+
+def _millis_of_instant(value: Any) -> int | None:
     try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
+        instant = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
+    except (AttributeError, ValueError):
         return None
     if instant.tzinfo is None:
         return None
-    delta = instant - datetime(1970, 1, 1, tzinfo=UTC)
-    millis = (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
-    return millis if millis >= 0 else None
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _looks_like(value: Any) -> str | None:
+    """The unit in which a refused time would be one, if it would."""
+    number = _whole(value) or 0
+    units = {"seconds": number * 1000, "microseconds": number // 1000,
+             "nanoseconds": number // 10**6}  # fmt: skip
+    fitting = (unit for unit, millis in units.items() if EARLIEST_MS <= millis < LATEST_MS)
+    return next(fitting, None)
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that a number or a text of digits is."""
+    if isinstance(value, float):  # pandas turns a column of whole numbers with gaps into floats
+        return int(value) if value.is_integer() else None
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,20}", str(value).strip()):
+        return None
+    return int(value)
 
 
 def _parse_whole(most: int) -> Callable[[Any], int | None]:
     def parse(value: Any) -> int | None:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not re.fullmatch(r"\d{1,16}", str(value).strip()):
-            return None
-        number = int(value)
-        return number if number <= most else None
+        number = _whole(value)
+        return number if number is not None and 0 <= number <= most else None
 
     return parse
 
@@ -256,21 +278,59 @@ _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
+def _capped(found: Iterable[Problem]) -> list[Problem]:
+    """Problems of one kind: so many, and of those beyond their number."""
+    found = iter(found)
+    listed = list(itertools.islice(found, MAX_PROBLEMS_PER_COLUMN))
+    hidden = sum(1 for _ in found)
+    if hidden:
+        value = f"{hidden} more like these"
+        listed.append(Problem(listed[-1].table, listed[-1].column, None, value, "as above"))
+    return listed
+
+
 # --- one column ------------------------------------------------------------------------------
 
 
+def _typed(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in its canonical type where that changes no value, else as it is."""
+    if pa.types.is_dictionary(values.type) or pa.types.is_large_string(values.type):
+        values = values.cast(pa.string())
+    if pa.types.is_string(values.type):
+        empty = pc.equal(values, "")
+        if pc.any(empty).as_py():
+            values = pc.if_else(empty, pa.scalar(None, pa.string()), values)
+    wanted = column.arrow_type
+    if column.kind == "time" and pa.types.is_timestamp(values.type) and values.type.tz:
+        return values.cast(pa.timestamp("ms", "UTC"), safe=False).cast(wanted)
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    is_digits = (
+        wanted == pa.int64()
+        and pa.types.is_string(values.type)
+        and pc.all(pc.match_substring_regex(values, r"^\d{1,16}$")).as_py() is not False
+    )
+    if wanted not in (pa.int64(), pa.float64()) or not (is_number or is_digits):
+        return values
+    try:
+        return values.cast(wanted)
+    except pa.ArrowInvalid:
+        return values
+
+
 def _already_good(column: Column, values: pa.ChunkedArray) -> bool:
-    """Whether a typed column can be taken as it is: the fast path for our own Parquet."""
+    """Whether a typed column can be taken as it is, no value looked at in Python."""
     if values.type != column.arrow_type:
         return False
     if column.choices:
-        known = pc.is_in(values, pa.array(column.choices))
-        return bool(pc.all(pc.or_(known, pc.is_null(values))).as_py() in (True, None))
+        return set(pc.unique(values).to_pylist()) <= {None, *column.choices}
     if column.kind == "flag":
         return True
-    if column.kind == "currency":
-        return set(pc.unique(values).to_pylist()) <= {None, *MINOR_UNIT_DIGITS}
+    if column.kind in ("currency", "country"):
+        distinct = pc.unique(values).to_pylist()
+        return all(v is None or _PARSERS[column.kind](v) is not None for v in distinct)
     if column.kind in ("time", "minor", "count", "share", "rate"):
+        if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+            return False
         low, high = (pc.min_max(values)[side].as_py() for side in ("min", "max"))
         return low is None or all(_PARSERS[column.kind](x) is not None for x in (low, high))
     return _short_enough(column, values)
@@ -288,10 +348,9 @@ def _short_enough(column: Column, values: pa.ChunkedArray) -> bool:
 def _read_column(table: str, column: Column, values: pa.ChunkedArray) -> tuple[Any, list[Problem]]:
     """A canonical column and the problems of its values."""
     problems: list[Problem] = []
-    if pa.types.is_dictionary(values.type) or pa.types.is_large_string(values.type):
-        values = values.cast(pa.string())
-    if _already_good(column, values):
-        canonical = values
+    typed = _typed(column, values)
+    if _already_good(column, typed):
+        canonical = typed
     else:
         parsed: list[Any] = []
         hidden = 0
@@ -304,33 +363,35 @@ def _read_column(table: str, column: Column, values: pa.ChunkedArray) -> tuple[A
             if value is None and raw is not None and raw != "":
                 hidden += len(problems) >= MAX_PROBLEMS_PER_COLUMN
                 if not hidden:
-                    near = difflib.get_close_matches(str(raw).upper(), column.choices, 1)
-                    hint = f" (did you mean {near[0]}?)" if near else ""
-                    problems.append(
-                        Problem(table, column.name, row, repr(raw), column.expected + hint)
-                    )
+                    expected = column.expected + _hint(column, raw)
+                    problems.append(Problem(table, column.name, row, repr(raw), expected))
         if hidden:
             problems.append(
                 Problem(table, column.name, None, f"{hidden} more like these", column.expected)
             )
         canonical = pa.chunked_array([pa.array(parsed, column.arrow_type)])
-    if column.required:
-        empty = [i for i, valid in enumerate(values.is_valid().to_pylist(), 1) if not valid or
-                 values[i - 1].as_py() == ""] if canonical.null_count else []  # fmt: skip
-        problems += [Problem(table, column.name, row, "nothing", column.expected)
-                     for row in empty[:MAX_PROBLEMS_PER_COLUMN]]  # fmt: skip
+    if column.required and typed.null_count:
+        problems += _capped(Problem(table, column.name, row + 1, "nothing", column.expected)
+                            for row in _rows(pc.is_null(typed)))  # fmt: skip
     return canonical, problems
+
+
+def _hint(column: Column, raw: Any) -> str:
+    near = difflib.get_close_matches(str(raw).upper(), column.choices, 1)
+    if near:
+        return f" (did you mean {near[0]}?)"
+    unit = _looks_like(raw) if column.kind == "time" else None
+    return f" (looks like {unit})" if unit else ""
 
 
 def _normalised(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray:
     normalise = NORMALISE.get(column.name)
-    if normalise is None:
+    if normalise is None or not len(values):
         return values
-    distinct = pc.unique(values).to_pylist()
-    spelling = {value: None if value is None else normalise(value) for value in distinct}
-    if all(before == after for before, after in spelling.items()):
-        return values
-    return pa.chunked_array([pa.array([spelling[v] for v in values.to_pylist()], pa.string())])
+    odd = pc.invert(pc.match_substring_regex(values, f"^(?:{NORMAL[column.name]})$"))
+    spelt = pc.unique(values.filter(odd))
+    normal = pa.array([normalise(value) for value in spelt.to_pylist()], pa.string())
+    return pc.coalesce(pc.take(normal, pc.index_in(values, spelt)), values)
 
 
 # --- one table -------------------------------------------------------------------------------
@@ -339,17 +400,43 @@ def _normalised(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray:
 def _load(path: Path) -> pa.Table:
     if path.suffix == ".parquet":
         return pq.read_table(path)
-    # Everything as text: our parsers, not a guess from the first rows, say what a value means.
+    return pa.csv.read_csv(path, convert_options=_csv_options(path))
+
+
+def load_in_parts(
+    path: Path, row_groups: Sequence[int] | None, rows: int, size: int
+) -> Iterator[pa.Table]:
+    """A file's rows as they are, part by part: at most ``rows`` of Parquet, ``size`` bytes of CSV.
+
+    ``row_groups`` are those of a Parquet file to read, None for all. A file without rows is one
+    part, that says what columns it has.
+    """
+    reading = pa.csv.ReadOptions(block_size=size)
+    with (
+        pq.ParquetFile(path) if path.suffix == ".parquet"
+        else pa.csv.open_csv(path, reading, convert_options=_csv_options(path))
+    ) as file:  # fmt: skip
+        is_parquet = isinstance(file, pq.ParquetFile)
+        yielded = False
+        for batch in file.iter_batches(rows, row_groups) if is_parquet else file:
+            yielded = True
+            yield pa.Table.from_batches([batch])
+        if not yielded:
+            yield (file.schema_arrow if is_parquet else file.schema).empty_table()
+
+
+def _csv_options(path: Path) -> pa.csv.ConvertOptions:
+    """Everything as text: our parsers, not a guess from the first rows, say what a value means."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
         names = next(csv.reader(lines), [])
-    options = pa.csv.ConvertOptions(
+    return pa.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
         strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=True,
     )  # fmt: skip
-    return pa.csv.read_csv(path, convert_options=options)
 
 
-def _check_table(table: str, raw: pa.Table) -> tuple[pa.Table, list[Problem], list[str]]:
+def check_table(table: str, raw: pa.Table) -> tuple[pa.Table, list[Problem], list[str]]:
+    """A table, or some of its rows, typed and normalised; its problems and what is ignored."""
     known = {column.name: column for column in SCHEMA[table]}
     ignored = [
         f"{table}.{name} is not a column we know"
@@ -374,6 +461,7 @@ def _check_table(table: str, raw: pa.Table) -> tuple[pa.Table, list[Problem], li
         event = EVENT_OF_TABLE[table]
         if not any(problem.column in event.one_of for problem in problems):
             problems += _check_one_of(event, checked)
+        problems += _check_parts(event, checked)
     return checked, problems, ignored
 
 
@@ -390,22 +478,56 @@ def _check_one_of(event: type[Event], table: pa.Table) -> list[Problem]:
     )
     bad = pc.not_equal(given, 1) if event.only_one else pc.equal(given, 0)
     what = "exactly one" if event.only_one else "at least one"
-    return [
+    return _capped(
         Problem(event.table, None, row + 1, f"{given[row].as_py()}",
                 f"{what} of {', '.join(event.one_of)}")
         for row in _rows(bad)
-    ]  # fmt: skip
+    )  # fmt: skip
+
+
+def _check_parts(event: type[Event], table: pa.Table) -> list[Problem]:
+    return _capped(
+        Problem(event.table, part, row + 1, str(table[part][row].as_py()),
+                f"at most {whole}, of which it is a part: {table[whole][row].as_py()}")
+        for part, whole in event.part_of.items()
+        for row in _rows(pc.greater(table[part], table[whole]))
+    )  # fmt: skip
+
+
+def _as_json(values: pa.Array) -> pa.Array:
+    """Each value as JSON; null stays null."""
+    if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
+        return values.cast(pa.string())
+    if pa.types.is_string(values.type):
+        escaped = pc.match_substring_regex(values, r'[\x00-\x1f"\\]')
+        if not pc.any(escaped).as_py():
+            return pc.binary_join_element_wise('"', values, '"', "")
+    distinct = values.dictionary_encode()
+    written = [orjson.dumps(value).decode() for value in distinct.dictionary.to_pylist()]
+    return pc.take(pa.array(written, pa.string()), distinct.indices)
+
+
+def _derived_ids(event: type[Event], rows: pa.RecordBatch) -> list[str]:
+    """What `derive_event_id` gives for each row, the JSON of all rows written at once."""
+    left_out = left_out_of_id(repeats=event.repeats)
+    kept = sorted(name for name in rows.schema.names if name not in left_out)
+    members = [pc.binary_join_element_wise(f'"{name}":', _as_json(rows[name]), "")
+               for name in kept if rows[name].null_count < rows.num_rows]  # fmt: skip
+    objects = pc.binary_join_element_wise(*members, ",", null_handling="skip")
+    texts = pc.binary_join_element_wise(f'["{event.event_type}",{{', objects, "}]", "")
+    return [event_digest(text) for text in texts.cast(pa.binary()).to_pylist()]
 
 
 def with_event_ids(event: type[Event], table: pa.Table) -> pa.Table:
     """The table with an ``event_id`` in every row, derived where none was given."""
     if table["event_id"].null_count == 0:
         return table
-    ids = [
-        row["event_id"] or derive_event_id(event.event_type, row, repeats=event.repeats)
-        for row in table.to_pylist()
+    derived = [
+        pc.coalesce(batch["event_id"], pa.array(_derived_ids(event, batch), pa.string()))
+        for batch in table.to_batches(max_chunksize=_BATCH)
     ]
-    return table.set_column(table.schema.get_field_index("event_id"), "event_id", pa.array(ids))
+    place = table.schema.get_field_index("event_id")
+    return table.set_column(place, "event_id", pa.chunked_array(derived, pa.string()))
 
 
 def canonical(event: type[Event], table: pa.Table) -> pa.Table:
@@ -419,29 +541,44 @@ def canonical(event: type[Event], table: pa.Table) -> pa.Table:
     return table.take(first.take(pc.sort_indices(first)))
 
 
-def _conflicts(event: type[Event], table: pa.Table) -> list[Problem]:
-    """Rows that share an event_id and differ in more than their time."""
-    if table["event_id"].null_count == table.num_rows:
-        return []
-    counts = pc.value_counts(table["event_id"].combine_chunks())
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").drop_null()
-    if not len(repeated):
-        return []
-    seen: dict[str, Any] = {}
-    problems = []
-    for row, values in enumerate(table.to_pylist(), 1):
-        content = {k: v for k, v in values.items() if k != "known_at"}
-        known = seen.setdefault(values["event_id"] or f"row {row}", content)
-        if known != content:
-            problems.append(Problem(event.table, "event_id", row, repr(values["event_id"]),
-                                    "one content per event_id"))  # fmt: skip
-    return problems
+def _repeated(values: pa.ChunkedArray) -> pa.Array:
+    counts = pc.value_counts(values)
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+
+
+def _conflicts(event: type[Event], table: pa.Table, ids: pa.ChunkedArray) -> Iterator[Problem]:
+    """Rows that share an event_id, given or derived, and differ in more than their time.
+
+    A derived id knows no persons (see `derive_event_id`): rows that differ in them alone would
+    count as one event, and the others be lost in silence.
+    """
+    rows = _rows(pc.is_in(ids, _repeated(ids)))
+    places = pa.array(rows, pa.int64())
+    contents = zip(rows, ids.take(places).to_pylist(), table.take(places).to_pylist(), strict=True)
+    first: dict[str, tuple[int, dict[str, Any]]] = {}
+    for row, event_id, content in contents:
+        given = content.pop("event_id")
+        del content["known_at"]
+        first_row, known = first.setdefault(event_id, (row, content))
+        other = ", ".join(name for name in content if content[name] != known[name])
+        if other and given is None:
+            expected = f"an event_id to tell it from row {first_row + 1}: only {other} differs"
+            yield Problem(event.table, "event_id", row + 1, "nothing", expected)
+        elif other:
+            expected = f"one content per event_id: row {first_row + 1} has another {other}"
+            yield Problem(event.table, "event_id", row + 1, repr(given), expected)
 
 
 # --- the folder ------------------------------------------------------------------------------
 
 
-def _find_files(folder: Path) -> tuple[dict[str, Path], list[Problem], list[str]]:
+def find_files(folder: Path) -> tuple[dict[str, Path], list[Problem], list[str]]:
+    """The file of each table, what is wrong with the files, and which are ignored.
+
+    Raises `FileNotFoundError` when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: expected a folder of tables")
     files: dict[str, Path] = {}
     problems: list[Problem] = []
     ignored: list[str] = []
@@ -471,12 +608,51 @@ def _check_items(tables: dict[str, pa.Table]) -> list[Problem]:
         items, parent = tables[event.item_table], SCHEMA[event.item_table][1].name
         known = tables[event.table][parent] if event.table in tables else pa.array([], pa.string())
         orphans = pc.invert(pc.is_in(items[parent], pc.unique(known)))
-        problems += [
+        problems += _capped(
             Problem(event.item_table, parent, row + 1, repr(items[parent][row].as_py()),
                     f"a {parent} that {event.table} has")
-            for row in _rows(orphans)[:MAX_PROBLEMS_PER_COLUMN]
-        ]  # fmt: skip
+            for row in _rows(orphans)
+        )  # fmt: skip
     return problems
+
+
+def _check_events(tables: dict[str, pa.Table]) -> list[Problem]:
+    """Give every event its id, and find those that could not be told apart by it."""
+    given = {name: table for name, table in tables.items() if name in EVENT_OF_TABLE}
+    for name, table in given.items():
+        tables[name] = with_event_ids(EVENT_OF_TABLE[name], table)
+    ids = {name: tables[name]["event_id"] for name in given}
+    together = pa.chunked_array([chunk for of_one in ids.values() for chunk in of_one.chunks],
+                                pa.string())  # fmt: skip
+    if len(pc.unique(together)) == len(together):
+        return []
+    problems: list[Problem] = []
+    for name, table in given.items():
+        problems += _capped(_conflicts(EVENT_OF_TABLE[name], table, ids[name]))
+    return problems + _capped(_ids_across(ids))
+
+
+def _ids_across(ids: Mapping[str, pa.ChunkedArray]) -> Iterator[Problem]:
+    """An id is that of one event, of whatever type: of two a store would keep the first alone."""
+    shared = _repeated(pa.chunked_array([pc.unique(of_one) for of_one in ids.values()]))
+    first: dict[str, tuple[str, int]] = {}
+    for name, of_one in ids.items():
+        for row in _rows(pc.is_in(of_one, shared)):
+            event_id = of_one[row].as_py()
+            table, first_row = first.setdefault(event_id, (name, row))
+            if table != name:
+                expected = f"an id of its own: row {first_row + 1} of {table} has it"
+                yield Problem(name, "event_id", row + 1, repr(event_id), expected)
+
+
+def _two_rates(table: pa.Table) -> Iterator[Problem]:
+    """Rows that give a currency a second rate on one day."""
+    first: dict[tuple[str, str], tuple[int, float]] = {}
+    for number, row in enumerate(table.to_pylist(), 1):
+        first_row, rate = first.setdefault((row["date"], row["currency"]), (number, row["rate"]))
+        if row["rate"] != rate:
+            expected = f"{rate}, the rate of {row['currency']} on {row['date']} in row {first_row}"
+            yield Problem("fx_rates", "rate", number, str(row["rate"]), expected)
 
 
 def read_folder(folder: Path) -> Folder:
@@ -485,9 +661,7 @@ def read_folder(folder: Path) -> Folder:
     Raises `FolderError` with every problem of every table when anything is wrong, and
     `FileNotFoundError` when there is no such folder.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of tables")
-    files, problems, ignored = _find_files(folder)
+    files, problems, ignored = find_files(folder)
     tables: dict[str, pa.Table] = {}
     for name, path in files.items():
         try:
@@ -496,26 +670,29 @@ def read_folder(folder: Path) -> Folder:
             reason = str(error).splitlines()[0]
             problems.append(Problem(name, None, None, reason, f"a readable {path.suffix[1:]}"))
             continue
-        checked, found, unknown = _check_table(name, raw)
+        checked, found, unknown = check_table(name, raw)
         problems += found
         ignored += unknown
         tables[name] = checked
     if not problems:
-        for name, table in tables.items():
-            if name in EVENT_OF_TABLE:
-                problems += _conflicts(EVENT_OF_TABLE[name], table)
-        problems += _check_items(tables)
+        problems += _check_events(tables) + _check_items(tables)
+        problems += _capped(_two_rates(tables["fx_rates"])) if "fx_rates" in tables else []
     if problems:
         raise FolderError(problems)
-    return Folder({name: canonical_table(name, table) for name, table in tables.items()},
-                  tuple(ignored))  # fmt: skip
+    # One table after the other, so that no more than one is there twice.
+    for name in tables:
+        tables[name] = canonical_table(name, tables[name])
+    return Folder(tables, tuple(ignored))
 
 
 def canonical_table(name: str, table: pa.Table) -> pa.Table:
-    """Any table of the schema in its canonical order, without repeated rows."""
+    """Any table of the schema in its canonical order; an event and a rate once."""
     if name in EVENT_OF_TABLE:
         return canonical(EVENT_OF_TABLE[name], table)
-    keys = SCHEMA[name][:2] if name == "fx_rates" else (*SCHEMA[name][1:3], SCHEMA[name][0])
+    if name == "fx_rates":
+        keys, table = SCHEMA[name], table.group_by(table.column_names).aggregate([])
+    else:
+        keys = (*SCHEMA[name][1:3], SCHEMA[name][0])
     return table.sort_by([(column.name, "ascending") for column in keys])
 
 

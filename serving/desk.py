@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from features.catalog import FEATURES, MODEL_FEATURES, PLAN
-from features.events import Label, RefundRequest
+from features.engine import Past
+from features.events import RefundRequest
 from features.feature import definitions_hash
 from features.money import Rates
 from rules.decision import Action, Mode, Outcome, RuleResult
@@ -31,7 +32,6 @@ from serving.scorer import (
     Circumstances,
     Deadline,
     Late,
-    Past,
     Verdict,
     exploration_draw,
     keys_of,
@@ -123,12 +123,6 @@ class Desk:
         refund_id = next((e.refund_id for e in events if hasattr(e, "refund_id") and e.refund_id),
                          None)  # fmt: skip
         with self.store.write(customer) as tx:
-            # The same verdict said again by the same source is a retry, not a second case.
-            events = [
-                event
-                for event in events
-                if not isinstance(event, Label) or tx.latest_verdict(event) != event.label
-            ]
             before = tx.refund(refund_id) if refund_id else None
             for event, appended in zip(events, tx.append(events), strict=True):
                 if appended.is_unexpected:
@@ -193,7 +187,7 @@ class Desk:
             sandbox=_forced(request.email) if self.is_sandbox else None,
             exploration_draw=exploration_draw(self.secret, request.refund_id, self.policy.hash),
         )
-        past = Past(slices.rows, slices.first_seen, slices.pseudonyms)
+        past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
         verdict = score(
             request, past, self.champion, self.policy, self.rates, circumstances, deadline
         )

@@ -19,6 +19,7 @@ def configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # Standard error as it is when something is said: a command run in a process of another, as
+        # tests do, has its own.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )

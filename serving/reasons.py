@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.attribution import CODES
-from features.feature import Feature, Field
+from features.feature import Aggregate, Feature, Field
 from features.money import MINOR_UNIT_DIGITS
 
 MAX_REASONS: Final = 6
@@ -31,12 +31,15 @@ RISK_LEVELS: Final = ((0.99, "highest"), (0.95, "high"), (0.80, "elevated"), (0.
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why the risk is higher: a code, what it weighs in log-odds, and the fact behind it."""
+    """Why the risk is higher: a code, what it weighs in log-odds, and the fact behind it.
+
+    ``value`` is the feature's number, the word of a coded one, or None where it is unknown.
+    """
 
     code: str
     description: str
     feature: str
-    value: float
+    value: float | str | None
     contribution: float
 
 
@@ -62,9 +65,8 @@ def ranked_reasons(
     for code in raising[:most]:
         strongest = max(groups[code], key=lambda i: contributions[i])
         feature, value = features[strongest], values[strongest]
-        reasons.append(
-            Reason(code, sentence(feature, value, currency), feature.name, value, weights[code])
-        )
+        said = sentence(feature, value, currency)
+        reasons.append(Reason(code, said, feature.name, _told(feature, value), weights[code]))
     return tuple(reasons)
 
 
@@ -81,20 +83,29 @@ def sentence(feature: Feature, value: float, currency: str) -> str:
     """
     if math.isnan(value):
         return "not known: " + feature.sentence.replace("{value}", "…")
-    if feature.unit == "code" and isinstance(feature.expression, Field):
-        words = CODES[feature.expression.column]
-        word = words[int(value)] if value < len(words) else "a value outside the list"
-        return f"{feature.sentence}: {word}"
+    if feature.unit == "code":
+        return f"{feature.sentence}: {_told(feature, value)}"
     if feature.unit == "flag" and value == 0:
         return f"not so: {feature.sentence}"
     return feature.sentence.replace("{value}", formatted(value, feature.unit, currency))
 
 
+def _told(feature: Feature, value: float) -> float | str | None:
+    """A value as it is told to whoever does not know the codes: its number, its word, or None."""
+    if math.isnan(value):
+        return None
+    expression = feature.expression
+    if feature.unit == "code" and isinstance(expression, Field | Aggregate) and expression.column:
+        words = CODES[expression.column]
+        return words[int(value)] if value < len(words) else "a value outside the list"
+    return value
+
+
 def formatted(value: float, unit: str, currency: str) -> str:
     """A number as a person reads it.
 
-    >>> [formatted(*of, "GBP") for of in ((0.6, "share"), (0.02, "days"), (12.0, "days"))]
-    ['60 %', '29 minutes', '12 days']
+    >>> [formatted(*of, "GBP") for of in ((0.6, "share"), (0.02, "days"), (1.5, "bits"))]
+    ['60 %', '29 minutes', '1.5 bits']
     """
     match unit:
         case "count":
@@ -106,6 +117,8 @@ def formatted(value: float, unit: str, currency: str) -> str:
             return f"{value / 10**digits:,.{digits}f} {currency}"
         case "days":
             return _duration(value)
+        case "bits":
+            return f"{value:.1f} bits"
         case _:
             return f"{value:,.2g}" if abs(value) < 10 else f"{value:,.0f}"
 
@@ -131,11 +144,17 @@ def risk_level(score: float, quantiles: NDArray[np.float64]) -> str:
 
 
 def as_json(reason: Reason) -> Mapping[str, str | float | None]:
-    """A reason as the response and the decision record show it; an unknown value is null."""
+    """A reason as the response and the decision record show it.
+
+    >>> as_json(Reason("CLAIM_KIND", "the type of the refund: INSTANT", "type", "INSTANT", 0.25))[
+    ...     "value"
+    ... ]
+    'INSTANT'
+    """
     return {
         "code": reason.code,
         "description": reason.description,
         "feature": reason.feature,
-        "value": None if math.isnan(reason.value) else reason.value,
+        "value": reason.value,
         "contribution": round(reason.contribution, 4),
     }

@@ -10,24 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
-from features.attribution import (
-    FloatArray,
-    History,
-    IntArray,
-    Row,
-    one_request,
-    stream_of_rows,
-)
 from features.catalog import MODEL_FEATURES, PLAN
-from features.engine import compute
-from features.events import COLUMN_OF, ENTITIES, KEYS, RefundRequest
+from features.engine import Past, compute_one
+from features.events import COLUMN_OF, RefundRequest
 from features.feature import definitions_hash
+from features.kernels import FloatArray
 from features.money import Rates
 from rules.decision import Action, Decision
 from rules.engine import ListMatch, Score, decide
@@ -36,8 +28,6 @@ from serving.explain import TreeExplainer
 from serving.facts import facts_of
 from serving.model import AbuseModel
 from serving.reasons import Reason, ranked_reasons, risk_level
-
-NEVER_SEEN: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -56,19 +46,6 @@ class Champion:
         explainer = TreeExplainer.from_booster(model.booster)
         explainer.warm_up()
         return cls(model, explainer, version)
-
-
-@dataclass(frozen=True)
-class Past:
-    """What a request may know of its keys: slices of history, and when each entity was first seen.
-
-    ``rows[key, event type]`` are (effective known_at, event, refund it names), oldest first, and
-    hold pseudonyms; ``holder`` is the request's own value of each key under the same pseudonyms.
-    """
-
-    rows: Mapping[tuple[str, str], Sequence[Row]]
-    first_seen: Mapping[str, int | None]
-    holder: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -124,20 +101,7 @@ def score(
 
 def feature_row(request: RefundRequest, past: Past, rates: Rates) -> dict[str, float]:
     """Every feature of the catalog for one request, NaN where unknown."""
-    histories: dict[str, History] = {}
-    for key in KEYS:
-        streams = {
-            stream: stream_of_rows(stream, key, past.rows[key, stream], columns, past.holder, rates)
-            for (by, stream), columns in PLAN.reads.items()
-            if by == key and past.rows.get((key, stream))
-        }
-        seen: dict[str, IntArray] = {}
-        if key in ENTITIES:
-            first = past.first_seen.get(key)
-            seen[key] = np.array([NEVER_SEEN if first is None else first], np.int64)
-        histories[key] = History(streams, seen)
-    values = compute(PLAN, one_request(request, rates), histories)
-    return {name: float(value[0]) for name, value in values.items()}
+    return compute_one(PLAN, request, past, rates)
 
 
 def judge(

@@ -32,6 +32,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from features.events import normalise_email, normalise_ip
 from features.money import MINOR_UNIT_DIGITS
+from features.tables import EARLIEST_MS, LATEST_MS
 
 MAX_DEPTH: Final = 32
 """Objects and arrays within each other; the contract itself needs five."""
@@ -197,6 +198,13 @@ def to_millis(time: int) -> int:
     return time // (1000 if time < 10**17 else 10**6)
 
 
+def _of_this_age(time: int) -> int:
+    # What a data folder refuses is kept out of the store, or its export could not be read again.
+    if not EARLIEST_MS <= (millis := to_millis(time)) < LATEST_MS:
+        raise ValueError(time)
+    return millis
+
+
 def _known_currency(code: str) -> str:
     if code not in MINOR_UNIT_DIGITS:
         raise ValueError(code)
@@ -259,8 +267,12 @@ Time = Annotated[
     int,
     # Zero is what a client sends that has no time; an account is not as old as Unix.
     Field(strict=True, gt=0, lt=2**63),
-    AfterValidator(to_millis),
-    Says("time", "must be Unix time as an integer of seconds, milliseconds or nanoseconds"),
+    AfterValidator(_of_this_age),
+    Says(
+        "time",
+        "must be Unix time as an integer of seconds, milliseconds or nanoseconds, "
+        "from 1990 to 2099",
+    ),
 ]
 Flag = Annotated[bool, Field(strict=True), Says("flag", "must be true or false")]
 Share = Annotated[

@@ -356,7 +356,8 @@ def test_json_of_a_refusal_is_no_document(name, run):
     """A program that reads standard output reads nothing, rather than half of something."""
     given = {"train": ("--data", "nowhere"), "promote": ("99", "--yes"),
              "backtest": ("--policy", "a", "--against", "b", "--data", "nowhere"),
-             "keys list": ("--mode", "sideways")}[name]  # fmt: skip
+             "keys list": ("--mode", "sideways"),
+             "skew": ("--until", "yesterday")}[name]  # fmt: skip
     ended = run(*name.split(), *given, "--json")
     assert ended.code in (1, 2)
     assert ended.out == ""

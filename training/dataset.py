@@ -9,7 +9,7 @@ the data. A random split would let a model know the future.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.attribution import attribute
-from features.catalog import FEATURES, MODEL_FEATURES, PLAN
+from features.catalog import MODEL_FEATURES, PLAN
 from features.engine import compute
 from features.money import DAY_MS, Rates
 from features.tables import EVENT_OF_TABLE, Tables
@@ -66,37 +66,89 @@ def data_digest(tables: Tables) -> str:
 class FeatureFrame:
     """One row per row of refund_requests, in its order: what `recourse features` writes.
 
-    ``refund_id`` (m,), ``known_at`` (m,) in epoch ms, ``matrix`` float64 (m, F) with a column per
-    name of the catalog, NaN where unknown.
+    ``refund_id`` (m,), ``known_at`` (m,) in epoch ms, ``columns`` float64 (m,) by the names of the
+    catalog, NaN where unknown.
     """
 
     refund_id: NDArray[np.object_]
     known_at: IntArray
-    matrix: FloatArray
-    names: tuple[str, ...]
+    columns: Mapping[str, FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.known_at)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features, in the order of the catalog."""
+        return tuple(self.columns)
+
+    @property
+    def matrix(self) -> FloatArray:
+        """All features (m, F): a copy, as large as the frame."""
+        return self.rows(slice(None))
+
+    def rows(self, rows: IntArray | slice) -> FloatArray:
+        """The features of some rows, (n, F)."""
+        return np.column_stack([values[rows] for values in self.columns.values()])
 
 
 def feature_frame(tables: Tables, rates: Rates) -> FeatureFrame:
     """All features of the catalog, each request as of its own ``known_at``."""
     history, requests = attribute(tables, rates)
-    values = compute(PLAN, requests, history)
-    names = tuple(feature.name for feature in FEATURES)
     refunds = tables["refund_requests"]
     return FeatureFrame(
         np.array(refunds["refund_id"].to_pylist(), dtype=object),
         refunds["known_at"].to_numpy().astype(np.int64),
-        np.column_stack([values[name] for name in names]),
-        names,
+        compute(PLAN, requests, history),
     )
+
+
+ROWS_PER_GROUP: Final = 65_536
+"""Rows of a Parquet row group: what is written, and may be read, at once."""
 
 
 def write_frame(frame: FeatureFrame, path: Path) -> None:
     """Write a frame as Parquet: ``refund_id``, ``known_at`` (epoch ms), then the features."""
-    columns = dict(zip(frame.names, frame.matrix.T, strict=True))
-    table = pa.table({"refund_id": pa.array(frame.refund_id.tolist(), pa.string()),
-                      "known_at": frame.known_at, **columns})  # fmt: skip
+    parts = (slice(at, at + ROWS_PER_GROUP) for at in range(0, len(frame), ROWS_PER_GROUP))
+    tables = (
+        features_table(
+            pa.array(frame.refund_id[part].tolist(), pa.string()), frame.known_at[part],
+            {name: values[part] for name, values in frame.columns.items()},
+        )
+        for part in parts
+    )  # fmt: skip
+    write_features(tables, frame.names, path)
+
+
+def features_table(
+    refund_id: pa.Array, known_at: IntArray, columns: Mapping[str, FloatArray]
+) -> pa.Table:
+    """Rows of a file of features."""
+    return pa.table({"refund_id": refund_id, "known_at": known_at, **columns})
+
+
+def write_features(parts: Iterable[pa.Table], names: Sequence[str], path: Path) -> None:
+    """Write parts of a file of features one behind the other; all of it, or no file at all.
+
+    The same rows give the same bytes, however they come in parts.
+    """
+    numbers = dict.fromkeys(names, pa.float64())
+    schema = pa.schema({"refund_id": pa.string(), "known_at": pa.int64(), **numbers})
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+            rest = schema.empty_table()
+            for part in parts:
+                rest = pa.concat_tables([rest, part])
+                while len(rest) >= ROWS_PER_GROUP:
+                    writer.write_table(rest.slice(0, ROWS_PER_GROUP).combine_chunks())
+                    rest = rest.slice(ROWS_PER_GROUP)
+            if len(rest):
+                writer.write_table(rest.combine_chunks())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 # --- examples --------------------------------------------------------------------------------
@@ -191,7 +243,7 @@ def training_frame(
         kept = chosen & ~np.isnan(labels.abuse)
         rows = labels.row[kept]
         return Examples(
-            features.refund_id[rows], codes[rows], features.known_at[rows], features.matrix[rows],
+            features.refund_id[rows], codes[rows], features.known_at[rows], features.rows(rows),
             features.names, labels.abuse[kept], labels.basis[kept],
         )  # fmt: skip
 

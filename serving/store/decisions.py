@@ -1,21 +1,22 @@
 """What was decided and answered: decision records, and the first result of each idempotency key.
 
-Records and responses are the caller's documents and are kept as they are. They must hold no
+Records and responses are the caller's documents and come back as they were given. They must hold no
 identifier of a person: pseudonyms stand in records, and a response gets its ids back from the
 request that is sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, literal_column, select, tuple_, update
 
 from serving.store.database import Database
-from serving.store.schema import decisions, idempotency_keys, refunds
+from serving.store.schema import decisions, idempotency_keys, name_lists, refunds
 
 IDEMPOTENCY_MS: Final = 24 * 3_600_000
 """How long a first result is replayed."""
@@ -43,20 +44,29 @@ class FirstResult:
     created_at: int
 
 
+NUMBERED: Final = ("features", "contributions")
+"""Parts of a record with a number per name. The names are the same in every record of a catalog and
+take most of its room, so the list of them is kept once, and the numbers in its order."""
+
 _DECISION: Final = ("score_id", "refund_id", "content_hash", "decided_at", "record", "response")
+_BATCH: Final = 500
+_END_OF_TIME: Final = 2**63 - 1
 _RESULT: Final = ("content_hash", "status", "response", "created_at")
 
 
 class Decisions:
-    """Decisions of one database. Holds no state of its own."""
+    """Decisions of one database. Remembers the lists of names it met."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._list_of: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._names_of: dict[str, tuple[str, ...]] = {}
 
     def save(self, connection: Connection, decision: Decision) -> None:
         """Store a decision and make it the refund's last one."""
         d = decision
-        row = (d.score_id, d.refund_id, d.content_hash, d.decided_at, _json(d.record),
+        record = self._numbered(connection, d.record)
+        row = (d.score_id, d.refund_id, d.content_hash, d.decided_at, _json(record),
                _json(d.response))  # fmt: skip
         self._database.run(connection, self._database.inserting(decisions, _DECISION), row)
         last = self._database.prepared(
@@ -86,14 +96,14 @@ class Decisions:
         )
         values = {"refund": refund_id, "content": content_hash}
         found = self._database.run(connection, prepared, prepared.bind(values))
-        return _decision(found[0]) if found else None
+        return self._decision(connection, found[0]) if found else None
 
     def get(self, connection: Connection, score_id: str) -> Decision | None:
         """The decision of this id."""
         columns = [decisions.c[name] for name in _DECISION]
         statement = select(*columns).where(decisions.c.score_id == score_id)
         row = connection.execute(statement).fetchone()
-        return _decision(row) if row else None
+        return self._decision(connection, row) if row else None
 
     def of_refund(self, connection: Connection, refund_id: str) -> list[Decision]:
         """Every decision on a refund, the latest first."""
@@ -103,7 +113,71 @@ class Decisions:
             .where(decisions.c.refund_id == refund_id)
             .order_by(decisions.c.decided_at.desc(), decisions.c.score_id.desc())
         )
-        return [_decision(row) for row in connection.execute(statement)]
+        rows = connection.execute(statement).all()
+        return [self._decision(connection, row) for row in rows]
+
+    def between(self, since: int | None, until: int | None) -> Iterator[Decision]:
+        """Decisions with ``since <= decided_at < until``, oldest first; see `Store.decisions`."""
+        time_and_id = tuple_(decisions.c.decided_at, decisions.c.score_id)
+        prepared = self._database.prepared(
+            "decisions_between",
+            lambda: (
+                select(*(decisions.c[name] for name in _DECISION))
+                .where(
+                    time_and_id > tuple_(bindparam("at"), bindparam("after")),
+                    decisions.c.decided_at < bindparam("until"),
+                )
+                .order_by(decisions.c.decided_at, decisions.c.score_id)
+                .limit(literal_column(str(_BATCH)))
+            ),
+        )
+        values = {"at": since or 0, "after": "", "until": _END_OF_TIME if until is None else until}
+        with self._database.read() as connection:
+            while found := self._database.run(connection, prepared, prepared.bind(values)):
+                yield from [self._decision(connection, row) for row in found]
+                values |= {"at": found[-1][3], "after": found[-1][0]}
+
+    # --- records ---------------------------------------------------------------------------
+
+    def _decision(self, connection: Connection, row: Any) -> Decision:
+        record = orjson.loads(row[4])
+        for part in NUMBERED:
+            if (kept := record.get(part)) is not None:
+                names = self._names(connection, kept["names"])
+                record[part] = dict(zip(names, kept["numbers"], strict=True))
+        return Decision(row[0], row[1], row[2], row[3], record, orjson.loads(row[5]))
+
+    def _numbered(self, connection: Connection, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The record with its numbered parts as the id of a list of names and the numbers."""
+        parts = {
+            part: {"names": self._id(connection, tuple(kept)), "numbers": list(kept.values())}
+            for part in NUMBERED
+            if (kept := record.get(part)) is not None
+        }
+        return {**record, **parts}
+
+    def _id(self, connection: Connection, names: tuple[str, ...]) -> str:
+        if names not in self._list_of:
+            text = _json(names)
+            digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+            self._list_of[names] = digest, text
+        # Each time, as a transaction that put it there may have come to nothing.
+        inserting = self._database.inserting(name_lists, ("id", "names"), "ignore")
+        self._database.run(connection, inserting, self._list_of[names])
+        return self._list_of[names][0]
+
+    def _names(self, connection: Connection, list_id: str) -> tuple[str, ...]:
+        """The names of a list, by its id, which is a hash of them."""
+        if list_id not in self._names_of:
+            prepared = self._database.prepared(
+                "names",
+                lambda: select(name_lists.c.names).where(name_lists.c.id == bindparam("list")),
+            )
+            ((text,),) = self._database.run(connection, prepared, (list_id,))
+            self._names_of[list_id] = tuple(orjson.loads(text))
+        return self._names_of[list_id]
+
+    # --- idempotency keys ------------------------------------------------------------------
 
     def first_result(
         self, connection: Connection, api_key_id: str, key: str, at: int
@@ -135,10 +209,5 @@ class Decisions:
         self._database.run(connection, statement, row)
 
 
-def _decision(row: Any) -> Decision:
-    documents = orjson.loads(row[4]), orjson.loads(row[5])
-    return Decision(row[0], row[1], row[2], row[3], *documents)
-
-
-def _json(document: Mapping[str, Any]) -> str:
+def _json(document: Any) -> str:
     return orjson.dumps(document).decode()

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import orjson
-from sqlalchemy import Connection, Select, bindparam, case, func, literal_column, select, union_all
+import structlog
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 from sqlalchemy import null as sql_null
 from sqlalchemy.sql import ClauseElement
 
-from features.attribution import Row
 from features.events import (
     COLUMN_OF,
     ENTITIES,
-    EVENTS,
     KEYS,
     Event,
-    Label,
     derive_event_id,
 )
 from features.money import DAY_MS
+from features.packed import LAYOUT, LAYOUT_HASH
 from serving.store.database import Database, Prepared, padded, padded_size
 from serving.store.identifiers import Identifiers, Pseudonyms
-from serving.store.indexing import NAMING_COLUMN, Attribution, KeyRow, Name, StoredEvent, inherited
+from serving.store.indexing import (
+    NAMING_COLUMN,
+    SLICE_OF,
+    Attribution,
+    KeyRow,
+    Name,
+    StoredEvent,
+    rows_of,
+)
 from serving.store.refunds import Refunds
 from serving.store.schema import entities, event_keys, events, identifiers
+
+log = structlog.get_logger()
 
 LONGEST_WINDOW_MS: Final = 365 * DAY_MS
 MOST_ROWS: Final = 1_001
@@ -35,6 +59,12 @@ MOST_ROWS: Final = 1_001
 _EVENT_COLUMNS: Final = (
     "seq", "event_id", "event_type", "known_at", "order_id", "refund_id", "payload",
 )  # fmt: skip
+
+_BATCH: Final = 10_000
+_LAST_SEQ: Final = 2**63 - 1
+_OF_CUSTOMERS: Final = frozenset(s for (key, _), s in SLICE_OF.items() if key == "customer")
+_IN_KEY_ORDER: Final = itemgetter(slice(0, 5))
+"""Sorts stably: of two rows of one key, the one made later is written last."""
 
 
 class Appended(NamedTuple):
@@ -47,15 +77,15 @@ class Appended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """What one decision reads, all of one snapshot. Events are shared: they are not to be changed.
+    """What one decision reads, all of one snapshot.
 
-    ``rows`` has an entry for each pair (key, event type) that was asked for and whose key has a
-    value: (effective known_at, event, refund it names), oldest first, all before the cutoff. An
-    event holds the key columns it inherits. Identifiers are pseudonyms; ``pseudonyms`` holds those
-    of the keys asked for.
+    ``rows`` has an entry for each pair (key, event type) that was asked for and holds any events:
+    these packed as `features.packed.LAYOUT` says and joined, oldest first, at most 1,001, all
+    before the cutoff. Identifiers are pseudonyms, in packed events their `id63`; ``pseudonyms``
+    holds those of the keys asked for.
     """
 
-    rows: Mapping[tuple[str, str], Sequence[Row]]
+    rows: Mapping[tuple[str, str], bytes]
     first_seen: Mapping[str, int | None]
     """Per entity asked for: when it was first seen, None if not before the cutoff."""
     named: Mapping[str, Mapping[str, Any] | None]
@@ -138,19 +168,26 @@ class History:
         ]
 
     def _attribution(self, connection: Connection, new: Sequence[StoredEvent]) -> Attribution:
+        first = self._first_versions(connection, new)
         own = {name for event in new if (name := event.own_name())}
-        named = {name for event in new if (name := event.names())}
-        first: dict[Name, StoredEvent] = {}
         waiting: list[tuple[Name, StoredEvent]] = []
-        for kind in NAMING_COLUMN:
-            ids = [name.value for name in own | named if name.kind == kind]
-            for event in self._select(connection, ("first", kind), ids, _first_versions(kind)):
-                first[Name(kind, event.payload[NAMING_COLUMN[kind]])] = event
         for kind in NAMING_COLUMN:
             ids = [name.value for name in own - first.keys() if name.kind == kind]
             found = self._select(connection, ("waiting", kind), ids, _waiting_for(kind))
             waiting += [(Name(kind, e.payload[NAMING_COLUMN[kind]]), e) for e in found]
         return Attribution(first, waiting)
+
+    def _first_versions(
+        self, connection: Connection, of: Sequence[StoredEvent]
+    ) -> dict[Name, StoredEvent]:
+        """The first stored version of every order and refund that the events are or name."""
+        names = {name for event in of for name in (event.own_name(), event.names()) if name}
+        first: dict[Name, StoredEvent] = {}
+        for kind in NAMING_COLUMN:
+            ids = [name.value for name in names if name.kind == kind]
+            for event in self._select(connection, ("first", kind), ids, _first_versions(kind)):
+                first[Name(kind, event.payload[NAMING_COLUMN[kind]])] = event
+        return first
 
     def _select(
         self, connection: Connection, name: tuple[str, str], ids: Sequence[str], build: _Builder
@@ -159,8 +196,7 @@ class History:
             return []
         size = padded_size(len(ids))
         prepared = self._database.prepared((*name, size), lambda: build(size))
-        found = self._database.run(connection, prepared, tuple(padded(ids)))
-        return [StoredEvent(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in found]
+        return _stored(self._database.run(connection, prepared, tuple(padded(ids))))
 
     def _insert(
         self,
@@ -176,15 +212,19 @@ class History:
             [(e.seq, e.event_id, e.event_type, e.known_at, e.payload.get("order_id"),
               e.payload.get("refund_id"), orjson.dumps(e.payload).decode()) for e in new],
         )  # fmt: skip
-        # In key order: neighbours share pages, and concurrent writers lock in one order.
-        if rows:
-            rows.sort()
-            run_many(connection, inserting(event_keys, KeyRow._fields), rows)
+        self._index(connection, rows)
         if seen := _entity_rows(new, rows):
             run_many(connection, self._upsert_entities(), seen)
         if originals := pseudonyms.take_new():
             columns = ("kind", "mac", "key_id", "ciphertext")
             run_many(connection, inserting(identifiers, columns, "ignore"), originals)
+
+    def _index(self, connection: Connection, rows: list[KeyRow]) -> None:
+        if rows:
+            # In key order: neighbours share pages, and concurrent writers lock in one order.
+            rows.sort(key=_IN_KEY_ORDER)
+            statement = self._database.inserting(event_keys, KeyRow._fields, "replace")
+            self._database.run_many(connection, statement, rows)
 
     def _upsert_entities(self) -> Prepared:
         def update(new: Any) -> tuple[dict[str, Any], Any]:
@@ -197,7 +237,55 @@ class History:
 
         return self._database.upserting(entities, ("kind", "value", "first_seen", "moved"), update)
 
+    # --- making the index anew ---------------------------------------------------------------
+
+    def upgrade(self) -> None:
+        """Make the index anew where an older program made it, or packed it by another layout."""
+        with self._database.read() as connection:
+            if self._database.is_current(connection):
+                return
+        with self._database.write() as connection:
+            self._database.lock(connection, [("schema",)])
+            if not self._database.is_current(connection):  # else another worker was faster
+                self.reindex(connection)
+
+    def reindex(self, connection: Connection) -> None:
+        """Attribute and pack every stored event anew, in the transaction of ``connection``."""
+        log.info("index_is_made_anew", packed_layout=LAYOUT_HASH)
+        self._database.empty_index(connection)
+        event_count = row_count = 0
+        for batch in self._batches(connection, until_seq=None):
+            first = self._first_versions(connection, batch)
+            rows = [row for event in batch for row in rows_of(event, first)]
+            self._index(connection, rows)
+            event_count, row_count = event_count + len(batch), row_count + len(rows)
+        log.info("index_was_made_anew", events=event_count, rows=row_count)
+
     # --- reading -----------------------------------------------------------------------------
+
+    def events(self, until_seq: int | None = None) -> Iterator[StoredEvent]:
+        """Every event up to a sequence number, in order of arrival; see `Store.events`."""
+        with self._database.read() as connection:
+            for batch in self._batches(connection, until_seq):
+                yield from batch
+
+    def _batches(
+        self, connection: Connection, until_seq: int | None
+    ) -> Iterator[list[StoredEvent]]:
+        columns = [events.c[name] for name in (*_EVENT_COLUMNS[:4], "payload")]
+        prepared = self._database.prepared(
+            "events",
+            lambda: (
+                select(*columns)
+                .where(events.c.seq > bindparam("after"), events.c.seq <= bindparam("until"))
+                .order_by(events.c.seq)
+                .limit(literal_column(str(_BATCH)))
+            ),
+        )
+        values = {"after": 0, "until": _LAST_SEQ if until_seq is None else until_seq}
+        while found := self._database.run(connection, prepared, prepared.bind(values)):
+            yield _stored(found)
+            values["after"] = found[-1][0]
 
     def read(
         self, keys: Mapping[str, str], cutoff: int, reads: Sequence[tuple[str, str]]
@@ -205,7 +293,7 @@ class History:
         """The slices that a request with these keys owns, as of its cutoff.
 
         ``keys`` maps a key (``customer``, …, ``order``, ``refund``) to its original value,
-        ``reads`` are pairs of key and event type; pairs of a key without a value are left out.
+        ``reads`` are pairs of key and event type; pairs without an event are left out.
         Each slice holds the latest 1,001 events with ``cutoff - 365 days <= known_at < cutoff``,
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
         """
@@ -213,38 +301,15 @@ class History:
         pairs = tuple(reads)
         # One statement whatever keys are given: building one takes longer than a decision may. No
         # pseudonym is empty, so the arms of a key without a value find nothing.
-        shape = self._database.prepared(("read", pairs), lambda: _reading(KEYS, pairs))
+        shape = self._database.prepared(
+            ("read", pairs), lambda: _reading(self._database.joined, pairs)
+        )
         pseudonyms = self._identifiers.macs(given)
         values = {**dict.fromkeys(KEYS, ""), **pseudonyms,
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
         with self._database.read() as connection:
             found = self._database.run(connection, shape, shape.bind(values))
         return _slices(found, tuple(given), pairs, pseudonyms, cutoff)
-
-    def latest_verdict(self, connection: Connection, label: Label) -> str | None:
-        """The last verdict of the label's source on the same refund, or the same customer."""
-        kind, value = ("refund", label.refund_id) if label.refund_id else (
-            "customer", self._identifiers.mac("customer", label.customer_id or ""))  # fmt: skip
-        prepared = self._database.prepared(
-            ("labels", kind),
-            lambda: (
-                select(events.c.payload)
-                .join(event_keys, event_keys.c.seq == events.c.seq)
-                .where(
-                    _is(event_keys.c.key_kind, kind),
-                    event_keys.c.key_value == bindparam("value"),
-                    _is(event_keys.c.event_type, "label"),
-                )
-                .order_by(event_keys.c.known_at.desc(), event_keys.c.own_known_at.desc(),
-                          event_keys.c.event_id.desc())
-                .limit(literal_column(str(MOST_ROWS)))
-            ),
-        )  # fmt: skip
-        for (text,) in self._database.run(connection, prepared, prepared.bind({"value": value})):
-            earlier = orjson.loads(text)
-            if (earlier.get("source"), earlier.get("refund_id")) == (label.source, label.refund_id):
-                return str(earlier["label"])
-        return None
 
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read."""
@@ -259,6 +324,10 @@ class History:
         )
         found = self._database.run(connection, moved, (customer,))
         return (found[0][0] if found else 0) != slices.customer_seen
+
+
+def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
+    return [StoredEvent(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows]
 
 
 # --- drafts ----------------------------------------------------------------------------------
@@ -292,7 +361,7 @@ def _entity_rows(
     for event in new:
         for entity in event.direct_entities():
             first_seen[entity] = min(first_seen.get(entity, event.known_at), event.known_at)
-    moved = {row.key_value: row.known_at for row in rows if row.key_kind == "customer"}
+    moved = {row.key_value: row.known_at for row in rows if row.slice in _OF_CUSTOMERS}
     for customer, known_at in moved.items():
         # One who only inherits has an entity row already: the time given here changes nothing.
         first_seen.setdefault(("customer", customer), known_at)
@@ -354,33 +423,24 @@ def _is_one_of(column: Any, count: int) -> Any:
     return column.in_([bindparam(f"id{i}") for i in range(padded_size(count))])
 
 
-def _reading(kinds: Sequence[str], pairs: Sequence[tuple[str, str]]) -> ClauseElement:
-    """One statement for all slices: a bounded subselect each, told apart by a slot number.
+def _reading(
+    joined: Callable[[ColumnElement[bytes]], ColumnElement[bytes]], pairs: Sequence[tuple[str, str]]
+) -> ClauseElement:
+    """One statement for all that a decision reads: an arm each, told apart by a slot number.
 
-    Columns: slot, known_at, own known_at, event_id, seq, payload, seq and payload of what is named.
+    Columns: slot; of a slice, its packed events; of any other arm, a text of what was found.
     """
     for key, event_type in pairs:
-        if key not in KEYS or event_type not in EVENTS:
+        if (key, event_type) not in SLICE_OF:
             raise ValueError(f"read ({key!r}, {event_type!r}): expected a key and an event type")
-    arms = [_slice(slot, *pair) for slot, pair in enumerate(pairs)]
+    arms = [_slice(joined, slot, *pair) for slot, pair in enumerate(pairs)]
     for place, kind in enumerate(KEYS):
-        if kind in kinds:
-            is_entity = kind in ENTITIES
-            arms.append(
-                _entity(_ENTITY + place, kind) if is_entity else _facts(_NAMED + place, kind)
-            )
-    arms.append(select(*_columns(_SNAPSHOT, func.max(events.c.seq))))
+        if kind in ENTITIES:
+            arms.append(_entity(_ENTITY + place, kind))
+        else:
+            arms.append(_facts(_NAMED + place, kind))
+    arms.append(_arm(_SNAPSHOT, cast(func.max(events.c.seq), Text)))
     return union_all(*arms)
-
-
-def _columns(slot: int, number: Any, more: Any = None, payload: Any = None) -> list[Any]:
-    """The columns of an arm that is no slice."""
-    zero: Any = literal_column("0")
-    nothing: Any = sql_null()
-    return [
-        literal_column(str(slot)), number, zero if more is None else more, nothing, zero,
-        nothing if payload is None else payload, zero, nothing,
-    ]  # fmt: skip
 
 
 _ENTITY: Final = 1_000
@@ -388,52 +448,42 @@ _NAMED: Final = 2_000
 _SNAPSHOT: Final = 3_000
 
 
-def _slice(slot: int, key: str, event_type: str) -> Select[Any]:
+def _slice(
+    joined: Callable[[ColumnElement[bytes]], ColumnElement[bytes]],
+    slot: int,
+    key: str,
+    event_type: str,
+) -> Select[Any]:
+    """The latest events of a key, joined, the newest first; no row where there are none."""
     rows = event_keys.c
-    event, named = events.alias(), events.alias()
-    joined: Any = event_keys.join(event, event.c.seq == rows.seq)
-    found: tuple[Any, Any] = (literal_column("0"), sql_null())
-    if event_type not in NAMING_COLUMN:
-        joined = joined.outerjoin(named, named.c.seq == _seq_of_named(event))
-        found = (named.c.seq, named.c.payload)
     latest = (
-        select(
-            literal_column(str(slot)).label("slot"), rows.known_at, rows.own_known_at,
-            rows.event_id, rows.seq, event.c.payload,
-            found[0].label("named_seq"), found[1].label("named_payload"),
-        )
-        .select_from(joined)
+        select(rows.packed)
         .where(
-            _is(rows.key_kind, key),
+            rows.slice == literal_column(str(SLICE_OF[key, event_type])),
             rows.key_value == bindparam(key),
-            _is(rows.event_type, event_type),
             rows.known_at >= bindparam("since"),
             rows.known_at < bindparam("cutoff"),
         )
         .order_by(rows.known_at.desc(), rows.own_known_at.desc(), rows.event_id.desc())
         .limit(MOST_ROWS)
         .subquery()
-    )  # fmt: skip
-    return select(latest)
+    )
+    columns: list[Any] = [
+        literal_column(str(slot)),
+        joined(latest.c.packed),
+        cast(sql_null(), Text),
+    ]
+    return select(*columns).having(func.count() > literal_column("0"))
 
 
-def _seq_of_named(event: Any) -> Any:
-    def first(kind: str) -> Any:
-        version = events.alias()
-        column = NAMING_COLUMN[kind]
-        return (
-            select(func.min(version.c.seq))
-            .where(_is(version.c.event_type, kind), version.c[column] == event.c[column])
-            .correlate(event)
-            .scalar_subquery()
-        )
-
-    return case((event.c.refund_id.is_not(None), first("refund_request")), else_=first("order"))
+def _arm(slot: int, note: Any) -> Select[Any]:
+    """An arm that is no slice."""
+    return select(literal_column(str(slot)), cast(sql_null(), LargeBinary), note)
 
 
 def _entity(slot: int, kind: str) -> Select[Any]:
-    columns = _columns(slot, entities.c.first_seen, entities.c.moved)
-    return select(*columns).where(_is(entities.c.kind, kind), entities.c.value == bindparam(kind))
+    note = cast(entities.c.first_seen, Text) + " " + cast(entities.c.moved, Text)
+    return _arm(slot, note).where(_is(entities.c.kind, kind), entities.c.value == bindparam(kind))
 
 
 def _facts(slot: int, key: str) -> Select[Any]:
@@ -443,71 +493,39 @@ def _facts(slot: int, key: str) -> Select[Any]:
         .where(_is(events.c.event_type, event_type), events.c[COLUMN_OF[key]] == bindparam(key))
         .scalar_subquery()
     )
-    columns = _columns(slot, events.c.known_at, payload=events.c.payload)
-    return select(*columns).where(events.c.seq == first)
+    return _arm(slot, events.c.payload).where(events.c.seq == first)
 
 
 # --- what was read ---------------------------------------------------------------------------
 
 
 def _slices(
-    found: Sequence[tuple[Any, ...]],
+    found: Iterable[tuple[int, bytes, str]],
     kinds: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     pseudonyms: Mapping[str, str],
     cutoff: int,
 ) -> Slices:
-    by_slot: list[list[tuple[Any, ...]]] = [[] for _ in pairs]
+    rows: dict[tuple[str, str], bytes] = {}
     first_seen: dict[str, int | None] = {kind: None for kind in kinds if kind in ENTITIES}
     named: dict[str, Mapping[str, Any] | None] = {k: None for k in kinds if k not in ENTITIES}
     snapshot = customer_seen = 0
-    for row in found:
-        slot, known_at = row[0], row[1]
+    for slot, packed, note in found:
         if slot < _ENTITY:
-            by_slot[slot].append(row[1:])
+            newest_first = np.frombuffer(packed, _OPAQUE[pairs[slot][1]])
+            rows[pairs[slot]] = newest_first[::-1].tobytes()
         elif slot < _NAMED:
             kind = KEYS[slot - _ENTITY]
-            first_seen[kind] = known_at if known_at < cutoff else None
+            seen, moved = map(int, note.split())
+            first_seen[kind] = seen if seen < cutoff else None
             if kind == "customer":
-                customer_seen = row[2]
+                customer_seen = moved
         elif slot < _SNAPSHOT:
-            named[KEYS[slot - _NAMED]] = orjson.loads(row[5]) if known_at < cutoff else None
+            event = orjson.loads(note)
+            named[KEYS[slot - _NAMED]] = event if event["known_at"] < cutoff else None
         else:
-            snapshot = known_at or 0
-    parsing = _Parsing(cutoff)
-    rows = {pair: parsing.rows(part) for pair, part in zip(pairs, by_slot, strict=True)
-            if pair[0] in pseudonyms}  # fmt: skip
+            snapshot = int(note or 0)
     return Slices(rows, first_seen, named, pseudonyms, snapshot, customer_seen)
 
 
-class _Parsing:
-    """Parses each event once: most come up under several keys."""
-
-    def __init__(self, cutoff: int) -> None:
-        self._cutoff = cutoff
-        self._events: dict[int, Any] = {}
-        self._completed: dict[int, tuple[Any, Any]] = {}
-
-    def rows(self, found: list[tuple[Any, ...]]) -> list[Row]:
-        """Rows of a slice, oldest first, of (known_at, own known_at, event_id, seq, …)."""
-        found.sort()  # event ids differ, so no comparison reaches what follows them
-        return [(row[0], *self._complete(*row[3:])) for row in found]
-
-    def _complete(self, seq: int, text: str, named_seq: int | None, named_text: str | None) -> Any:
-        """The event with the keys it inherits, and the refund it names."""
-        done = self._completed.get(seq)
-        if done is None:
-            event, refund = self._parse(seq, text), None
-            named = self._parse(named_seq, named_text) if named_seq and named_text else None
-            if named is not None and named["known_at"] < self._cutoff:
-                refund = named if "refund_id" in event else None
-                kind = "order" if refund is None else "refund_request"
-                event = {**inherited(event, kind, named), **event}
-            done = self._completed[seq] = (event, refund)
-        return done
-
-    def _parse(self, seq: int, text: str) -> Any:
-        event = self._events.get(seq)
-        if event is None:
-            event = self._events[seq] = orjson.loads(text)
-        return event
+_OPAQUE: Final = {kind: np.dtype(f"V{layout.itemsize}") for kind, layout in LAYOUT.items()}

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from features.attribution import STREAM_KEYS
-from features.events import COLUMN_OF, ENTITIES
+from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS
+from features.packed import pack
 
 INHERITED: Final[Mapping[str, tuple[str, ...]]] = {
     "refund_request": (*(COLUMN_OF[entity] for entity in ENTITIES), "order_id"),
@@ -21,9 +22,20 @@ INHERITED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The columns inherited from a named refund, and from a named order."""
 
+_MOST_EVENT_TYPES: Final = 16
+
+SLICE_OF: Final[Mapping[tuple[str, str], int]] = {
+    (key, event_type): _MOST_EVENT_TYPES * place + rank
+    for place, key in enumerate(KEYS)
+    for rank, event_type in enumerate(EVENTS)
+}
+"""The number of a (key, event type) in the table ``event_keys``: small, so that SQLite keeps it in
+one byte. Stores are full of them: KEYS and EVENTS may be added to at their ends, never reordered.
+"""
+
 _ENTITY_COLUMNS: Final = tuple((entity, COLUMN_OF[entity]) for entity in ENTITIES)
 _INDEXED: Final = {
-    event_type: tuple((key, COLUMN_OF[key]) for key in keys)
+    event_type: tuple((SLICE_OF[key, event_type], COLUMN_OF[key]) for key in keys)
     for event_type, keys in STREAM_KEYS.items()
 }
 
@@ -57,13 +69,12 @@ class Name(NamedTuple):
 class KeyRow(NamedTuple):
     """A row of the table ``event_keys``."""
 
-    key_kind: str
+    slice: int
     key_value: str
-    event_type: str
     known_at: int
     own_known_at: int
     event_id: str
-    seq: int
+    packed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +108,36 @@ class StoredEvent:
             if value := self.payload.get(column):
                 yield kind, value
 
-    def direct_rows(self) -> list[KeyRow]:
-        """Index rows of the event's own keys."""
-        return self._rows(self.payload, self.known_at)
+    def rows(self, named: StoredEvent | None) -> list[KeyRow]:
+        """Index rows of the event's own keys, and of those it lacks and ``named`` has."""
+        refund = named.payload if named and named.event_type == "refund_request" else None
+        rows = self._rows(self.payload, self.known_at, refund)
+        if named is not None:
+            lacking = inherited(self.payload, named.event_type, named.payload)
+            rows += self._rows(lacking, max(self.known_at, named.known_at), refund)
+        return rows
 
-    def inherited_rows(self, named: StoredEvent) -> list[KeyRow]:
-        """Index rows of the keys the event lacks and the event it names has."""
-        lacking = inherited(self.payload, named.event_type, named.payload)
-        return self._rows(lacking, max(self.known_at, named.known_at))
-
-    def _rows(self, columns: Mapping[str, Any], known_at: int) -> list[KeyRow]:
-        own = self.event_type, known_at, self.known_at, self.event_id, self.seq
-        return [
-            KeyRow(kind, columns[column], *own)
-            for kind, column in _INDEXED[self.event_type]
-            if column in columns
+    def _rows(
+        self, columns: Mapping[str, Any], at: int, refund: Mapping[str, Any] | None
+    ) -> list[KeyRow]:
+        held = [
+            (s, columns[column]) for s, column in _INDEXED[self.event_type] if column in columns
         ]
+        if not held:
+            return []
+        packed = pack(self.event_type, self.payload, at, refund)
+        return [KeyRow(s, value, at, self.known_at, self.event_id, packed) for s, value in held]
+
+
+def rows_of(event: StoredEvent, first: Mapping[Name, StoredEvent]) -> list[KeyRow]:
+    """All index rows of an event, where ``first`` holds the first versions of what it is or names.
+
+    A later version of an order or refund has none: it counts once. Nor has an ignored refund.
+    """
+    own, name = event.own_name(), event.names()
+    if own is not None and (first[own].seq != event.seq or event.payload.get("ignore")):
+        return []
+    return event.rows(first.get(name) if name else None)
 
 
 class Attribution:
@@ -122,14 +147,17 @@ class Attribution:
     ``waiting`` the earlier events that name one of them which is still to arrive.
 
     >>> outcome = StoredEvent(1, "e1", "refund_outcome", 10, {"refund_id": "r"})
-    >>> request = StoredEvent(2, "e2", "refund_request", 20, {"refund_id": "r", "customer_id": "c"})
+    >>> asked = {"refund_id": "r", "customer_id": "c", "amount_minor": 5, "currency": "GBP"}
+    >>> request = StoredEvent(2, "e2", "refund_request", 20, asked)
+    >>> pairs = {number: pair for pair, number in SLICE_OF.items()}
     >>> arriving = Attribution({}, ())
-    >>> [row.key_kind for row in arriving.add(outcome)]
-    ['refund']
+    >>> [pairs[row.slice] for row in arriving.add(outcome)]
+    [('refund', 'refund_outcome')]
     >>> for row in arriving.add(request):
-    ...     print(row.key_kind, row.event_type, row.known_at)
+    ...     print(*pairs[row.slice], row.known_at)
     customer refund_request 20
     refund refund_request 20
+    refund refund_outcome 10
     customer refund_outcome 20
     """
 
@@ -142,25 +170,19 @@ class Attribution:
             self._waiting.setdefault(name, []).append(event)
 
     def add(self, event: StoredEvent) -> list[KeyRow]:
-        """The index rows that this event's arrival adds."""
-        own = event.own_name()
-        if own is not None:
-            return self._add_named(own, event)
-        rows = event.direct_rows()
-        name = event.names()
-        if name is not None:
-            named = self._first.get(name)
-            if named is None:
-                self._waiting.setdefault(name, []).append(event)
-            else:
-                rows += event.inherited_rows(named)
-        return rows
+        """The index rows that this event's arrival adds, or changes.
 
-    def _add_named(self, own: Name, event: StoredEvent) -> list[KeyRow]:
-        if own in self._first:
-            return []  # a later version: the refund, or order, counts once
-        self._first[own] = event
-        rows = [] if event.payload.get("ignore") else event.direct_rows()
-        for earlier in self._waiting.pop(own, ()):
-            rows += earlier.inherited_rows(event)
+        What waited for the event gets the rows it inherits, and the rows it has once more: an
+        outcome's own is packed with the refund's money.
+        """
+        own, name = event.own_name(), event.names()
+        waited: list[StoredEvent] = []
+        if own is not None and own not in self._first:
+            self._first[own] = event
+            waited = self._waiting.pop(own, [])
+        elif name is not None and name not in self._first:
+            self._waiting.setdefault(name, []).append(event)
+        rows = rows_of(event, self._first)
+        for earlier in waited:
+            rows += earlier.rows(event)
         return rows

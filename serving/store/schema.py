@@ -17,12 +17,13 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
 )
 
-SCHEMA_VERSION: Final = 1
-"""Rises with any change below; a store made by a newer program is refused."""
+SCHEMA_VERSION: Final = 2
+"""Rises with any change below. A newer program's store is refused, an older one's is upgraded."""
 
 metadata = MetaData()
 
@@ -37,7 +38,8 @@ meta = Table(
     Column("value", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What the store is: its schema version, its clock, the id of the key its pseudonyms come from."""
+"""What the store is: its schema version, its clock, the id of the key its pseudonyms come from, and
+the layout its index is packed by."""
 
 events = Table(
     "events",
@@ -63,22 +65,21 @@ for _name in ("order_id", "refund_id"):
 event_keys = Table(
     "event_keys",
     metadata,
-    Column("key_kind", _ID, nullable=False),
+    Column("slice", SmallInteger, nullable=False),
     Column("key_value", _ID, nullable=False),
-    Column("event_type", _ID, nullable=False),
     Column("known_at", BigInteger, nullable=False),
     Column("own_known_at", BigInteger, nullable=False),
     Column("event_id", _ID, nullable=False),
-    Column("seq", _SEQ, nullable=False),
-    PrimaryKeyConstraint(
-        "key_kind", "key_value", "event_type", "known_at", "own_known_at", "event_id"
-    ),
+    Column("packed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("slice", "key_value", "known_at", "own_known_at", "event_id"),
     sqlite_with_rowid=False,
 )
 """Which events belong to a key, and from when: own keys and inherited ones (see `indexing`).
 
 The primary key is the order in which features see a key's events: those inherited at one instant
-by their own times.
+by their own times. ``packed`` is all that features read of an event (see `features.packed`), so
+that a decision finds its slices side by side and looks at nothing else. The table is derived: it
+is made anew from the events whenever another layout is wanted.
 """
 
 entities = Table(
@@ -132,8 +133,18 @@ decisions = Table(
     Column("record", Text, nullable=False),
     Column("response", Text, nullable=False),
     Index("decisions_by_refund", "refund_id", "content_hash", "decided_at"),
+    Index("decisions_by_time", "decided_at", "score_id"),
 )
 """What was decided, on what grounds (record) and what was answered (response)."""
+
+name_lists = Table(
+    "name_lists",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("names", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Lists of names that decision records give a number each: the features of a catalog."""
 
 idempotency_keys = Table(
     "idempotency_keys",

@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from features.events import Event, Label
+from features.events import Event
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, StoreRefusedError
 from serving.store.decisions import Decision, Decisions, FirstResult
 from serving.store.history import Appended, History, Slices
 from serving.store.identifiers import Identifiers
+from serving.store.indexing import StoredEvent
 from serving.store.keys import ApiKeys
 from serving.store.lists import ListEntry, ListName, Lists
 from serving.store.refunds import Refund, Refunds, State
@@ -28,7 +29,9 @@ class Store:
     decisions and entries are arguments.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> from features.events import RefundRequest
+    >>> from features.packed import LAYOUT
     >>> folder = tempfile.TemporaryDirectory()
     >>> store = Store.open(f"sqlite:///{folder.name}/s.db", b"a secret of 16 bytes or more")
     >>> request = RefundRequest(
@@ -37,7 +40,8 @@ class Store:
     ...     [appended.is_new for appended in tx.append([request, request])]
     [True, False]
     >>> slices = store.read({"customer": "c1"}, 2_000, [("customer", "refund_request")])
-    >>> [(at, event["amount_minor"]) for at, event, _ in slices.rows["customer", "refund_request"]]
+    >>> packed = slices.rows["customer", "refund_request"]
+    >>> np.frombuffer(packed, LAYOUT["refund_request"])[["at", "amount"]].tolist()
     [(1000, 500)]
     >>> store.close(); folder.cleanup()
     """
@@ -48,7 +52,7 @@ class Store:
         self.clock = clock
         self.history = History(database, pseudonyms_of)
         self.refunds = Refunds(database)
-        self.decisions = Decisions(database)
+        self.decision_log = Decisions(database)
         self.lists = Lists(database, pseudonyms_of)
         self.audit_log = AuditLog(database)
         self.keys = ApiKeys(database)
@@ -58,6 +62,9 @@ class Store:
         cls, url: str, secret: bytes, *, create: bool = True, clock: Clock | None = None
     ) -> Store:
         """Open a store, and make it first where there is none and ``create`` allows it.
+
+        A store of an older program, or of another catalog's streams, has its index made anew: no
+        worker of that program may be left running. That takes two minutes for a million events.
 
         ``clock`` is a new store's clock (``ingest`` if None) and must fit that of one already made.
         Raises `StoreRefusedError` for a store that this program, or this secret, must not use, and
@@ -71,10 +78,12 @@ class Store:
             kept = database.check(pseudonyms_of.key_id)
             if clock not in (None, kept):
                 raise StoreRefusedError(f"the store's clock is {kept!r} for good, got {clock!r}")
+            store = cls(database, pseudonyms_of, kept)
+            store.history.upgrade()
         except BaseException:
             database.close()
             raise
-        return cls(database, pseudonyms_of, kept)
+        return store
 
     def close(self) -> None:
         """Give every connection back."""
@@ -116,17 +125,33 @@ class Store:
     def decision(self, score_id: str) -> Decision | None:
         """A decision by its id."""
         with self.database.read() as connection:
-            return self.decisions.get(connection, score_id)
+            return self.decision_log.get(connection, score_id)
 
     def decisions_of(self, refund_id: str) -> list[Decision]:
         """Every decision on a refund, the latest first."""
         with self.database.read() as connection:
-            return self.decisions.of_refund(connection, refund_id)
+            return self.decision_log.of_refund(connection, refund_id)
 
     def audit_about(self, subject: str) -> list[AuditEntry]:
         """The audit entries about one subject, oldest first."""
         with self.database.read() as connection:
             return self.audit_log.about(connection, subject)
+
+    def events(self, until_seq: int | None = None) -> Iterator[StoredEvent]:
+        """Every event up to a sequence number (None: all), as stored, in order of arrival.
+
+        ``Slices.snapshot`` is such a number. Payloads are under pseudonyms, with their
+        ``event_id`` and without nulls; an order's or refund's lines are its ``items``. Read in
+        parts of 10,000, so that neither memory nor the database is held.
+        """
+        return self.history.events(until_seq)
+
+    def decisions(self, since: int | None = None, until: int | None = None) -> Iterator[Decision]:
+        """Decisions with ``since <= decided_at < until`` (epoch ms; None: no bound), oldest first.
+
+        At one instant in the order of their ids; read in parts, as `events` is.
+        """
+        return self.decision_log.between(since, until)
 
     def fx_rates(self) -> list[tuple[str, str, float]]:
         """Rows of (ISO date, currency, rate), as `features.money.Rates.of` takes them."""
@@ -159,10 +184,6 @@ class Transaction:
         """
         return self._store.history.customer_moved(self._connection, slices)
 
-    def latest_verdict(self, label: Label) -> str | None:
-        """The last verdict of the label's source on the same refund, or the same customer."""
-        return self._store.history.latest_verdict(self._connection, label)
-
     def append(self, events: Iterable[Event]) -> list[Appended]:
         """Store events in the order given; one whose ``event_id`` is there already is ignored.
 
@@ -192,19 +213,19 @@ class Transaction:
 
     def find_decision(self, refund_id: str, content_hash: str) -> Decision | None:
         """The latest decision about exactly this content."""
-        return self._store.decisions.find(self._connection, refund_id, content_hash)
+        return self._store.decision_log.find(self._connection, refund_id, content_hash)
 
     def save_decision(self, decision: Decision) -> None:
         """Store a decision and make it the refund's last one."""
-        self._store.decisions.save(self._connection, decision)
+        self._store.decision_log.save(self._connection, decision)
 
     def first_result(self, api_key_id: str, key: str, at: int) -> FirstResult | None:
         """What an idempotency key got at first, if that is not 24 hours old."""
-        return self._store.decisions.first_result(self._connection, api_key_id, key, at)
+        return self._store.decision_log.first_result(self._connection, api_key_id, key, at)
 
     def save_first_result(self, api_key_id: str, key: str, result: FirstResult) -> None:
         """Store what an idempotency key got."""
-        self._store.decisions.save_first_result(self._connection, api_key_id, key, result)
+        self._store.decision_log.save_first_result(self._connection, api_key_id, key, result)
 
     def audit(
         self, actor: str, action: str, subject: str, content: Mapping[str, Any], *, at: int

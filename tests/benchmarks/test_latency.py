@@ -12,11 +12,12 @@ from features.tables import write_folder
 from tests.training.tables import folder_of, simulated
 
 DAY = 86_400_000
+START = 1_735_689_600_000
 
 
 def refund(refund_id: str, customer_id: str, day: int) -> dict[str, object]:
     return {
-        "refund_id": refund_id, "customer_id": customer_id, "known_at": day * DAY,
+        "refund_id": refund_id, "customer_id": customer_id, "known_at": START + day * DAY,
         "amount_minor": 500, "currency": "GBP", "order_id": "o1", "reason": "OTHER",
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.online_retail import calls, compare, convert, is_sound, main, run, split, to_text
 from benchmarks.service import BenchmarkError
+from serving.monitor import Gap, Skew
 
 LIVE_FROM = pd.Timestamp("2010-11-01", tz="UTC")
 Line = tuple[str, str, int, str, float, int | None, str]
@@ -130,20 +131,38 @@ def test_served_features_are_those_computed_offline(report: Mapping[str, Any]) -
     assert "served equals offline" in to_text(report)
 
 
-def test_one_different_feature_is_found_and_makes_the_run_unsound(
-    report: Mapping[str, Any],
+def test_several_clients_send_the_same_and_may_only_be_late(
+    invoices: pa.Table, model_home: Path, tmp_path: Path
 ) -> None:
-    row = {"refund_count_by_customer_365d": 1.0, "order_count_by_customer_365d": 0.0}
-    compared = compare(
-        {"r1": {"features": row}, "r2": {"features": row}},
-        {"r1": row, "r2": {**row, "refund_count_by_customer_365d": 2.0}},
-    )
+    pq.write_table(invoices, tmp_path / "invoices.parquet")
+    report = run(tmp_path / "invoices.parquet", model_home, tmp_path, LIVE_FROM, clients=4)
+    assert report["sent"] == {"scored": 4, "orders": 2, "outcomes": 4}
+    compared = report["served_equals_offline"]
+    assert [compared[kind] for kind in ("mismatched", "missing", "extra")] == [0, 0, 0]
+    assert is_sound(report)
+
+
+@pytest.mark.parametrize(
+    ("clients", "counts", "sound"),
+    [(1, {"equal": 4}, True), (1, {"equal": 3, "mismatched": 1}, False),
+     (1, {"equal": 3, "missing": 1}, False), (1, {"equal": 3, "late_visible": 1}, False),
+     (4, {"equal": 3, "late_visible": 1}, True), (4, {"equal": 3, "mismatched": 1}, False),
+     (4, {}, False)],
+)  # fmt: skip
+def test_a_run_is_sound_when_every_row_is_accounted_for(
+    report: Mapping[str, Any], clients: int, counts: Mapping[str, int], sound: bool
+) -> None:
+    compared = compare([], Skew(decisions=4, compared=4, **counts))
+    changed = {**report, "clients": clients, "served_equals_offline": compared}
+    assert is_sound(changed) is sound
+    assert not is_sound({**changed, "errors": 1})
+
+
+def test_a_difference_is_told_in_words() -> None:
+    gap = Gap("missing", "s1", "r1", "it has no row")
+    compared = compare([], Skew(decisions=2, equal=1, missing=1, gaps=[gap]))
     assert compared["equal_share"] == 0.5
-    assert compared["first_differences"] == [
-        {"refund": "r2", "feature": "refund_count_by_customer_365d", "served": 1.0, "offline": 2.0}
-    ]
-    assert not is_sound({**report, "served_equals_offline": compared})
-    assert not is_sound({**report, "errors": 1})
+    assert compared["first_differences"] == ["missing: refund r1 (score s1): it has no row"]
 
 
 def test_without_invoices_it_says_so_and_exits_2(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ from features.events import (
     COLUMN_OF,
     EVENTS,
     IDENTIFIERS,
+    NORMAL,
+    NORMALISE,
     Label,
     Order,
     address_key,
@@ -62,6 +66,24 @@ def test_one_household_is_one_ip(ip: object, host: int) -> None:
     if network:
         first, other = (str(type(ip)(network + part)) for part in (0, host))  # type: ignore[call-arg]
         assert normalise_ip(first) == normalise_ip(other)
+
+
+@given(emails | addresses | st.from_regex(NORMAL["ip"], fullmatch=True)
+       | st.from_regex(NORMAL["email"], fullmatch=True))  # fmt: skip
+@example("ann@example.com")
+@example("192.0.2.7")
+@example("010.0.0.1")
+@example("a\n")
+def test_what_looks_normal_is_normal(spelling: str) -> None:
+    for column, normalise in NORMALISE.items():
+        if re.fullmatch(NORMAL[column], spelling):
+            assert normalise(spelling) == spelling
+
+
+@given(st.ip_addresses(v=4).map(str))
+def test_usual_spellings_look_normal(ip: str) -> None:
+    assert re.fullmatch(NORMAL["ip"], ip)
+    assert re.fullmatch(NORMAL["email"], f"ann.lee_{ip}@example.co.uk")
 
 
 @given(st.text(max_size=20), st.text(max_size=10), st.sampled_from([None, "GB", "FR"]))
@@ -130,7 +152,8 @@ def test_labels_of_two_customers_at_one_instant_are_two() -> None:
 @pytest.mark.parametrize("event", EVENTS.values(), ids=lambda event: event.event_type)
 def test_every_event_names_its_tables_and_what_it_is_known_by(event: type[Label]) -> None:
     fields = event.model_fields
-    assert {"event_id", "known_at", *event.one_of} <= set(fields)
+    assert {"event_id", "known_at", *event.one_of, *event.part_of} <= set(fields)
+    assert all(fields[whole].is_required() for whole in event.part_of.values())
     assert (event.item_table is None) == ("items" not in fields)
     assert set(COLUMN_OF.values()) & set(fields)
     assert fields["known_at"].is_required() and not fields["event_id"].is_required()

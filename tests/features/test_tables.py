@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from features.events import EVENTS, derive_event_id
+from features.events import EVENTS, RefundRequest, derive_event_id
 from features.tables import (
+    EARLIEST_MS,
+    LATEST_MS,
     MAX_PROBLEMS_PER_COLUMN,
     SCHEMA,
     Folder,
@@ -22,7 +25,9 @@ from features.tables import (
     Problem,
     arrow_schema,
     canonical_table,
+    parse_time,
     read_folder,
+    with_event_ids,
     write_folder,
 )
 from tests.features.histories import RATES, START, Events, histories, tables_of
@@ -63,7 +68,7 @@ def read(folder: Path, **tables: list[Row]) -> Folder:
 # --- one bad value -----------------------------------------------------------------------------
 
 WHOLE = "an integer of minor units from 0 to 10^15"
-TIME = "ISO 8601 with offset, or epoch milliseconds"
+TIME = "ISO 8601 with offset, or epoch milliseconds, from 1990 to 2099"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,15 @@ TIME = "ISO 8601 with offset, or epoch milliseconds"
         ("refund_requests", REFUND, "known_at", "2025-01-01T00:00:00", TIME),
         ("refund_requests", REFUND, "known_at", "yesterday", TIME),
         ("refund_requests", REFUND, "known_at", "-5", TIME),
+        ("refund_requests", REFUND, "known_at", "1735689600", TIME + " (looks like seconds)"),
+        ("refund_requests", REFUND, "known_at", "0", TIME),
+        ("refund_requests", REFUND, "registered_at", "631151999999", TIME),
+        ("refund_requests", REFUND, "registered_at", "1989-12-31T23:59:59Z", TIME),
+        ("refund_requests", REFUND, "ordered_at", "2100-01-01T00:00:00+00:00", TIME),
+        ("refund_requests", REFUND, "delivered_at", "1735689600000000",
+         TIME + " (looks like microseconds)"),
+        ("refund_requests", REFUND, "delivered_at", "1735689600000000000",
+         TIME + " (looks like nanoseconds)"),
         ("refund_requests", REFUND, "delivered_at", "2025-02-30T00:00:00Z", TIME),
         ("refund_requests", REFUND, "item_count", "1.5", "a whole number from 0 to 10^9"),
         ("refund_requests", REFUND, "ip_risk", "1.01", "a number from 0 to 1"),
@@ -90,8 +104,8 @@ TIME = "ISO 8601 with offset, or epoch milliseconds"
          "DELIVERD", "one of ACCEPTED, SHIPPED, DELIVERED, CANCELLED (did you mean DELIVERED?)"),
         ("labels", {"refund_id": "r1", "known_at": START, "label": "REFUND_ABUSE"}, "label",
          "FRAUD", "one of REFUND_ABUSE, NOT_REFUND_ABUSE, UNREVIEWED"),
-        ("fx_rates", {"date": "2025-01-01", "currency": "USD", "rate": "0.8"}, "rate", "0",
-         "a number above 0"),
+        *(("fx_rates", {"date": "2025-01-01", "currency": "USD", "rate": "0.8"}, "rate", rate,
+           "a number above 0") for rate in ("0", "-0.8", "nan", "inf")),
         ("fx_rates", {"date": "2025-01-01", "currency": "USD", "rate": "0.8"}, "date",
          "01/02/2025", "a date as YYYY-MM-DD"),
     ],
@@ -139,6 +153,29 @@ def test_an_event_must_name_what_it_is_about(
 ) -> None:
     tables = {"refund_requests": [REFUND], table: [{**row, "known_at": START}]}
     assert problems_of(write_csv(tmp_path, tables)) == (Problem(table, None, 1, given, expected),)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("ip_risk", float("nan")), ("ip_risk", 1.5), ("known_at", 1_735_689_600),
+                          ("registered_at", 1_735_689_600.0), ("currency", "XYZ"),
+                          ("billing_country", "gb"), ("amount_minor", -1), ("email", "x" * 257)],
+)  # fmt: skip
+def test_a_typed_column_is_checked_like_text(tmp_path: Path, column: str, value: object) -> None:
+    rows = [{column: None, **REFUND}, {**REFUND, "refund_id": "r2", column: value}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "refund_requests.parquet")
+    (problem,) = problems_of(tmp_path)
+    assert (problem.column, problem.row, problem.value) == (column, 2, repr(value))
+    assert ("seconds" in problem.expected) is column.endswith("_at")
+
+
+@pytest.mark.parametrize("kept", [501, 10**15])
+def test_a_part_is_not_more_than_the_whole(tmp_path: Path, kept: int) -> None:
+    rows = [{**REFUND, "refund_id": f"r{kept}", "non_refundable_minor": kept}
+            for kept in (None, 0, 500, kept)]  # fmt: skip
+    assert problems_of(write_csv(tmp_path, {"refund_requests": rows})) == (
+        Problem("refund_requests", "non_refundable_minor", 4, str(kept),
+                "at most amount_minor, of which it is a part: 500"),
+    )  # fmt: skip
 
 
 def test_a_wrong_column_is_counted_not_listed(tmp_path: Path) -> None:
@@ -245,7 +282,81 @@ def test_one_event_id_has_one_content(tmp_path: Path) -> None:
     rows = [{**REFUND, "event_id": "e1"}, {**REFUND, "event_id": "e1", "known_at": START + 5},
             {**REFUND, "event_id": "e1", "amount_minor": 1}]  # fmt: skip
     assert problems_of(write_csv(tmp_path, {"refund_requests": rows})) == (
-        Problem("refund_requests", "event_id", 3, "'e1'", "one content per event_id"),
+        Problem("refund_requests", "event_id", 3, "'e1'",
+                "one content per event_id: row 1 has another amount_minor"),
+    )  # fmt: skip
+
+
+TRANSACTION: Row = {"transaction_id": "t1", "known_at": START, "kind": "CAPTURE", "order_id": "o1",
+                    "amount_minor": 900, "currency": "GBP"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "person"),
+    [
+        ("refund_requests", REFUND, {"device_id": "d2"}),
+        ("refund_requests", REFUND, {"customer_id": "c2", "email": "b@example.com"}),
+        ("orders", ORDER, {"ip": "192.0.2.1"}),
+        ("transactions", TRANSACTION, {"payment_method_id": "p2"}),
+        ("disputes", {"dispute_id": "x", "known_at": START, "customer_id": "c1"},
+         {"customer_id": "c2"}),
+        ("disputes", {"dispute_id": "x", "known_at": START, "customer_id": "c1"},
+         {"customer_id": None, "payment_method_id": "p2"}),
+    ],
+)  # fmt: skip
+def test_events_that_differ_in_a_person_alone_need_ids_and_none_is_lost(
+    tmp_path: Path, table: str, row: Row, person: Row
+) -> None:
+    other = {**row, **person, "known_at": START + 1}
+    tables = {"refund_requests": [REFUND], table: [row, {**row, "known_at": START + 2}, other]}
+    columns = [column.name for column in SCHEMA[table] if column.name in person]
+    assert problems_of(write_csv(tmp_path / "without", tables)) == (
+        Problem(table, "event_id", 3, "nothing",
+                f"an event_id to tell it from row 1: only {', '.join(columns)} differs"),
+    )  # fmt: skip
+    tables[table][2] = {**other, "event_id": "e1"}
+    read_back = read_folder(write_csv(tmp_path / "with", tables)).tables[table]
+    assert read_back["known_at"].to_pylist() == [START, START + 1]
+
+
+def test_a_given_id_that_is_anothers_derived_one_is_told_as_well(tmp_path: Path) -> None:
+    rows = [REFUND, {**REFUND, "event_id": derive_event_id("refund_request", REFUND),
+                     "device_id": "d2"}]  # fmt: skip
+    (problem,) = problems_of(write_csv(tmp_path, {"refund_requests": rows}))
+    assert (problem.row, problem.expected) == (
+        2, "one content per event_id: row 1 has another device_id",
+    )  # fmt: skip
+
+
+def test_an_id_is_that_of_one_event_of_whatever_type(tmp_path: Path) -> None:
+    tables = {"refund_requests": [{**REFUND, "event_id": "1"}],
+              "orders": [{**ORDER, "event_id": "0"}, {**ORDER, "event_id": "1", "order_id": "o2"}],
+              "order_items": [{"order_id": "o2", "line_id": "1", "amount_minor": 1,
+                               "event_id": "1"}]}  # fmt: skip
+    assert problems_of(write_csv(tmp_path, tables)) == (
+        Problem(
+            "refund_requests", "event_id", 1, "'1'", "an id of its own: row 2 of orders has it"
+        ),
+    )
+
+
+def test_problems_of_one_kind_are_counted_when_they_are_many(tmp_path: Path) -> None:
+    rows = [{**REFUND, "device_id": f"d{n}"} for n in range(MAX_PROBLEMS_PER_COLUMN + 5)]
+    problems = problems_of(write_csv(tmp_path, {"refund_requests": rows}))
+    assert len(problems) == MAX_PROBLEMS_PER_COLUMN + 1
+    assert str(problems[-1]) == (
+        "refund_requests.event_id: expected as above, got 4 more like these"
+    )
+
+
+def test_a_day_has_one_rate(tmp_path: Path) -> None:
+    usd = {"date": "2025-01-01", "currency": "USD", "rate": 0.8}
+    rates = [usd, {**usd, "currency": "EUR"}, usd, {**usd, "rate": 0.80}]
+    folder = read(tmp_path / "same", fx_rates=rates)
+    assert folder.tables["fx_rates"]["currency"].to_pylist() == ["EUR", "USD"]
+    tables = {"refund_requests": [REFUND], "fx_rates": [*rates, {**usd, "rate": 0.75}]}
+    assert problems_of(write_csv(tmp_path / "two", tables)) == (
+        Problem("fx_rates", "rate", 5, "0.75", "0.8, the rate of USD on 2025-01-01 in row 1"),
     )
 
 
@@ -281,7 +392,8 @@ def test_labels_of_many_customers_at_one_instant_all_stay(tmp_path: Path) -> Non
         # New York, 9 March 2025: a second after 01:59:59 it is 03:00.
         ("2025-03-09T01:59:59-05:00", 1_741_503_599_000),
         ("2025-03-09T03:00:00-04:00", 1_741_503_600_000),
-        ("1970-01-01T00:00:00Z", 0),
+        ("1990-01-01T00:00:00Z", EARLIEST_MS),
+        ("2099-12-31T23:59:59.999Z", LATEST_MS - 1),
     ],
 )
 def test_times_are_instants(tmp_path: Path, written: str, millis: int) -> None:
@@ -312,12 +424,99 @@ def test_spellings_are_made_one(tmp_path: Path) -> None:
     assert set(requests["ip"].to_pylist()) == {"2001:db8:1:2::/64"}
 
 
-def test_numbers_read_as_floats_or_ints_are_still_ids_and_amounts(tmp_path: Path) -> None:
+def test_numbers_read_as_floats_or_ints_are_still_ids_amounts_and_times(tmp_path: Path) -> None:
     # What pandas makes of a column of ids and of one with gaps.
-    row = {**REFUND, "refund_id": 17, "customer_id": 5.0, "amount_minor": 500.0}
+    row = {**REFUND, "refund_id": 17, "customer_id": 5.0, "amount_minor": 500.0, "ip_risk": 1,
+           "ordered_at": float(START)}  # fmt: skip
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "refund_requests.parquet")
     (got,) = read_folder(tmp_path).tables["refund_requests"].to_pylist()
     assert (got["refund_id"], got["customer_id"], got["amount_minor"]) == ("17", "5", 500)
+    assert (got["ordered_at"], got["ip_risk"]) == (START, 1.0)
+
+
+def test_a_flag_is_no_number(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{**REFUND, "ignore": 2}]),
+                   tmp_path / "refund_requests.parquet")  # fmt: skip
+    assert [problem.value for problem in problems_of(tmp_path)] == ["2"]
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_an_empty_text_is_nothing_in_parquet_as_in_csv(tmp_path: Path, dictionary: bool) -> None:
+    table = pa.Table.from_pylist([{**REFUND, "reason": "", "device_id": ""}])
+    if dictionary:
+        table = table.set_column(table.column_names.index("reason"), "reason",
+                                 table["reason"].dictionary_encode())  # fmt: skip
+    pq.write_table(table, tmp_path / "refund_requests.parquet")
+    (got,) = read_folder(tmp_path).tables["refund_requests"].to_pylist()
+    assert (got["reason"], got["device_id"]) == (None, None)
+    assert got["event_id"] == derive_event_id("refund_request", REFUND)
+
+
+units = st.sampled_from([("seconds", 1000), ("milliseconds", 1), ("microseconds", -1000),
+                         ("nanoseconds", -(10**6))])  # fmt: skip
+
+
+@given(st.integers(EARLIEST_MS // 1000, LATEST_MS // 1000 - 1), units)
+def test_a_time_is_taken_in_milliseconds_alone(second: int, unit: tuple[str, int]) -> None:
+    name, scale = unit
+    number = second * 1000 // scale if scale > 0 else second * 1000 * -scale
+    expected = number if name == "milliseconds" else None
+    assert parse_time(number) == parse_time(str(number)) == parse_time(f" {number} ") == expected
+    assert parse_time(float(number)) == (None if expected is None else number)
+
+
+@given(st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=30) | st.none()
+       | st.booleans() | st.datetimes() | st.datetimes(timezones=st.timezones()))  # fmt: skip
+def test_a_parsed_time_is_one_of_a_web_shop(value: object) -> None:
+    millis = parse_time(value)
+    assert millis is None or EARLIEST_MS <= millis < LATEST_MS
+
+
+@given(st.datetimes(datetime(1990, 1, 2), datetime(2099, 12, 30), timezones=st.timezones()))
+def test_an_instant_is_the_same_however_it_is_given(instant: datetime) -> None:
+    millis = parse_time(instant)
+    assert millis == parse_time(instant.astimezone(UTC).isoformat())
+    assert millis is not None
+    assert datetime.fromtimestamp(millis // 1000, UTC) == instant.astimezone(UTC).replace(
+        microsecond=0
+    )
+
+
+json_texts = st.text(max_size=8) | st.sampled_from(
+    ["ITEM_DAMAGED", '"', "\\", "\n", "\x7f", "\u2028", "\x00", "é😀", "</script>"]
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "refund_id": json_texts.filter(len), "customer_id": st.sampled_from(["c1", "c2"]),
+                "known_at": st.integers(EARLIEST_MS, LATEST_MS - 1),
+                "amount_minor": st.integers(0, 10**15), "currency": st.just("GBP"),
+            },
+            optional={
+                "reason": json_texts, "ip_risk": st.floats(0, 1), "ignore": st.booleans(),
+                "item_count": st.integers(0, 10**9), "ip": st.just("192.0.2.1"),
+                "event_id": st.sampled_from(["a", "b"]),
+            },
+        )
+    )
+)  # fmt: skip
+def test_ids_of_a_whole_table_are_those_of_its_rows(rows: list[Row]) -> None:
+    for event in (RefundRequest, Repeating):
+        schema = arrow_schema("refund_requests")
+        table = with_event_ids(event, pa.Table.from_pylist(rows, schema=schema))
+        assert table["event_id"].to_pylist() == [
+            row.get("event_id") or derive_event_id("refund_request", row, repeats=event.repeats)
+            for row in rows
+        ]
+
+
+class Repeating(RefundRequest):
+    """Like a label: with persons and the time in its id."""
+
+    repeats = True
 
 
 def test_a_byte_order_mark_and_quoted_text_are_read(tmp_path: Path) -> None:
@@ -341,6 +540,17 @@ fx_rates = canonical_table(
 )
 
 
+def sound(events: Events) -> Events:
+    """The events that a folder may hold: ids of their own across types, no more kept than asked."""
+    kept = {
+        kind: [{**row, "event_id": row["event_id"] and f"{kind}-{row['event_id']}"} for row in rows
+               if (row.get("non_refundable_minor") or 0) <= (row.get("amount_minor") or 0)]
+        for kind, rows in events.items()
+    }  # fmt: skip
+    assume(kept["refund_request"])
+    return kept
+
+
 def _items_of(events: Events) -> dict[str, pa.Table]:
     rows = [{"refund_id": row["refund_id"], "line_id": line, "quantity": 1}
             for row in events["refund_request"] for line in ("1", "2")]  # fmt: skip
@@ -354,6 +564,7 @@ def _items_of(events: Events) -> dict[str, pa.Table]:
 def test_what_is_written_is_read_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, events: Events
 ) -> None:
+    events = sound(events)
     written = {**tables_of(events), "fx_rates": fx_rates, **_items_of(events)}
     first, second = (tmp_path_factory.mktemp("round_trip") for _ in range(2))
     write_folder(written, first)
@@ -372,6 +583,7 @@ def test_what_is_written_is_read_back_the_same(
 def test_csv_and_parquet_in_any_order_give_the_same_tables(
     tmp_path_factory: pytest.TempPathFactory, events: Events, order: Any
 ) -> None:
+    events = sound(events)
     as_csv, as_parquet = (tmp_path_factory.mktemp(name) for name in ("csv", "parquet"))
     rows = {EVENTS[kind].table: order.sample(of_kind, len(of_kind))
             for kind, of_kind in events.items() if of_kind}  # fmt: skip

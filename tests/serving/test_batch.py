@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.catalog import PLAN
+from features.engine import Past
 from features.events import RefundRequest
 from features.money import Rates
 from features.tables import Folder, Tables
 from serving.batch import SCORES, judge_folder, score_folder
 from serving.reasons import as_json
-from serving.scorer import Circumstances, Past, Verdict, judge, keys_of, score
+from serving.scorer import Circumstances, Verdict, judge, keys_of, score
 from serving.store.store import Store
 from serving.store.transfer import import_folder
 from tests.serving.champions import fixed
@@ -69,8 +70,8 @@ def test_a_batch_says_what_the_service_would_have_said(
     with_history = 0
     for place in range(0, len(requests), max(1, len(requests) // 40)):
         request = requests[place]
-        slices = store.read(keys_of(request), request.known_at, tuple(PLAN.reads))
-        past = Past(slices.rows, slices.first_seen, slices.pseudonyms)
+        slices = store.read(keys_of(request), request.known_at, PLAN.reads)
+        past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
         served = score(request, past, champion, policy, rates, Circumstances())
         assert same(judged[place].verdict, served), request.refund_id
         with_history += served.row["order_count_by_customer_365d"] > 0

@@ -589,7 +589,7 @@ def test_event_ids_ignore_time_and_persons_and_know_the_lines() -> None:
 
 ID = "must be a string of 1 to 256 characters"
 AMOUNT = "must be an integer of minor units"
-TIME = "must be Unix time as an integer of seconds, milliseconds or nanoseconds"
+TIME = "must be Unix time as an integer of seconds, milliseconds or nanoseconds, from 1990 to 2099"
 ISO_4217 = "must be an ISO 4217 code in upper case"
 EMAIL = "must be an e-mail address of at most 256 characters"
 COUNT = "must be a whole number from 0 to 10^6"
@@ -630,6 +630,7 @@ COUNT = "must be a whole number from 0 to 10^6"
         ("refund.items", {"0": {}}, 'must be an array, got {"0":{}}'),
         ("timestamp", "2021-11-11", f'{TIME}, got "2021-11-11"'),
         ("timestamp", 0, f"{TIME}, got 0"),
+        ("timestamp", 86_400, f"{TIME}, got 86400"),
         ("timestamp", 1.5, f"{TIME}, got 1.5"),
         ("transactions[0].amount", None, "is required"),
         ("transactions[0].type", 7, f"{ID}, got 7"),

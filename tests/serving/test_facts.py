@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from features.catalog import FEATURES, PLAN
+from features.engine import Past
 from features.events import Dispute, Event, Order, RefundOutcome, RefundRequest, Transaction
 from features.money import CURRENCIES, DAY_MS, Rates
 from rules.decision import Action, Decision, Mode, Source, Stage
 from rules.engine import ListMatch, Score, decide
 from rules.policy import SCORE_FACTS, Policy
 from serving.facts import FACTS, facts_of
-from serving.scorer import Past, feature_row, keys_of
+from serving.scorer import feature_row, keys_of
 from serving.store.store import Store
 
 NOW = 1_780_000_000_000
@@ -95,8 +96,8 @@ def past_of(tmp_path: Path) -> Iterator[Callable[..., Callable[[RefundRequest], 
             tx.append(events)
 
         def past(request: RefundRequest) -> Past:
-            slices = store.read(keys_of(request), request.known_at, tuple(PLAN.reads))
-            return Past(slices.rows, slices.first_seen, slices.pseudonyms)
+            slices = store.read(keys_of(request), request.known_at, PLAN.reads)
+            return Past(slices.rows, slices.pseudonyms, slices.first_seen)
 
         return past
 

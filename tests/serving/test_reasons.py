@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from features.attribution import CODES
 from features.catalog import BY_NAME, FEATURES, MODEL_FEATURES
-from features.feature import Feature, Field
+from features.feature import Aggregate, Feature, Field
 from serving.reasons import (
     MAX_REASONS,
     NOT_KNOWN,
@@ -111,12 +111,19 @@ def test_a_number_stands_in_its_sentence(feature: Feature):
     assert formatted(4.0, feature.unit, "GBP") in sentence(feature, 4.0, "GBP")
 
 
-@pytest.mark.parametrize(
-    "feature", [f for f in MODEL_FEATURES if f.unit == "code"], ids=lambda f: f.name
+coded = pytest.mark.parametrize(
+    "feature", [f for f in FEATURES if f.unit == "code"], ids=lambda f: f.name
 )
+
+
+def words_of(feature: Feature) -> tuple[str, ...]:
+    assert isinstance(feature.expression, Field | Aggregate)
+    return CODES[feature.expression.column]
+
+
+@coded
 def test_a_code_is_told_by_its_word(feature: Feature):
-    assert isinstance(feature.expression, Field)
-    words = CODES[feature.expression.column]
+    words = words_of(feature)
     assert sentence(feature, 0.0, "GBP").endswith(f": {words[0]}")
     last = len(words) - 1
     assert sentence(feature, float(last), "GBP").endswith(f": {words[last]}")
@@ -143,6 +150,8 @@ def test_a_flag_that_is_not_set_is_not_said_to_be():
         (0.333, "ratio", "GBP", "0.33"),
         (1234.5, "ratio", "GBP", "1,234"),
         (12_345.0, "count", "GBP", "12,345"),
+        (0.0, "bits", "GBP", "0.0 bits"),
+        (1.5849625, "bits", "GBP", "1.6 bits"),
     ],
 )
 def test_numbers_are_said_as_a_person_reads_them(value, unit, currency, said):
@@ -164,6 +173,21 @@ def test_a_higher_score_is_never_of_a_lower_level(one, other):
     quantiles = np.linspace(0, 0.7, 101)
     ranks = [order.index(risk_level(score, quantiles)) for score in sorted((one, other))]
     assert ranks == sorted(ranks)
+
+
+@coded
+def test_the_value_of_a_coded_reason_is_its_word_in_json(feature: Feature):
+    words = words_of(feature)
+    for code, word in enumerate((*words, "a value outside the list")):
+        (reason,) = ranked_reasons([feature], [float(code)], [0.5], "GBP")
+        found = orjson.loads(orjson.dumps(as_json(reason)))
+        assert found["value"] == word
+        assert found["description"] == f"{feature.sentence}: {word}"
+
+
+def test_the_value_of_a_number_is_the_number_in_json():
+    (reason,) = reasons_of(contributing(payable_minor=0.5), value=129_900.0)
+    assert as_json(reason)["value"] == 129_900.0
 
 
 def test_an_unknown_value_is_null_in_json():

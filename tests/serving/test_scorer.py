@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.catalog import FEATURES, MODEL_FEATURES
+from features.engine import Past
 from features.events import RefundRequest
 from features.money import Rates
 from rules.decision import Action, Source
@@ -21,7 +22,6 @@ from serving.scorer import (
     Champion,
     Circumstances,
     Late,
-    Past,
     exploration_draw,
     feature_row,
     judge,
@@ -31,10 +31,10 @@ from serving.scorer import (
 from tests.serving.champions import fixed, trained_model
 
 NOTHING = Circumstances()
-NO_PAST = Past({}, {}, {})
 REQUEST = RefundRequest(refund_id="r-1", customer_id="c-1", known_at=1_780_000_000_000,
                         amount_minor=5000, currency="GBP", order_id="o-1", final_sale=False,
                         reason="ITEM_NOT_RECEIVED", type="REFUND", policy="STATUTORY")  # fmt: skip
+NO_PAST = Past({}, keys_of(REQUEST), {})
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from features.events import RefundRequest
 from serving.store.decisions import IDEMPOTENCY_MS, Decision, FirstResult
+from serving.store.schema import decisions, name_lists
 from serving.store.store import Store
 
 DECISION = Decision("s1", "r1", "hash", 1_000, {"score": 0.5, "unknown": None}, {"action": "ALLOW"})
@@ -32,6 +34,48 @@ def test_a_decision_is_found_by_its_content(
     assert store.decision("s1") == DECISION
     assert store.decision("s3") is None
     assert store.decisions_of("r1") == [later, DECISION]
+
+
+def test_the_names_of_numbers_are_kept_once(store: Store) -> None:
+    features = {f"feature_{number}": number / 3 for number in range(300)} | {"feature_7": None}
+    record = {"features": features, "contributions": None, "score": 0.5}
+    with pytest.raises(RuntimeError), store.write() as tx:
+        tx.save_decision(replace(DECISION, record=record))
+        found = tx.find_decision("r1", "hash")
+        assert found and found.record == record
+        raise RuntimeError("nothing of this transaction is kept, the list of names neither")
+    for number in range(3):
+        with store.write() as tx:
+            tx.save_decision(replace(DECISION, score_id=f"s{number}", record=record))
+    with store.write() as tx:
+        fewer = {**record, "features": {"feature_1": 1.0}, "contributions": {"feature_1": 0.1}}
+        tx.save_decision(replace(DECISION, score_id="s3", record=fewer))
+    with store.database.read() as connection:
+        texts = connection.execute(select(decisions.c.record)).scalars().all()
+        assert len(connection.execute(select(name_lists)).all()) == 2
+    assert not any("feature_1" in text for text in texts)
+    assert [decision.record for decision in store.decisions()] == [record, record, record, fewer]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 500])
+def test_decisions_come_in_order_of_time(
+    store: Store, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.store.decisions._BATCH", batch)
+    times = {"a": 30, "b": 10, "d": 20, "c": 20, "e": 0}
+    with store.write() as tx:
+        for score_id, at in times.items():
+            tx.save_decision(replace(DECISION, score_id=score_id, decided_at=at))
+
+    def ids(since: int | None = None, until: int | None = None) -> str:
+        return "".join(decision.score_id for decision in store.decisions(since, until))
+
+    assert ids() == "ebcda"
+    assert ids(since=20) == "cda"
+    assert ids(until=20) == "eb"
+    assert ids(10, 30) == "bcd"
+    assert ids(since=31) == ""
+    assert list(store.decisions(30)) == [replace(DECISION, score_id="a", decided_at=30)]
 
 
 def test_a_score_id_is_used_once(store: Store) -> None:

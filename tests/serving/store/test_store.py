@@ -10,12 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from features.events import RefundRequest
+from features.packed import LAYOUT, LAYOUT_HASH
 from serving.store.database import STORE_UNAVAILABLE, StoreRefusedError
+from serving.store.history import Slices
 from serving.store.store import Store
 
 SECRET = b"a secret of 16 bytes or more"
 Refund = Callable[..., RefundRequest]
 PAIR = ("customer", "refund_request")
+
+
+def count_of(slices: Slices) -> int:
+    return len(slices.rows.get(PAIR, b"")) // LAYOUT["refund_request"].itemsize
 
 
 def test_what_was_committed_is_there_when_opened_again(url: str, refund: Refund) -> None:
@@ -25,7 +31,7 @@ def test_what_was_committed_is_there_when_opened_again(url: str, refund: Refund)
     first.close()
     again = Store.open(url, SECRET)
     assert again.clock == "event"
-    assert len(again.read({"customer": "c1"}, 2_000, [PAIR]).rows[PAIR]) == 1
+    assert again.read({"customer": "c1"}, 2_000, [PAIR]).rows[PAIR]
     again.close()
 
 
@@ -50,6 +56,49 @@ def test_a_store_that_must_not_be_used_is_refused(
         file.execute(change)
     with pytest.raises(StoreRefusedError, match=message):
         Store.open(url, SECRET, create=False)
+
+
+OTHER_LAYOUT = """
+    UPDATE meta SET value = 'another' WHERE name = 'packed_layout';
+    UPDATE event_keys SET packed = x'00';
+"""
+VERSION_1 = """
+    UPDATE meta SET value = '1' WHERE name = 'schema_version';
+    DELETE FROM meta WHERE name = 'packed_layout';
+    DROP INDEX decisions_by_time;
+    DROP TABLE event_keys;
+    CREATE TABLE event_keys (
+        key_kind TEXT NOT NULL, key_value TEXT NOT NULL, event_type TEXT NOT NULL,
+        known_at BIGINT NOT NULL, own_known_at BIGINT NOT NULL, event_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (key_kind, key_value, event_type, known_at, own_known_at, event_id)
+    ) WITHOUT ROWID;
+    INSERT INTO event_keys VALUES ('customer', 'c', 'order', 1, 1, 'e', 1);
+"""
+
+
+def what_there_is(file: sqlite3.Connection) -> list[list[tuple[str, ...]]]:
+    queries = ("SELECT type, name, sql FROM sqlite_master ORDER BY name",
+               "SELECT * FROM event_keys", "SELECT * FROM meta ORDER BY name")  # fmt: skip
+    return [file.execute(query).fetchall() for query in queries]
+
+
+@pytest.mark.parametrize("change", [OTHER_LAYOUT, VERSION_1])
+def test_an_older_store_has_its_index_made_anew(
+    url: str, store: Store, refund: Refund, change: str
+) -> None:
+    with store.write() as tx:
+        tx.append(refund(f"r{i}", known_at=i, device_id="d") for i in range(20))
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        before = what_there_is(file)
+        file.executescript(change)
+        assert what_there_is(file) != before
+    workers = open_at_once(url)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        assert what_there_is(file) == before
+    assert ("packed_layout", LAYOUT_HASH) in before[2]
+    for worker in workers:
+        worker.close()
 
 
 def test_another_secret_or_clock_is_refused(url: str, store: Store) -> None:
@@ -84,7 +133,7 @@ def test_a_store_that_stays_locked_is_unavailable(
     impatient.close()
 
 
-def test_workers_may_start_at_once(url: str) -> None:
+def open_at_once(url: str) -> list[Store]:
     start = threading.Barrier(6)
 
     def open_one() -> Store:
@@ -92,7 +141,11 @@ def test_workers_may_start_at_once(url: str) -> None:
         return Store.open(url, SECRET)
 
     with ThreadPoolExecutor(6) as pool:
-        opened = [job.result() for job in [pool.submit(open_one) for _ in range(6)]]
+        return [job.result() for job in [pool.submit(open_one) for _ in range(6)]]
+
+
+def test_workers_may_start_at_once(url: str) -> None:
+    opened = open_at_once(url)
     assert {store.identifiers.key_id for store in opened} == {opened[0].identifiers.key_id}
     for store in opened:
         store.close()
@@ -111,7 +164,7 @@ def test_ten_refunds_at_once_each_see_those_before(url: str, store: Store, refun
             with worker.write("c1") as tx:
                 if not tx.customer_moved_since(slices):
                     tx.append([refund(f"r{number}")])
-                    return len(slices.rows[PAIR])
+                    return count_of(slices)
 
     with ThreadPoolExecutor(10) as pool:
         seen = [job.result() for job in [pool.submit(decide, i) for i in range(10)]]
@@ -135,7 +188,7 @@ def test_a_read_is_one_snapshot(store: Store, refund: Refund) -> None:
     counts = set()
     while not done.is_set():
         slices = store.read({"customer": "c1"}, 2_000, [PAIR, ("customer", "order")])
-        assert len(slices.rows[PAIR]) == slices.snapshot
+        assert count_of(slices) == slices.snapshot
         assert slices.snapshot % 2 == 0
         assert slices.customer_seen == slices.snapshot / 2
         counts.add(slices.snapshot)

@@ -17,7 +17,10 @@ from serving.store.transfer import export, import_folder
 MONEY = {"amount_minor": 500, "currency": "GBP"}
 WHO = {"customer_id": "c1", "device_id": "d1", "email": "ann@example.com", "ip": "192.0.2.1"}
 
-ROWS: dict[str, list[dict[str, Any]]] = {
+START = 1_735_689_600_000
+"""2025-01-01 UTC: the times below are counted from there."""
+
+_ROWS: dict[str, list[dict[str, Any]]] = {
     "orders": [
         {"order_id": "o1", "known_at": 10, "registered_at": 1, **WHO, **MONEY},
         {"order_id": "o1", "known_at": 15, **WHO, **MONEY, "amount_minor": 700},
@@ -55,6 +58,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "fx_rates": [{"date": "2026-01-01", "currency": "USD", "rate": 0.8},
                  {"date": "2026-01-02", "currency": "USD", "rate": 0.7500000000000001}],
 }  # fmt: skip
+
+ROWS = {
+    table: [{c: START + v if c.endswith("_at") else v for c, v in row.items()} for row in rows]
+    for table, rows in _ROWS.items()
+}
 
 
 @pytest.fixture
@@ -181,8 +189,8 @@ def arrival(event: Event) -> tuple[int, int, str, str]:
 
 def test_an_export_stops_before_an_instant(store: Store, folder: Path) -> None:
     import_folder(store, read_folder(folder))
-    exported = export(store, until=30)
+    exported = export(store, until=START + 30)
     assert exported["refund_requests"].num_rows == 0
     assert "refund_outcomes" in exported
-    assert all(max(t["known_at"].to_pylist(), default=0) < 30 for n, t in exported.items()
+    assert all(max(t["known_at"].to_pylist(), default=0) < START + 30 for n, t in exported.items()
                if "known_at" in t.column_names)  # fmt: skip
