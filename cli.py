@@ -531,7 +531,7 @@ def skew(
         _print(found.to_json())
     else:
         _table((name.replace("_", " "), count) for name, count in found.counts.items())
-        for one in [*found.gaps, *found.differences][:MOST_SHOWN]:
+        for one in found.findings[:MOST_SHOWN]:
             print(f"  {one}")
     if not found.is_exact:
         _refuse(f"the {mode} store: {found.mismatched:,} rows are mismatched, "

@@ -336,12 +336,11 @@ def compare(records: Iterable[Mapping[str, Any]], found: Skew) -> dict[str, Any]
         row["refund_count_by_customer_365d"] > 0 or row["order_count_by_customer_365d"] > 0
         for row in rows
     )
-    listed = [*found.gaps, *found.differences][:_MOST_SHOWN]
     return {
         **found.counts,
         "equal_share": _share(found.equal, found.decisions),
         "with_customer_history_share": _share(known, len(rows)),
-        "first_differences": [str(one) for one in listed],
+        "first_differences": [str(one) for one in found.findings[:_MOST_SHOWN]],
     }
 
 

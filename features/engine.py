@@ -285,7 +285,7 @@ def compute(
 
     ``max_events`` is the most that a window holds, None for no bound.
     """
-    out = np.full((plan.steps, len(requests)), np.nan)
+    out = np.empty((plan.steps, len(requests)))
 
     def one(key: str) -> None:
         aggregate(plan.by_key[key], key, history.streams, requests, out, max_events)
@@ -303,12 +303,14 @@ def aggregate(
 ) -> None:  # fmt: skip
     """The aggregates of one key for every request, into their rows of ``out`` (steps, m).
 
-    ``out`` comes filled with NaN, and stays so for requests without such a key (no device was
-    sent); a count or sum of nothing is 0. Events of holders that no request has are passed over,
-    so a part of the holders with their requests can be computed by itself.
+    NaN for requests without such a key (no device was sent); a count or sum of nothing is 0.
+    Events of holders that no request has are passed over, so a part of the holders with their
+    requests can be computed by itself.
     """
     holder = requests.keys[key]
     if not (holder >= 0).any():
+        for of_stream in work.streams:
+            out[of_stream.steps] = np.nan
         return
     wanted = np.zeros(int(holder.max()) + 1, np.uint8)
     wanted[holder[holder >= 0]] = 1
@@ -393,9 +395,8 @@ def combine(
     """
     for step, entity in plan.first_seen:
         code = requests.keys[entity]
-        if len(first_seen[entity]):
-            seen = first_seen[entity][code]
-            out[step] = np.where((code >= 0) & (seen < requests.cutoff), seen, np.nan)
+        seen = first_seen[entity][code] if len(first_seen[entity]) else code
+        out[step] = np.where((code >= 0) & (seen < requests.cutoff), seen, np.nan)
     _derive(plan, requests, out)
 
 

@@ -463,7 +463,7 @@ def slide(
     holder by holder in order of cutoff, ``request_starts`` (H + 1,) likewise. In that order are
     ``cutoffs``, and ``own``: where a request's own refund stands among the events, -1 if it does
     not, or empty when none does. ``values`` (R, m) are the requests' own; ``sizes`` (C,) how many
-    codes a column has. A cell of another kind of key than a request's holder is NaN.
+    codes a column has. A cell of another kind of key than a request's holder is left as it is.
     """
     ops, sources, of_column, sum_of = cells.op, cells.source, cells.column, cells.sum_of
     edges, bounds, sums_end = cells.edges_ms, cells.bounds, cells.sums_end
@@ -475,7 +475,7 @@ def slide(
     at_of, width, most = _tables(ops, of_column, sizes, min(max_events + 1, len(times)) + 1)
     table, ranked = np.zeros(width, np.int64), np.empty(most, np.int64)
     a, b = np.zeros(len(ops), np.int64), np.zeros(len(ops), np.int64)
-    out = np.full((len(order), len(ops)), np.nan)
+    out = np.empty((len(order), len(ops)))
     windows = len(edges)
     left = np.empty(windows, np.int64)
     for h in range(len(starts) - 1):
@@ -584,16 +584,15 @@ def slide(
 def spread(found: FloatArray, order: IntArray, steps: IntArray, out: FloatArray) -> None:
     """What was found of each request (requests in the order of ``order``, P), into its place.
 
-    ``steps`` (P,) are the rows of ``out`` (steps, m).
+    ``steps`` (P,) are the rows of ``out`` (steps, m). NaN where nothing was looked for.
     """
     place = np.full(out.shape[1], -1, np.int64)
     for i in range(len(order)):
         place[order[i]] = i
     # Request by request: a row is read whole, and each row of the result written from end to end.
     for r in range(len(place)):
-        if place[r] >= 0:
-            for p in range(len(steps)):
-                out[steps[p], r] = found[place[r], p]
+        for p in range(len(steps)):
+            out[steps[p], r] = found[place[r], p] if place[r] >= 0 else np.nan
 
 
 @_compiled

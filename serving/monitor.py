@@ -44,7 +44,7 @@ from serving.store.indexing import NAMING_COLUMN, StoredEvent
 from serving.store.store import Store
 
 MOST_LISTED: Final = 1_000
-"""How many differences, and gaps, are listed; all are counted."""
+"""How many gaps, mismatches and late differences each are listed; all are counted."""
 
 MOST_EVENTS: Final = 20
 """How many events are listed with a difference, the latest."""
@@ -135,13 +135,19 @@ class Skew:
     features: int = len(_NAMES)
     differing_features: Counter[str] = field(default_factory=Counter)
     """How many rows each feature differs in, late visible ones included."""
-    differences: list[Difference] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    mismatches: list[Difference] = field(default_factory=list)
+    late: list[Difference] = field(default_factory=list)
 
     @property
     def is_exact(self) -> bool:
         """Whether serving and training agree on every decision."""
         return not (self.mismatched or self.missing or self.extra)
+
+    @property
+    def findings(self) -> list[Gap | Difference]:
+        """What is listed, the worst first."""
+        return [*self.gaps, *self.mismatches, *self.late]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -283,8 +289,9 @@ def _judge(views: Sequence[_View], past: _Past, found: Skew) -> None:
             kind: Kind = "mismatched" if is_wrong[place] else "late_visible"
             value = of_read[place] if is_wrong[place] else of_replay[place]
             found.differing_features[_NAMES[place]] += 1
-            if len(found.differences) < MOST_LISTED:
-                found.differences.append(_difference(view, kind, place, value, past.index))
+            listed = found.mismatches if is_wrong[place] else found.late
+            if len(listed) < MOST_LISTED:
+                listed.append(_difference(view, kind, place, value, past.index))
 
 
 def _difference(

@@ -154,7 +154,7 @@ def test_a_value_that_was_not_so_is_mismatched_and_named(desk, now):
     told = found(desk)
     assert counts(told) == {"decisions": 2, "compared": 2, "equal": 1, "mismatched": 1}
     assert not told.is_exact
-    (difference,) = told.differences
+    (difference,) = told.mismatches
     assert (difference.kind, difference.refund_id, difference.score_id) == (
         "mismatched", "r-1", score_id
     )  # fmt: skip
@@ -171,7 +171,7 @@ def test_unknown_is_not_zero_and_equals_unknown(desk, now):
     row = desk.store.decision(score_id).record["features"]
     unknown, zero = (next(name for name in row if row[name] == value) for value in (None, 0))
     change_row(desk, score_id, **{unknown: 0, zero: None})
-    told = {d.feature: (d.logged, d.recomputed) for d in found(desk).differences}
+    told = {d.feature: (d.logged, d.recomputed) for d in found(desk).mismatches}
     assert told == {unknown: (0, None), zero: (None, 0)}
 
 
@@ -181,12 +181,12 @@ def test_what_was_backfilled_since_is_late_and_the_event_is_named(desk, now):
     told = found(desk)
     assert counts(told) == {"decisions": 1, "compared": 1, "late_visible": 1}
     assert told.is_exact
-    (difference,) = [d for d in told.differences if d.feature == ORDERS]
+    (difference,) = [d for d in told.late if d.feature == ORDERS]
     assert (difference.logged, difference.recomputed) == (0, 1)
     (event,) = difference.events
     assert (event.event_id, event.event_type, event.known_at) == (event_id, "order", NOW - DAY_MS)
     assert event.seq > difference.snapshot
-    assert {d.kind for d in told.differences} == {"late_visible"}
+    assert told.mismatches == []
     assert event_id in str(difference)
 
 
@@ -204,7 +204,7 @@ def test_an_event_that_belongs_to_the_customer_by_what_it_names_is_named_too(des
     )
     told = found(desk)
     assert counts(told) == {"decisions": 2, "compared": 2, "equal": 1, "late_visible": 1}
-    by_feature = {d.feature: d for d in told.differences}
+    by_feature = {d.feature: d for d in told.late}
     completed = by_feature["refund_completed_count_by_customer_30d"]
     assert (completed.logged, completed.recomputed) == (0, 1)
     assert [event.event_id for event in completed.events] == [event_id]
@@ -216,7 +216,7 @@ def test_a_concurrent_commit_is_late_and_nothing_else(store, desk, now):
     desk.decide(report(), now, ME)
     told = found(desk)
     assert counts(told) == {"decisions": 2, "compared": 2, "equal": 1, "late_visible": 1}
-    devices = next(d for d in told.differences if d.feature == "refund_count_by_device_7d")
+    devices = next(d for d in told.late if d.feature == "refund_count_by_device_7d")
     assert (devices.logged, devices.recomputed) == (0, 1)
     assert "refund_request" in {event.event_type for event in devices.events}
 
@@ -227,9 +227,9 @@ def test_a_wrong_value_is_told_from_a_late_one_in_the_same_row(desk, now):
     append(desk, backfilled_order(NOW - DAY_MS))
     told = found(desk)
     assert counts(told) == {"decisions": 1, "compared": 1, "mismatched": 1}
-    kinds = {d.feature: (d.kind, d.recomputed) for d in told.differences}
-    assert kinds[REFUNDS] == ("mismatched", 0)
-    assert kinds[ORDERS] == ("late_visible", 1)
+    assert [(d.feature, d.recomputed) for d in told.mismatches] == [(REFUNDS, 0)]
+    assert {d.feature: d.recomputed for d in told.late}[ORDERS] == 1
+    assert told.findings[0] is told.mismatches[0]
 
 
 def test_differences_and_their_events_are_listed_up_to_a_bound_and_counted_beyond(desk, now):
@@ -240,8 +240,8 @@ def test_differences_and_their_events_are_listed_up_to_a_bound_and_counted_beyon
         change(desk, decision.score_id, features=dict.fromkeys(BY_NAME, -1.5))
     told = found(desk)
     assert told.mismatched == 12
-    assert len(told.differences) == MOST_LISTED < sum(told.differing_features.values())
-    assert max(len(d.events) for d in told.differences) == MOST_EVENTS
+    assert len(told.mismatches) == MOST_LISTED < sum(told.differing_features.values())
+    assert max(len(d.events) for d in told.mismatches) == MOST_EVENTS
     assert json.loads(json.dumps(told.to_json()))["mismatched"] == 12
 
 
@@ -339,7 +339,7 @@ def test_whatever_happened_serving_and_training_agree(policy, history, data):
         told = found(desk)
         store.close()
     assert told.decisions > 0
-    assert told.is_exact, [str(difference) for difference in told.differences]
+    assert told.is_exact, [str(one) for one in told.findings]
     assert told.compared == told.decisions == told.equal + told.late_visible
 
 
@@ -410,7 +410,7 @@ def test_the_command_tells_what_differs_and_ends_with_code_1(home_desk, now, rec
     assert f"mismatched: {REFUNDS} of refund r-1 was 7, recomputed 0" in out
     assert err == "the test store: 1 rows are mismatched, 0 missing, 0 extra; expected none\n"
     code, out, _ = recourse("skew", "--mode", "test", "--json")
-    (difference,) = json.loads(out)["differences"]
+    (difference,) = json.loads(out)["mismatches"]
     assert (code, difference["feature"], difference["logged"]) == (1, REFUNDS, 7)
 
 
