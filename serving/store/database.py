@@ -33,7 +33,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement
 
 from features.packed import LAYOUT_HASH
-from serving.store.schema import SCHEMA_VERSION, decisions, event_keys, meta, metadata
+from serving.store.schema import SCHEMA_VERSION, decisions, event_keys, events, meta, metadata
 
 Clock: TypeAlias = Literal["ingest", "event"]
 Row: TypeAlias = tuple[Any, ...]
@@ -296,8 +296,10 @@ class Database:
         The caller fills the index in the same transaction.
         """
         event_keys.drop(connection)
-        event_keys.create(connection)
-        for index in decisions.indexes:  # schema version 1 had none by time
+        for index in events.indexes:
+            index.drop(connection, checkfirst=True)
+        metadata.create_all(connection)
+        for index in events.indexes | decisions.indexes:
             index.create(connection, checkfirst=True)
         for name, value in _MADE_BY_THIS.items():
             self.run(connection, self.inserting(meta, ("name", "value"), "replace"), (name, value))

@@ -19,6 +19,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    delete,
     func,
     literal_column,
     select,
@@ -133,8 +134,9 @@ class History:
         if not new:
             return [Appended(draft.event_id, False) for draft in drafts]
         attribution = self._attribution(connection, new)
-        rows = [row for event in new for row in attribution.add(event)]
-        self._insert(connection, new, rows, pseudonyms)
+        for event in new:
+            attribution.add(event)
+        self._insert(connection, new, attribution, pseudonyms)
         unexpected = self._refunds.follow(connection, new)
         fresh = {event.event_id for event in new}
         answers = []
@@ -169,13 +171,18 @@ class History:
 
     def _attribution(self, connection: Connection, new: Sequence[StoredEvent]) -> Attribution:
         first = self._first_versions(connection, new)
-        own = {name for event in new if (name := event.own_name())}
-        waiting: list[tuple[Name, StoredEvent]] = []
+        becoming = {
+            name
+            for event in new
+            if (name := event.own_name())
+            and ((before := first.get(name)) is None or event.is_before(before))
+        }
+        about: list[tuple[Name, StoredEvent]] = []
         for kind in NAMING_COLUMN:
-            ids = [name.value for name in own - first.keys() if name.kind == kind]
-            found = self._select(connection, ("waiting", kind), ids, _waiting_for(kind))
-            waiting += [(Name(kind, e.payload[NAMING_COLUMN[kind]]), e) for e in found]
-        return Attribution(first, waiting)
+            ids = [name.value for name in becoming if name.kind == kind]
+            found = self._select(connection, ("about", kind), ids, _about(kind))
+            about += [(Name(kind, e.payload[NAMING_COLUMN[kind]]), e) for e in found]
+        return Attribution(first, about)
 
     def _first_versions(
         self, connection: Connection, of: Sequence[StoredEvent]
@@ -202,7 +209,7 @@ class History:
         self,
         connection: Connection,
         new: Sequence[StoredEvent],
-        rows: list[KeyRow],
+        attribution: Attribution,
         pseudonyms: Pseudonyms,
     ) -> None:
         inserting, run_many = self._database.inserting, self._database.run_many
@@ -212,12 +219,22 @@ class History:
             [(e.seq, e.event_id, e.event_type, e.known_at, e.payload.get("order_id"),
               e.payload.get("refund_id"), orjson.dumps(e.payload).decode()) for e in new],
         )  # fmt: skip
+        rows, gone = attribution.rows(), attribution.gone()
+        if gone:
+            run_many(connection, self._taking_away(), [row[:-1] for row in gone])
         self._index(connection, rows)
-        if seen := _entity_rows(new, rows):
+        if seen := _entity_rows(new, [*rows, *gone]):
             run_many(connection, self._upsert_entities(), seen)
         if originals := pseudonyms.take_new():
             columns = ("kind", "mac", "key_id", "ciphertext")
             run_many(connection, inserting(identifiers, columns, "ignore"), originals)
+
+    def _taking_away(self) -> Prepared:
+        columns = KeyRow._fields[:-1]
+        return self._database.prepared(
+            "taking_away",
+            lambda: delete(event_keys).where(*(event_keys.c[c] == bindparam(c) for c in columns)),
+        )
 
     def _index(self, connection: Connection, rows: list[KeyRow]) -> None:
         if rows:
@@ -377,18 +394,22 @@ def _entity_rows(
 class _Builder:
     """Builds a statement for a list of ids of a given length."""
 
-    def __init__(self, kind: str, waiting: bool) -> None:
-        self.kind, self.waiting = kind, waiting
+    def __init__(self, kind: str, about: bool) -> None:
+        self.kind, self.about = kind, about
 
     def __call__(self, size: int) -> ClauseElement:
         named = events.c[NAMING_COLUMN[self.kind]]
         columns = [events.c[name] for name in (*_EVENT_COLUMNS[:4], "payload")]
-        if not self.waiting:
-            first = (
-                select(func.min(events.c.seq))
-                .where(_is(events.c.event_type, self.kind), _is_one_of(named, size))
-                .group_by(named)
+        if not self.about:
+            place = func.row_number().over(
+                partition_by=named, order_by=(events.c.known_at, events.c.event_id)
             )
+            versions = (
+                select(events.c.seq, place.label("place"))
+                .where(_is(events.c.event_type, self.kind), _is_one_of(named, size))
+                .subquery()
+            )
+            first = select(versions.c.seq).where(versions.c.place == literal_column("1"))
             return select(*columns).where(events.c.seq.in_(first))
         about = select(*columns).where(
             _is_one_of(named, size), events.c.event_type.not_in(_texts(NAMING_COLUMN))
@@ -399,11 +420,11 @@ class _Builder:
 
 
 def _first_versions(kind: str) -> _Builder:
-    return _Builder(kind, waiting=False)
+    return _Builder(kind, about=False)
 
 
-def _waiting_for(kind: str) -> _Builder:
-    return _Builder(kind, waiting=True)
+def _about(kind: str) -> _Builder:
+    return _Builder(kind, about=True)
 
 
 def _text(value: str) -> Any:
@@ -489,8 +510,10 @@ def _entity(slot: int, kind: str) -> Select[Any]:
 def _facts(slot: int, key: str) -> Select[Any]:
     event_type = "refund_request" if key == "refund" else "order"
     first = (
-        select(func.min(events.c.seq))
+        select(events.c.seq)
         .where(_is(events.c.event_type, event_type), events.c[COLUMN_OF[key]] == bindparam(key))
+        .order_by(events.c.known_at, events.c.event_id)
+        .limit(literal_column("1"))
         .scalar_subquery()
     )
     return _arm(slot, events.c.payload).where(events.c.seq == first)

@@ -3,7 +3,9 @@
 `features.attribution` says the same for whole tables; the tests hold the two equal. An event's own
 columns are its direct keys, from its own ``known_at``. An outcome, return, dispute, label or
 transaction that names a refund, or else an order, inherits the keys it lacks from the first
-version of what it names, from the later of the two ``known_at``, also when that arrives last.
+version of what it names, from the later of the two ``known_at``, also when that arrives last. The
+first version is the one known first: when that arrives after another, what the other gave is taken
+back.
 """
 
 from __future__ import annotations
@@ -87,6 +89,10 @@ class StoredEvent:
     known_at: int
     payload: Mapping[str, Any]
 
+    def is_before(self, other: StoredEvent) -> bool:
+        """Whether this is the earlier of two versions: known first, at a tie the lower id."""
+        return (self.known_at, self.event_id) < (other.known_at, other.event_id)
+
     def own_name(self) -> Name | None:
         """The name under which others refer to this event, if it is an order or a refund."""
         column = NAMING_COLUMN.get(self.event_type)
@@ -143,46 +149,75 @@ def rows_of(event: StoredEvent, first: Mapping[Name, StoredEvent]) -> list[KeyRo
 class Attribution:
     """Attribution as events arrive.
 
-    ``first`` holds the first version of every order and refund that the coming events are or name,
-    ``waiting`` the earlier events that name one of them which is still to arrive.
+    ``first`` holds the first version of every order and refund that the coming events are or name;
+    ``about`` the stored events that name one of them whose first version is still to arrive.
 
     >>> outcome = StoredEvent(1, "e1", "refund_outcome", 10, {"refund_id": "r"})
     >>> asked = {"refund_id": "r", "customer_id": "c", "amount_minor": 5, "currency": "GBP"}
     >>> request = StoredEvent(2, "e2", "refund_request", 20, asked)
     >>> pairs = {number: pair for pair, number in SLICE_OF.items()}
     >>> arriving = Attribution({}, ())
-    >>> [pairs[row.slice] for row in arriving.add(outcome)]
-    [('refund', 'refund_outcome')]
-    >>> for row in arriving.add(request):
+    >>> arriving.add(outcome)
+    >>> arriving.add(request)
+    >>> for row in arriving.rows():
     ...     print(*pairs[row.slice], row.known_at)
+    refund refund_outcome 10
     customer refund_request 20
     refund refund_request 20
-    refund refund_outcome 10
     customer refund_outcome 20
+    >>> arriving.add(StoredEvent(3, "e3", "refund_request", 15, {**asked, "customer_id": "d"}))
+    >>> [(*pairs[row.slice], row.known_at) for row in arriving.gone()]
+    [('customer', 'refund_request', 20), ('refund', 'refund_request', 20), \
+('customer', 'refund_outcome', 20)]
     """
 
     def __init__(
-        self, first: Mapping[Name, StoredEvent], waiting: Iterable[tuple[Name, StoredEvent]]
+        self, first: Mapping[Name, StoredEvent], about: Iterable[tuple[Name, StoredEvent]]
     ) -> None:
         self._first = dict(first)
-        self._waiting: dict[Name, list[StoredEvent]] = {}
-        for name, event in waiting:
-            self._waiting.setdefault(name, []).append(event)
+        self._about: dict[Name, list[StoredEvent]] = {}
+        for name, event in about:
+            self._about.setdefault(name, []).append(event)
+        self._rows: dict[tuple[Any, ...], KeyRow] = {}
+        self._gone: dict[tuple[Any, ...], KeyRow] = {}
 
-    def add(self, event: StoredEvent) -> list[KeyRow]:
-        """The index rows that this event's arrival adds, or changes.
+    def rows(self) -> list[KeyRow]:
+        """The index rows that the events' arrival adds, or changes."""
+        return list(self._rows.values())
 
-        What waited for the event gets the rows it inherits, and the rows it has once more: an
-        outcome's own is packed with the refund's money.
+    def gone(self) -> list[KeyRow]:
+        """The index rows that are to be taken away."""
+        return list(self._gone.values())
+
+    def add(self, event: StoredEvent) -> None:
+        """Take in an event.
+
+        What names an order or refund whose first version it is gets the rows it inherits, and the
+        rows it has once more: an outcome's own is packed with the refund's money.
         """
         own, name = event.own_name(), event.names()
-        waited: list[StoredEvent] = []
-        if own is not None and own not in self._first:
-            self._first[own] = event
-            waited = self._waiting.pop(own, [])
-        elif name is not None and name not in self._first:
-            self._waiting.setdefault(name, []).append(event)
-        rows = rows_of(event, self._first)
-        for earlier in waited:
-            rows += earlier.rows(event)
-        return rows
+        if name is not None:
+            self._about.setdefault(name, []).append(event)
+        about: list[StoredEvent] = []
+        if own is not None:
+            before = self._first.get(own)
+            if before is None or event.is_before(before):
+                about = self._about.get(own, [])
+                if before is not None:
+                    self._take_away(rows_of(before, self._first))
+                    for earlier in about:
+                        self._take_away(earlier.rows(before))
+                self._first[own] = event
+        self._put(rows_of(event, self._first))
+        for earlier in about:
+            self._put(earlier.rows(event))
+
+    def _put(self, rows: Iterable[KeyRow]) -> None:
+        for row in rows:
+            self._gone.pop(row[:-1], None)
+            self._rows[row[:-1]] = row
+
+    def _take_away(self, rows: Iterable[KeyRow]) -> None:
+        for row in rows:
+            self._rows.pop(row[:-1], None)
+            self._gone[row[:-1]] = row

@@ -68,10 +68,11 @@ class Refund:
         """Take in a version of the request: who and when from the first, money from the latest."""
         payload = event.payload
         if self.first_known_at is None:
+            self.state_at = max(self.state_at, event.known_at)
+        if self.first_known_at is None or event.known_at < self.first_known_at:
             self.first_known_at = event.known_at
             self.customer = payload["customer_id"]
             self.order_id = payload.get("order_id")
-            self.state_at = max(self.state_at, event.known_at)
         asked, kept = payload["amount_minor"], payload.get("non_refundable_minor") or 0
         self.payable_minor = max(asked - kept, 0)
         self.currency = payload["currency"]

@@ -57,9 +57,9 @@ events = Table(
 
 for _name in ("order_id", "refund_id"):
     _given = events.c[_name].is_not(None)
-    Index(
-        f"events_by_{_name}", events.c[_name], events.c.event_type,
-        sqlite_where=_given, postgresql_where=_given,
+    Index(  # in the order in which the versions of an order or refund follow one another
+        f"events_by_{_name}", events.c[_name], events.c.event_type, events.c.known_at,
+        events.c.event_id, sqlite_where=_given, postgresql_where=_given,
     )  # fmt: skip
 
 event_keys = Table(

@@ -352,7 +352,7 @@ def arrivals(draw: st.DrawFn, history: Events) -> list[Event]:
     timed = []
     for kind, rows in history.items():
         for row in rows:
-            delay = 0 if kind in ("order", "refund_request") else draw(st.sampled_from((0, 0, 200)))
+            delay = 0 if kind == "refund_request" else draw(st.sampled_from((0, 0, 200)))
             given = {name: value for name, value in row.items() if value is not None}
             event_id = given.get("event_id") or derive_event_id(
                 kind, given, repeats=EVENTS[kind].repeats

@@ -107,9 +107,8 @@ def once(arriving: Sequence[Event]) -> list[Event]:
 
 def first_version(events: Sequence[Event], event_type: str, name: str) -> Event | None:
     column = {"refund_request": "refund_id", "order": "order_id"}[event_type]
-    return next(
-        (e for e in events if e.event_type == event_type and getattr(e, column) == name), None
-    )
+    versions = [e for e in events if e.event_type == event_type and getattr(e, column) == name]
+    return min(versions, key=lambda event: (event.known_at, event.event_id), default=None)
 
 
 def named_by(event: Event, events: Sequence[Event]) -> Event | None:
@@ -223,6 +222,22 @@ def test_one_by_one_equals_all_at_once(batches: list[list[Event]]) -> None:
             answers.append(found)
             indexes.append(dump(store))
     assert answers[0] == answers[1]
+    assert indexes[0] == indexes[1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(batches=histories(), data=st.data())
+def test_the_index_is_the_same_in_whatever_order_events_arrive(
+    batches: list[list[Event]], data: st.DataObject
+) -> None:
+    arriving = once([event for batch in batches for event in batch])
+    indexes = []
+    for order in (arriving, data.draw(st.permutations(arriving))):
+        with fresh_store() as store:
+            for event in order:
+                with store.write() as tx:
+                    tx.append([event])
+            indexes.append(dump(store)[0])
     assert indexes[0] == indexes[1]
 
 
