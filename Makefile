@@ -10,7 +10,7 @@ DEMO_HOME := var/demo
 unexport PYTHONDONTWRITEBYTECODE
 export BENTOML_DO_NOT_TRACK = True
 
-.PHONY: help env demo demo-stop test lint types unit bench sample clean
+.PHONY: help env demo demo-stop test lint types unit bench docs sample lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,7 +45,11 @@ unit: env ## All tests, with what they need of the system
 
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output
 	$(BIN)/python -m benchmarks.explain
+	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.latency
+
+docs: env ## Make docs/features.md again from the catalog
+	$(BIN)/python -m training.feature_table > docs/features.md
 
 sample: env ## Make data/sample again
 	sed -n 's/^    recourse /recourse /p' data/sample/README.md | head -1 | sed 's#^#$(BIN)/#' | bash

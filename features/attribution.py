@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, VOCABULARY, RefundRequest
-from features.kernels import UNKNOWN, FloatArray, IntArray
+from features.kernels import UNKNOWN, FloatArray, IntArray, whole
 from features.money import CURRENCIES, Rates
 from features.tables import Tables, arrow_schema
 
@@ -191,12 +191,8 @@ def codes_of(column: str, values: pa.ChunkedArray) -> IntArray:
 
 
 def _whole(values: pa.ChunkedArray) -> IntArray:
-    whole = pc.fill_null(values.cast(pa.int64()), UNKNOWN)
-    return np.asarray(whole.to_numpy(), np.int64)
-
-
-def _as_whole(values: FloatArray) -> IntArray:
-    return np.where(np.isnan(values), UNKNOWN, np.nan_to_num(values)).astype(np.int64)
+    numbers = pc.fill_null(values.cast(pa.int64()), UNKNOWN)
+    return np.asarray(numbers.to_numpy(), np.int64)
 
 
 def as_float(values: IntArray) -> FloatArray:
@@ -208,8 +204,7 @@ def in_base(amounts: IntArray, currencies: IntArray, at: IntArray, rates: Rates)
     """Amounts (n,) in minor units of the base currency, from codes of `CODES`'s currencies."""
     if (currencies == PLACE["currency"][rates.base]).all():
         return amounts
-    converted = rates.to_base_codes(amounts, currencies, at)
-    return np.where(amounts == UNKNOWN, UNKNOWN, _as_whole(converted))
+    return whole(rates.to_base_codes(amounts, currencies, at))
 
 
 # --- requests --------------------------------------------------------------------------------
@@ -238,12 +233,12 @@ def _fields(
     """`REQUEST_FIELDS` (m,) from what requests say of `_SAID` (len(_SAID), m)."""
     currency, amount, kept, of_order = said[_MONEY]
     payable = _due(amount, kept)
-    whole = np.empty((len(_SAID) + len(_MADE), said.shape[1]), np.int64)
-    whole[: len(_SAID)] = said
-    whole[len(_SAID) :] = kept, payable, amount, payable, of_order
-    for row in range(len(_SAID) + 2, len(whole)):
-        whole[row] = in_base(whole[row], currency, cutoff, rates)
-    known = dict(zip((*_SAID, *_MADE), as_float(whole), strict=True))
+    numbers = np.empty((len(_SAID) + len(_MADE), said.shape[1]), np.int64)
+    numbers[: len(_SAID)] = said
+    numbers[len(_SAID) :] = kept, payable, amount, payable, of_order
+    for row in range(len(_SAID) + 2, len(numbers)):
+        numbers[row] = in_base(numbers[row], currency, cutoff, rates)
+    known = dict(zip((*_SAID, *_MADE), as_float(numbers), strict=True))
     return known | {"ip_risk": risk, "country_mismatch": mismatch}
 
 

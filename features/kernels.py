@@ -224,6 +224,44 @@ def unpack(
     return columns, rest
 
 
+# --- money -------------------------------------------------------------------------------------
+
+
+@_compiled
+def convert(
+    amounts: FloatArray, currencies: IntArray, at_ms: IntArray, changes_ms: IntArray,
+    factors: FloatArray, below: float,
+) -> FloatArray:  # fmt: skip
+    """Amounts (n,) times the factor of their currency and instant, rounded half to even.
+
+    ``changes_ms`` (k,) are the instants at which factors change, ``factors`` (currencies, k + 1)
+    those before the first and from each. NaN for what is no currency, and for what is not below
+    ``below`` before and after.
+    """
+    out = np.empty(len(amounts))
+    places = np.searchsorted(changes_ms, at_ms, side="right")
+    for i in range(len(amounts)):
+        value = np.nan
+        if 0 <= currencies[i] < len(factors):
+            value = np.rint(amounts[i] * factors[currencies[i], places[i]])
+        is_exact = abs(amounts[i]) < below and abs(value) < below
+        out[i] = value if is_exact else np.nan
+    return out
+
+
+@_compiled
+def whole(values: FloatArray) -> IntArray:
+    """Whole numbers of doubles that hold such, NaN as `UNKNOWN`.
+
+    >>> whole(np.array([2.0, np.nan])).tolist()
+    [2, -9223372036854775808]
+    """
+    out = np.empty(len(values), np.int64)
+    for i in range(len(values)):
+        out[i] = UNKNOWN if np.isnan(values[i]) else np.int64(values[i])
+    return out
+
+
 # --- sliding windows ---------------------------------------------------------------------------
 
 

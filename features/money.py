@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from features import kernels
+
 DAY_MS: Final = 86_400_000
 
 _TWO_DECIMALS = (
@@ -97,13 +99,13 @@ class Rates:
 
     @cached_property
     def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Instants (k,) at which rates change, and the factors (currencies + 1, k + 1) from then.
+        """Instants (k,) at which rates change, and the factors (currencies, k + 1) from then.
 
         A factor turns minor units of a currency into minor units of the base. Column 0 is before
-        the first instant; the last row is that of no currency, unknown throughout.
+        the first instant.
         """
         days = sorted({day for dated in self.by_day.values() for day in dated})
-        factors = np.full((len(CURRENCIES) + 1, len(days) + 1), np.nan)
+        factors = np.full((len(CURRENCIES), len(days) + 1), np.nan)
         for currency in MINOR_UNIT_DIGITS.keys() & self.by_day:
             scale = 10.0 ** (MINOR_UNIT_DIGITS[self.base] - MINOR_UNIT_DIGITS[currency])
             rate = math.nan
@@ -130,13 +132,10 @@ class Rates:
         >>> Rates("GBP").to_base_codes(np.array([1000, 2**53, 1000]), codes, np.zeros(3)).tolist()
         [1000.0, nan, nan]
         """
-        amounts = np.asarray(amounts_minor, np.float64)
-        changes, factors = self._factors
-        # As an unsigned number a negative code is beyond the list as well.
-        row = np.minimum(np.asarray(currency_codes).astype(np.uint64), len(CURRENCIES))
-        converted = np.rint(amounts * factors[row, changes.searchsorted(at_ms, "right")])
-        exact = np.maximum(np.abs(amounts), np.abs(converted)) < _EXACT_BELOW
-        return np.where(exact, converted, np.nan)
+        return kernels.convert(
+            np.asarray(amounts_minor, np.float64), np.asarray(currency_codes, np.int64),
+            np.asarray(at_ms, np.int64), *self._factors, _EXACT_BELOW,
+        )  # fmt: skip
 
     def to_base(
         self,
