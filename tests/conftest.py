@@ -11,7 +11,6 @@ from hypothesis import settings
 
 from tests.e2e.service import Service, recourse
 
-
 # A first call compiles, and these machines are shared: how long an example takes proves nothing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

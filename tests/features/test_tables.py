@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from features.events import EVENTS, RefundRequest, derive_event_id
+from features.money import CURRENCIES
 from features.tables import (
     EARLIEST_MS,
     LATEST_MS,
@@ -541,10 +542,12 @@ fx_rates = canonical_table(
 
 
 def sound(events: Events) -> Events:
-    """The events that a folder may hold: ids of their own across types, no more kept than asked."""
+    """The events that a folder may hold: ids of their own across types, real currencies, and no
+    more kept than asked."""
     kept = {
         kind: [{**row, "event_id": row["event_id"] and f"{kind}-{row['event_id']}"} for row in rows
-               if (row.get("non_refundable_minor") or 0) <= (row.get("amount_minor") or 0)]
+               if (row.get("non_refundable_minor") or 0) <= (row.get("amount_minor") or 0)
+               and row.get("currency") in (None, *CURRENCIES)]
         for kind, rows in events.items()
     }  # fmt: skip
     assume(kept["refund_request"])
