@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -284,6 +285,8 @@ def features(
         write_frame(frame, out)
         requests, names = len(frame), frame.names
     else:
+        # Ended politely, it takes its scratch files with it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             with _progress("computing features") as progress:
                 written = features_of_folder(
@@ -490,7 +493,8 @@ def _check_before_serving(settings: Settings, host: str, port: int) -> None:
     for which in ("live", "sandbox"):
         url = settings.database_url_of(which)
         try:
-            store = Store.open(url, settings.secret_bytes(), clock=settings.clock_of(which))
+            clock = settings.clock_of(which)
+            store = Store.open(url, settings.secret_bytes(), clock=clock, upgrade=True)
             Rates.of(settings.base_currency, store.fx_rates())
             store.close()
         except ValueError as error:
@@ -533,6 +537,9 @@ def skew(
         _table((name.replace("_", " "), count) for name, count in found.counts.items())
         for one in found.findings[:MOST_SHOWN]:
             print(f"  {one}")
+    if not found.is_exact and not (found.mismatched or found.missing or found.extra):
+        _refuse(f"the {mode} store: none of {found.decisions:,} decisions could be compared, they "
+                "were made with another catalog or base currency")  # fmt: skip
     if not found.is_exact:
         _refuse(f"the {mode} store: {found.mismatched:,} rows are mismatched, "
                 f"{found.missing:,} missing, {found.extra:,} extra; expected none")  # fmt: skip

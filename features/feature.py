@@ -172,6 +172,10 @@ class Aggregate(Expression):
             if not is_identity:
                 raise ValueError(f"standing: {column!r} names nothing"
                                  f"{_nearest(column, sorted(IDENTITIES))}")  # fmt: skip
+        elif self.op == "entropy" and column not in CODES:
+            # A sum of logarithms depends on its order, and identifiers are met in any.
+            raise ValueError(f"entropy: {column} of {stream} is no code"
+                             f"{_nearest(column, CODES)}")  # fmt: skip
         elif self.op in _ABOUT_VALUES:
             if not is_identity and column not in CODES:
                 raise ValueError(f"{self.op}: {column} of {stream} is neither code nor identity")

@@ -48,11 +48,20 @@ _DAY_MS: Final = 86_400_000.0
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(function: _Function) -> _Function:
-    return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+def compiled(function: _Function) -> _Function:
+    """Compile at the first call; keep the machine code on disk for the next process.
+
+    Where nothing can be written, as in a read-only container, each process compiles for itself.
+    """
+    try:
+        made = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # "no locator available": no folder to keep it in
+        made = numba.njit(nogil=True, error_model="numpy")(function)
+    return cast(_Function, made)
 
 
-def _inlined(function: _Function) -> _Function:
+def inlined(function: _Function) -> _Function:
+    """Compile into each caller."""
     return cast(_Function, numba.njit(inline="always", error_model="numpy")(function))
 
 
@@ -102,7 +111,7 @@ class Cells(NamedTuple):
 # --- grouping ----------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def group(holder: IntArray, wanted: ByteArray) -> tuple[IntArray, IntArray]:
     """The places (n',) of the wanted holders' items, holder by holder in the order given.
 
@@ -128,7 +137,7 @@ def group(holder: IntArray, wanted: ByteArray) -> tuple[IntArray, IntArray]:
     return order, starts
 
 
-@_compiled
+@compiled
 def own_places(
     refunds: IntArray, times: IntArray, own: IntArray, cutoffs: IntArray, order: IntArray
 ) -> IntArray:
@@ -152,7 +161,7 @@ def own_places(
     return places if found else np.empty(0, np.int64)
 
 
-@_compiled
+@compiled
 def densify(values: IntArray, first: int) -> int:
     """Replace values in place by codes 1, 2, … as they are met, ``first`` by 0, negatives by -1.
 
@@ -188,7 +197,7 @@ def densify(values: IntArray, first: int) -> int:
     return count
 
 
-@_compiled
+@compiled
 def unpack(
     data: ByteArray, size: int, offset: IntArray, width: IntArray, more: int
 ) -> tuple[IntArray, IntArray]:
@@ -227,7 +236,7 @@ def unpack(
 # --- money -------------------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def convert(
     amounts: FloatArray, currencies: IntArray, at_ms: IntArray, changes_ms: IntArray,
     factors: FloatArray, below: float,
@@ -249,7 +258,7 @@ def convert(
     return out
 
 
-@_compiled
+@compiled
 def whole(values: FloatArray) -> IntArray:
     """Whole numbers of doubles that hold such, NaN as `UNKNOWN`.
 
@@ -265,7 +274,7 @@ def whole(values: FloatArray) -> IntArray:
 # --- sliding windows ---------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def _chosen(columns: IntArray, cells: Cells) -> ByteArray:
     """Which events (n,) each source (S,) chooses: (n, S)."""
     n, sources = columns.shape[1], len(cells.groups_of_source) - 1
@@ -289,7 +298,7 @@ def _chosen(columns: IntArray, cells: Cells) -> ByteArray:
 # tuple in a loop is counted as held, which costs more than the work that is done on it.
 
 
-@_inlined
+@inlined
 def _find(ranked: IntArray, at: int, size: int, value: int) -> int:
     """The place of the first of ``size`` ascending values from ``at`` on that is not below one."""
     low, high = at, at + size
@@ -302,17 +311,19 @@ def _find(ranked: IntArray, at: int, size: int, value: int) -> int:
     return low
 
 
-@_inlined
+@inlined
 def _enter(
-    op: int, p: int, e: int, is_chosen: bool, value: int, at: int, source: int,
-    a: IntArray, b: IntArray, table: IntArray, ranked: IntArray, chosen: ByteArray,
+    op: int, p: int, e: int, column: int, source: int, at: int, a: IntArray, b: IntArray,
+    table: IntArray, ranked: IntArray, columns: IntArray, chosen: ByteArray,
 ) -> None:  # fmt: skip
-    """Event ``e`` with ``value`` in the cell's column comes into the window of cell ``p``.
+    """Event ``e`` comes into the window of cell ``p``.
 
-    ``a`` and ``b`` (P,) are what cells hold: counts, or the place of an event. ``table``
-    has, from ``at`` on, how often each value occurs, or the latest event about it (plus one);
+    ``a`` and ``b`` (P,) are what cells hold: counts, or the place of an event. ``table`` has, from
+    ``at`` on, how often each value of the column occurs, or the latest event about it (plus one);
     ``ranked`` the known values in order.
     """
+    is_chosen = chosen[e, source] != 0
+    value = columns[column, e] if column >= 0 else UNKNOWN
     if op == _STANDING:
         if value >= 0:
             earlier = table[at + value] - 1
@@ -339,12 +350,14 @@ def _enter(
             a[p] += 1
 
 
-@_inlined
+@inlined
 def _leave(
-    op: int, p: int, e: int, is_chosen: bool, value: int, at: int,
-    a: IntArray, b: IntArray, table: IntArray, ranked: IntArray,
+    op: int, p: int, e: int, column: int, source: int, at: int, a: IntArray, b: IntArray,
+    table: IntArray, ranked: IntArray, columns: IntArray, chosen: ByteArray,
 ) -> None:  # fmt: skip
     """Event ``e`` goes out of the window of cell ``p``."""
+    is_chosen = chosen[e, source] != 0
+    value = columns[column, e] if column >= 0 else UNKNOWN
     if op == _STANDING:
         if value >= 0 and table[at + value] == e + 1:
             table[at + value] = 0
@@ -362,7 +375,7 @@ def _leave(
                 ranked[i] = ranked[i + 1]
 
 
-@_inlined
+@inlined
 def _from_sums(op: int, total: int, settled: int) -> float:
     """A count, total or mean from the two differences of its running sums."""
     result = np.nan
@@ -374,7 +387,7 @@ def _from_sums(op: int, total: int, settled: int) -> float:
     return result
 
 
-@_inlined
+@inlined
 def _from_table(
     op: int, held: int, n: int, wanted: int, at: int, codes: int, table: IntArray
 ) -> float:
@@ -396,7 +409,7 @@ def _from_table(
     return result
 
 
-@_inlined
+@inlined
 def _from_ranked(op: int, n: int, at: int, ranked: IntArray) -> float:
     """The median or maximum of ``n`` values in order."""
     result = np.nan
@@ -406,7 +419,7 @@ def _from_ranked(op: int, n: int, at: int, ranked: IntArray) -> float:
     return result
 
 
-@_inlined
+@inlined
 def _latest(
     op: int, e: int, reach: int, own_at: int, column: int, source: int, columns: IntArray,
     chosen: ByteArray,
@@ -421,7 +434,7 @@ def _latest(
     return e
 
 
-@_inlined
+@inlined
 def _near(
     wanted: int, width: int, column: int, near_column: int, source: int, own_at: int, reach: int,
     right: int, mark: int, at: int, columns: IntArray, chosen: ByteArray, table: IntArray,
@@ -441,7 +454,7 @@ def _near(
     return float(found)
 
 
-@_compiled
+@compiled
 def _running_sums(columns: IntArray, chosen: ByteArray, cells: Cells) -> IntArray:
     """Two sums per running sum over the events before each place: (n + 1, 2 Q).
 
@@ -467,7 +480,7 @@ def _running_sums(columns: IntArray, chosen: ByteArray, cells: Cells) -> IntArra
     return sums
 
 
-@_compiled
+@compiled
 def _tables(
     op: IntArray, column: IntArray, sizes: IntArray, most: int
 ) -> tuple[IntArray, int, int]:
@@ -487,7 +500,7 @@ def _tables(
     return at, width, ranked
 
 
-@_compiled
+@compiled
 def slide(
     columns: IntArray, times: IntArray, starts: IntArray, kinds: IntArray,
     order: IntArray, request_starts: IntArray, cutoffs: IntArray, own: IntArray,
@@ -561,17 +574,17 @@ def slide(
                 for p in range(sums_end[row + w], bounds[row + w + 1]):
                     op, column, source, at = ops[p], of_column[p], sources[p], at_of[p]
                     for e in range(was, min(now, before)):
-                        _leave(op, p, e, chosen[e, source] != 0, columns[column, e], at,
-                               a, b, table, ranked)  # fmt: skip
+                        _leave(op, p, e, column, source, at, a, b, table, ranked, columns, chosen)
                     for e in range(max(now, before), right):
-                        _enter(op, p, e, chosen[e, source] != 0, columns[column, e], at, source,
-                               a, b, table, ranked, chosen)  # fmt: skip
+                        _enter(op, p, e, column, source, at, a, b, table, ranked, columns, chosen)
                     if own_at >= 0:
-                        _leave(op, p, own_at, chosen[own_at, source] != 0, columns[column, own_at],
-                               at, a, b, table, ranked)  # fmt: skip
+                        _leave(
+                            op, p, own_at, column, source, at, a, b, table, ranked, columns, chosen
+                        )
                     if reach < now:
-                        _enter(op, p, reach, chosen[reach, source] != 0, columns[column, reach],
-                               at, source, a, b, table, ranked, chosen)  # fmt: skip
+                        _enter(
+                            op, p, reach, column, source, at, a, b, table, ranked, columns, chosen
+                        )
 
                     result = np.nan
                     wanted = values[of_value[p], order[i]] if of_value[p] >= 0 else UNKNOWN
@@ -604,21 +617,23 @@ def slide(
                     out[i, p] = result
 
                     if reach < now:
-                        _leave(op, p, reach, chosen[reach, source] != 0, columns[column, reach],
-                               at, a, b, table, ranked)  # fmt: skip
+                        _leave(
+                            op, p, reach, column, source, at, a, b, table, ranked, columns, chosen
+                        )
                     if own_at >= 0:
-                        _enter(op, p, own_at, chosen[own_at, source] != 0, columns[column, own_at],
-                               at, source, a, b, table, ranked, chosen)  # fmt: skip
+                        _enter(
+                            op, p, own_at, column, source, at, a, b, table, ranked, columns, chosen
+                        )
         # Tables are emptied by what is still in the windows leaving them.
         for w in range(windows):
             for p in range(sums_end[row + w], bounds[row + w + 1]):
                 for e in range(left[w], right):
-                    _leave(ops[p], p, e, chosen[e, sources[p]] != 0, columns[of_column[p], e],
-                           at_of[p], a, b, table, ranked)  # fmt: skip
+                    _leave(ops[p], p, e, of_column[p], sources[p], at_of[p], a, b, table, ranked,
+                           columns, chosen)  # fmt: skip
     return out
 
 
-@_compiled
+@compiled
 def spread(found: FloatArray, order: IntArray, steps: IntArray, out: FloatArray) -> None:
     """What was found of each request (requests in the order of ``order``, P), into its place.
 
@@ -633,7 +648,7 @@ def spread(found: FloatArray, order: IntArray, steps: IntArray, out: FloatArray)
             out[steps[p], r] = found[place[r], p] if place[r] >= 0 else np.nan
 
 
-@_compiled
+@compiled
 def slide_one(
     columns: IntArray, times: IntArray, counts: IntArray, codes: IntArray, ids: IntArray,
     has_own: bool, is_held: ByteArray, values: IntArray, cutoff: int, max_events: int,
@@ -675,7 +690,7 @@ def slide_one(
 # --- derived numbers ---------------------------------------------------------------------------
 
 
-@_compiled
+@compiled
 def derive(op: IntArray, step: IntArray, inputs: IntArray, bounds: IntArray, cutoffs: IntArray,
            out: FloatArray) -> None:  # fmt: skip
     """D numbers computed from others, in order, into the rows ``step`` (D,) of ``out`` (steps, m).

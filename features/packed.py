@@ -50,9 +50,15 @@ LAYOUT: Final[Mapping[str, np.dtype[np.void]]] = {kind: _layout(kind) for kind i
 """How an event of each type is packed: little-endian, the widest fields first, so that those of 8
 bytes are read as a whole; `UNKNOWN` is -1."""
 
+_TAKEN: Final = 1
+"""Rises when an event is packed otherwise though the layout stays: another hash, another rule."""
+
 LAYOUT_HASH: Final = hashlib.sha256(
-    repr([(kind, str(layout), STREAM_COLUMNS[kind]) for kind, layout in LAYOUT.items()]
-         + sorted(CODES.items())).encode()
+    repr([
+        _TAKEN,
+        [(kind, str(layout), STREAM_COLUMNS[kind]) for kind, layout in LAYOUT.items()],
+        sorted(CODES.items()),
+    ]).encode()
 ).hexdigest()  # fmt: skip
 """Changes whenever a packed event would be read differently: the store then packs anew."""
 

@@ -645,7 +645,7 @@ def _ids_across(ids: Mapping[str, pa.ChunkedArray]) -> Iterator[Problem]:
                 yield Problem(name, "event_id", row + 1, repr(event_id), expected)
 
 
-def _two_rates(table: pa.Table) -> Iterator[Problem]:
+def two_rates(table: pa.Table) -> Iterator[Problem]:
     """Rows that give a currency a second rate on one day."""
     first: dict[tuple[str, str], tuple[int, float]] = {}
     for number, row in enumerate(table.to_pylist(), 1):
@@ -676,7 +676,7 @@ def read_folder(folder: Path) -> Folder:
         tables[name] = checked
     if not problems:
         problems += _check_events(tables) + _check_items(tables)
-        problems += _capped(_two_rates(tables["fx_rates"])) if "fx_rates" in tables else []
+        problems += _capped(two_rates(tables["fx_rates"])) if "fx_rates" in tables else []
     if problems:
         raise FolderError(problems)
     # One table after the other, so that no more than one is there twice.

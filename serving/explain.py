@@ -56,18 +56,18 @@ ahead of the comparisons.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, Self
 
 import lightgbm
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from features.kernels import compiled, inlined
+
 Floats = NDArray[np.float64]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _POINTS = 4  # quadrature points in a sweep
 _FEATURES_PER_SWEEP = 2 * _POINTS  # distinct features on a path that they integrate exactly
@@ -429,17 +429,7 @@ def _doubts(shares: Floats, points: Floats) -> Floats:
 # ----------------------------------------------------------------------------------------------
 
 
-def _compiled(function: _Function) -> _Function:
-    """Compile at the first call; keep the machine code on disk for the next process."""
-    return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-def _inlined(function: _Function) -> _Function:
-    """Compile into each caller."""
-    return cast(_Function, numba.njit(inline="always", error_model="numpy")(function))
-
-
-@_compiled
+@compiled
 def _read_row(forest: _Forest, row: Floats, readings: Floats) -> None:
     """Fill ``readings``, what the tests compare, so that no test needs to know its kind.
 
@@ -469,7 +459,7 @@ def _read_row(forest: _Forest, row: Floats, readings: Floats) -> None:
 # In _walk_down and _sum_up a matrix has one column for each quadrature point of the sweep.
 
 
-@_inlined
+@inlined
 def _walk_down(
     nodes: Any,
     doubts: Floats,
@@ -500,7 +490,7 @@ def _walk_down(
             reach[2 * k + 2, q] = here - here * p
 
 
-@_inlined
+@inlined
 def _sum_up(
     nodes: Any,
     values: Floats,
@@ -529,7 +519,7 @@ def _sum_up(
         phi[node.feature] += part * turn
 
 
-@_compiled
+@compiled
 def _explain(forest: _Forest, rows: Floats, result: Floats) -> None:
     """Fill ``result``, one line for each row. Scratch arrays hold one tree, so stay in cache."""
     n_rows, n_features = rows.shape

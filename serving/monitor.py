@@ -11,9 +11,10 @@ decision through the path that training takes, under the store's pseudonyms:
   concurrent writer or a backfill. Every other row is *mismatched*: serving and training differ.
 
 A decision that cannot be compared is *missing* when it has no row, or no value of some feature of
-the catalog, or when its request event is not in the store; *extra* when its row has a value that is
-of no feature. Of mismatched, missing and extra rows none is expected. Rows of another catalog or
-base currency are counted apart, and decisions made while the monitor runs are left to its next run.
+the catalog, or when its request event, with its keys, is not in the store; *extra* when its row has
+a value that is of no feature. Of mismatched, missing and extra rows none is expected. Rows of
+another catalog or base currency are counted apart, and decisions made while the monitor runs are
+left to its next run.
 """
 
 from __future__ import annotations
@@ -141,8 +142,9 @@ class Skew:
 
     @property
     def is_exact(self) -> bool:
-        """Whether serving and training agree on every decision."""
-        return not (self.mismatched or self.missing or self.extra)
+        """Whether serving and training agree on every decision; not known where none compares."""
+        agree = not (self.mismatched or self.missing or self.extra)
+        return agree and (self.compared > 0 or self.decisions == 0)
 
     @property
     def findings(self) -> list[Gap | Difference]:
@@ -193,6 +195,7 @@ def skew(store: Store, rates: Rates, *, since: int | None = None, until: int | N
                 gap = Gap("missing", one.score_id, one.refund_id, problem)
                 unanswered.setdefault(one.event_id, []).append(gap)
         there = (places >= 0).nonzero()[0]
+        there = there[_asked_so(logged, places, there, past, store, found)]
         _compare([logged[number] for number in there.tolist()], places[there], past, found)
     # A request that came after the events were read was decided after that, and is no gap.
     came_since = {e.event_id for e in store.events()} if unanswered else set()
@@ -247,6 +250,34 @@ def _gap(decision: Decision, row: Mapping[str, float | None]) -> Gap | None:
     problem = f"its row lacks {listed}" if missing else f"its row has {listed}, not in the catalog"
     kind: GapKind = "missing" if missing else "extra"
     return Gap(kind, decision.score_id, decision.refund_id, problem if row else "it has no row")
+
+
+def _asked_so(
+    logged: Sequence[_Logged], places: IntArray, there: IntArray, past: _Past, store: Store,
+    found: Skew,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which decisions rest on the keys and the time that their request event has.
+
+    A request sent again from another device is decided anew and stays the event it was; one that
+    was first reported, and scored later, was known before. Nothing else explains a difference.
+    """
+    held = np.ones(len(there), np.bool_)
+    for place, (number, stored) in enumerate(
+        zip(there.tolist(), past.as_stored(places[there]), strict=True)
+    ):
+        one, (known_at, keys) = logged[number], stored
+        if (one.keys == keys and one.cutoff >= known_at) or _is_sent_again(one, store):
+            continue
+        held[place] = False
+        problem = f"its keys or its cutoff are not those of its request event {one.event_id}"
+        found._add(Gap("missing", one.score_id, one.refund_id, problem))
+    return held
+
+
+def _is_sent_again(one: _Logged, store: Store) -> bool:
+    same = [d for d in store.decisions_of(one.refund_id) if d.record["event_id"] == one.event_id]
+    first = min(same, key=lambda d: (d.decided_at, d.score_id))
+    return first.score_id != one.score_id
 
 
 def _compare(logged: Sequence[_Logged], places: IntArray, past: _Past, found: Skew) -> None:

@@ -52,7 +52,8 @@ def open_api(settings: Settings) -> Api:
     secret = settings.secret_bytes()
 
     def desk(mode: Literal["live", "sandbox"]) -> Desk:
-        store = Store.open(settings.database_url_of(mode), secret, clock=settings.clock_of(mode))
+        url, clock = settings.database_url_of(mode), settings.clock_of(mode)
+        store = Store.open(url, secret, clock=clock, upgrade=True)
         rates = Rates.of(settings.base_currency, store.fx_rates())
         made = Desk(store, policy, champion, rates, secret, settings.deadline_ms, mode == "sandbox")
         made.warm_up()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -135,7 +136,7 @@ def write_features(parts: Iterable[pa.Table], names: Sequence[str], path: Path) 
     numbers = dict.fromkeys(names, pa.float64())
     schema = pa.schema({"refund_id": pa.string(), "known_at": pa.int64(), **numbers})
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}.unfinished")
     try:
         with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
             rest = schema.empty_table()

@@ -63,6 +63,7 @@ from features.tables import (
     check_table,
     find_files,
     load_in_parts,
+    two_rates,
     with_event_ids,
 )
 from training.dataset import features_table, rates_of, write_features
@@ -254,7 +255,7 @@ def _run(table: str, checked: pa.Table, first_row: int) -> pa.Table:
 
 
 def _read_rates(files: Mapping[str, Path], base: str) -> tuple[Rates, list[Problem], list[str]]:
-    """The rates of the folder, small enough to be read at once; RatesError where two disagree."""
+    """The rates of the folder, small enough to be read at once, and what is wrong with them."""
     if "fx_rates" not in files:
         return Rates.of(base, []), [], []
     try:
@@ -264,6 +265,7 @@ def _read_rates(files: Mapping[str, Path], base: str) -> tuple[Rates, list[Probl
         problem = Problem("fx_rates", None, None, str(error).splitlines()[0], expected)
         return Rates.of(base, []), [problem], []
     checked, problems, ignored = check_table("fx_rates", pa.concat_tables(parts))
+    problems += two_rates(checked)
     rates = Rates.of(base, []) if problems else rates_of({"fx_rates": checked}, base)
     return rates, problems, ignored
 
@@ -271,7 +273,9 @@ def _read_rates(files: Mapping[str, Path], base: str) -> tuple[Rates, list[Probl
 def _refuse(problems: Iterable[Problem]) -> None:
     """Raise FolderError if there are any: by table, column and row, not too many of a column."""
     listed: list[Problem] = []
-    ordered = sorted(problems, key=lambda p: (p.table, p.column or "", p.row or 0, p.expected))
+    ordered = sorted(
+        problems, key=lambda p: (p.table, p.column or "", p.row or math.inf, p.expected)
+    )
     for place, of_column in groupby(ordered, lambda p: (p.table, p.column)):
         found = list(of_column)
         listed += found[:MAX_PROBLEMS_PER_COLUMN]

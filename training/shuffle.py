@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import uuid4
 
-import numba
 import numpy as np
 import pyarrow as pa
 
-from features.kernels import ByteArray, IntArray, group
+from features.kernels import ByteArray, IntArray, compiled, group
 
 _COMPRESSED: Final = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -38,7 +37,8 @@ def partition_of(values: pa.ChunkedArray, partitions: int) -> IntArray:
     return np.concatenate(parts)
 
 
-def _fnv1a(texts: ByteArray, edges: Any, modulus: int) -> IntArray:
+@compiled
+def _hashed(texts: ByteArray, edges: Any, modulus: int) -> IntArray:
     out = np.empty(len(edges) - 1, np.int64)
     for i in range(len(out)):
         value = np.uint64(0xCBF29CE484222325)
@@ -46,9 +46,6 @@ def _fnv1a(texts: ByteArray, edges: Any, modulus: int) -> IntArray:
             value = (value ^ np.uint64(texts[at])) * np.uint64(0x100000001B3)
         out[i] = value % np.uint64(modulus)
     return out
-
-
-_hashed = cast(Any, numba.njit(cache=True, nogil=True)(_fnv1a))
 
 
 def spread(table: pa.Table, to: IntArray, partitions: int, path: Path) -> None:

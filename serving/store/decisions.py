@@ -142,7 +142,8 @@ class Decisions:
     def _decision(self, connection: Connection, row: Any) -> Decision:
         record = orjson.loads(row[4])
         for part in NUMBERED:
-            if (kept := record.get(part)) is not None:
+            kept = record.get(part)
+            if kept is not None and "numbers" in kept:  # a store of schema version 1 has them named
                 names = self._names(connection, kept["names"])
                 record[part] = dict(zip(names, kept["numbers"], strict=True))
         return Decision(row[0], row[1], row[2], row[3], record, orjson.loads(row[5]))

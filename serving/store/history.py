@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -37,7 +38,14 @@ from features.events import (
 )
 from features.money import DAY_MS
 from features.packed import LAYOUT, LAYOUT_HASH
-from serving.store.database import Database, Prepared, padded, padded_size
+from serving.store.database import (
+    STORE_UNAVAILABLE,
+    Database,
+    Prepared,
+    StoreRefusedError,
+    padded,
+    padded_size,
+)
 from serving.store.identifiers import Identifiers, Pseudonyms
 from serving.store.indexing import (
     NAMING_COLUMN,
@@ -52,6 +60,9 @@ from serving.store.refunds import Refunds
 from serving.store.schema import entities, event_keys, events, identifiers
 
 log = structlog.get_logger()
+
+UPGRADE_SECONDS: Final = 1_800
+"""How long a worker waits for another to make the index anew."""
 
 LONGEST_WINDOW_MS: Final = 365 * DAY_MS
 MOST_ROWS: Final = 1_001
@@ -256,15 +267,30 @@ class History:
 
     # --- making the index anew ---------------------------------------------------------------
 
-    def upgrade(self) -> None:
-        """Make the index anew where an older program made it, or packed it by another layout."""
+    def upgrade(self, *, allowed: bool) -> None:
+        """Make the index anew where an older program made it, or packed it by another layout.
+
+        Raises `StoreRefusedError` where that is to be done and not allowed.
+        """
+        deadline = time.monotonic() + UPGRADE_SECONDS
+        while not self._is_current():
+            if not allowed:
+                raise StoreRefusedError(
+                    "the store's index was made by another version of this program: end what runs "
+                    "of that version and start the service once, which makes the index anew"
+                )
+            try:
+                with self._database.write() as connection:
+                    self._database.lock(connection, [("schema",)])
+                    if not self._database.is_current(connection):  # else another was faster
+                        self.reindex(connection)
+            except STORE_UNAVAILABLE:
+                if time.monotonic() > deadline:  # another is at it, and holds the only lock
+                    raise
+
+    def _is_current(self) -> bool:
         with self._database.read() as connection:
-            if self._database.is_current(connection):
-                return
-        with self._database.write() as connection:
-            self._database.lock(connection, [("schema",)])
-            if not self._database.is_current(connection):  # else another worker was faster
-                self.reindex(connection)
+            return self._database.is_current(connection)
 
     def reindex(self, connection: Connection) -> None:
         """Attribute and pack every stored event anew, in the transaction of ``connection``."""
@@ -367,7 +393,7 @@ def _names_of(drafts: Iterable[Draft]) -> set[tuple[str, str]]:
         for draft in drafts
         for column in NAMING_COLUMN.values()
         if column in draft.payload
-    }
+    } | {("event", draft.event_id) for draft in drafts}
 
 
 def _entity_rows(

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Rises with any change below. A newer program's store is refused, an older one's is upgraded."""
 
 metadata = MetaData()

@@ -59,12 +59,14 @@ class Store:
 
     @classmethod
     def open(
-        cls, url: str, secret: bytes, *, create: bool = True, clock: Clock | None = None
-    ) -> Store:
+        cls, url: str, secret: bytes, *, create: bool = True, clock: Clock | None = None,
+        upgrade: bool = False,
+    ) -> Store:  # fmt: skip
         """Open a store, and make it first where there is none and ``create`` allows it.
 
-        A store of an older program, or of another catalog's streams, has its index made anew: no
-        worker of that program may be left running. That takes two minutes for a million events.
+        A store of an older program, or of another catalog's streams, is refused, or with
+        ``upgrade`` has its index made anew: no worker of that program may be left running then.
+        That takes two minutes for a million events; whoever opens it meanwhile waits.
 
         ``clock`` is a new store's clock (``ingest`` if None) and must fit that of one already made.
         Raises `StoreRefusedError` for a store that this program, or this secret, must not use, and
@@ -79,7 +81,7 @@ class Store:
             if clock not in (None, kept):
                 raise StoreRefusedError(f"the store's clock is {kept!r} for good, got {clock!r}")
             store = cls(database, pseudonyms_of, kept)
-            store.history.upgrade()
+            store.history.upgrade(allowed=upgrade)
         except BaseException:
             database.close()
             raise

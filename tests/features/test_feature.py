@@ -140,7 +140,7 @@ def test_names_are_derived(expression: Expression, name: str) -> None:
                                by="device", days=30),
          "within_days: expected 1 to 365, got -1"),
         (lambda: entropy("transaction", "minor", by="order", days=7),
-         "entropy: minor of transaction is neither code nor identity"),
+         "entropy: minor of transaction is no code"),
         (lambda: total("dispute", "dispute", by="customer", days=7),
          "total: dispute of dispute is an identity, not a number"),
         (lambda: last("label", "case", by="customer", days=7),

@@ -293,7 +293,6 @@ def test_an_outcome_known_before_its_refund_counts_from_the_refund_on(value_of: 
         (count("refund_request", by="customer", days=30), 1),
         (count_same("refund_request", "order", by="customer", days=30), 0),
         (distinct("refund_request", "refund", by="customer", days=30), 1),
-        (entropy("refund_request", "refund", by="customer", days=30), 0),
         (since_first("refund_request", by="customer", days=30), 8),
         (since_last("refund_request", by="customer", days=30), 8),
         (total("refund_request", "amount", by="customer", days=30), 7),

@@ -290,6 +290,23 @@ def test_a_row_of_another_catalog_is_counted_apart(desk, now):
     assert told.is_exact
 
 
+def test_where_no_row_can_be_compared_nothing_is_vouched_for(desk, now):
+    score_id = data(desk.decide(report(), now, ME))["scoreId"]
+    change(desk, score_id, catalog_hash="of before")
+    told = found(desk)
+    assert counts(told) == {"decisions": 1, "other_catalog": 1}
+    assert not told.is_exact
+
+
+@pytest.mark.parametrize("lost", [{"keys": {"customer": "somebody"}}, {"cutoff": 1}])
+def test_keys_and_times_that_the_request_did_not_have_are_no_grounds(desk, now, lost):
+    score_id = data(desk.decide(report(), now, ME))["scoreId"]
+    change(desk, score_id, **lost)
+    told = found(desk)
+    assert counts(told) == {"decisions": 1, "missing": 1}
+    assert "not those of its request event" in str(told.gaps[0])
+
+
 def test_a_decision_made_meanwhile_is_left_to_the_next_run(store, desk, now):
     class Busy(Hooked):
         def events(self, until_seq: int | None = None) -> Iterator[Any]:

@@ -66,6 +66,8 @@ VERSION_1 = """
     UPDATE meta SET value = '1' WHERE name = 'schema_version';
     DELETE FROM meta WHERE name = 'packed_layout';
     DROP INDEX decisions_by_time;
+    DROP TABLE name_lists;
+    INSERT INTO decisions VALUES ('s0', 'r1', 'content', 5, '{"features":{"a":1.5}}', '{}');
     DROP TABLE event_keys;
     CREATE TABLE event_keys (
         key_kind TEXT NOT NULL, key_value TEXT NOT NULL, event_type TEXT NOT NULL,
@@ -93,10 +95,14 @@ def test_an_older_store_has_its_index_made_anew(
         before = what_there_is(file)
         file.executescript(change)
         assert what_there_is(file) != before
+    with pytest.raises(StoreRefusedError, match="made by another version of this program"):
+        Store.open(url, SECRET)
     workers = open_at_once(url)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
         assert what_there_is(file) == before
     assert ("packed_layout", LAYOUT_HASH) in before[2]
+    kept = [decision.record for decision in workers[0].decisions()]
+    assert kept == ([{"features": {"a": 1.5}}] if change == VERSION_1 else [])
     for worker in workers:
         worker.close()
 
@@ -138,7 +144,7 @@ def open_at_once(url: str) -> list[Store]:
 
     def open_one() -> Store:
         start.wait()
-        return Store.open(url, SECRET)
+        return Store.open(url, SECRET, upgrade=True)
 
     with ThreadPoolExecutor(6) as pool:
         return [job.result() for job in [pool.submit(open_one) for _ in range(6)]]
