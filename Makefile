@@ -48,8 +48,9 @@ bench: env ## Every benchmark that needs no data from outside; JSON on standard 
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.latency
 
-docs: env ## Make docs/features.md again from the catalog
+docs: env ## Make docs/ again from the catalog and the schema
 	$(BIN)/python -m training.feature_table > docs/features.md
+	$(BIN)/python -m training.folder_page > docs/data-folder.md
 
 sample: env ## Make data/sample again
 	sed -n 's/^    recourse /recourse /p' data/sample/README.md | head -1 | sed 's#^#$(BIN)/#' | bash

@@ -212,7 +212,7 @@ def import_(
     with _progress("importing") as progress:
         counts = import_folder(store, folder, progress)
     store.close()
-    for table in folder.tables:
+    for table in (name for name in folder.tables if name in counts.imported | counts.duplicates):
         known = counts.duplicates.get(table, 0)
         again = f" ({known:,} were there already)" if known else ""
         print(f"  {table:<20} {counts.imported.get(table, 0):>9,}{again}")
@@ -274,14 +274,17 @@ def features(
 
     Example: `recourse features --data data/sample --out features.parquet`
     """
-    from training.dataset import feature_frame, rates_of, write_frame
+    from training.dataset import feature_frame, rates_of, without_rate, write_frame
     from training.scale import ScaleError, features_of_folder, partitions_for
 
     base = _settings(base_currency=base_currency).base_currency
     partitions = partitions or partitions_for(data)
     if dask is None and partitions == 1:
         tables = _read(data).tables
-        frame = feature_frame(tables, rates_of(tables, base))
+        rates = rates_of(tables, base)
+        _say_ignored(without_rate(tables, rates))
+        with note.status("computing features"):
+            frame = feature_frame(tables, rates)
         write_frame(frame, out)
         requests, names = len(frame), frame.names
     else:
@@ -537,6 +540,8 @@ def skew(
         _table((name.replace("_", " "), count) for name, count in found.counts.items())
         for one in found.findings[:MOST_SHOWN]:
             print(f"  {one}")
+    if not found.decisions:
+        note.print(f"the {mode} store has no decisions of that time", markup=False)
     if not found.is_exact and not (found.mismatched or found.missing or found.extra):
         _refuse(f"the {mode} store: none of {found.decisions:,} decisions could be compared, they "
                 "were made with another catalog or base currency")  # fmt: skip

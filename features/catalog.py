@@ -138,6 +138,9 @@ def _over(
     features = []
     for expression in expressions:
         scope = next(part for part in expression.walk() if isinstance(part, Aggregate))
+        if scope.days not in _WINDOWS:
+            raise ValueError(f"{expression.name}: expected a window of {list(_WINDOWS)} days, for "
+                             f"which there are words, got {scope.days}")  # fmt: skip
         said = what.format(
             value="{value}", by=_THIS[scope.by], in_=_WINDOWS[scope.days],
             this=_THIS.get(scope.column or ""), these=_MANY.get(scope.column or ""),

@@ -13,6 +13,7 @@ import difflib
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -444,16 +445,22 @@ def check_table(table: str, raw: pa.Table) -> tuple[pa.Table, list[Problem], lis
         for name in raw.column_names
         if name not in known
     ]
-    problems: list[Problem] = []
+    problems = [
+        Problem(table, name, None, f"{count} columns of this name", "one")
+        for name, count in Counter(raw.column_names).items()
+        if count > 1
+    ]
     columns: list[pa.ChunkedArray] = []
     for column in SCHEMA[table]:
-        if column.name in raw.column_names:
+        if raw.column_names.count(column.name) == 1:
             values, found = _read_column(table, column, raw[column.name])
             problems += found
             columns.append(_normalised(column, values) if not found else values)
         else:
-            if column.required:
-                problems.append(Problem(table, column.name, None, "no such column",
+            if column.required and column.name not in raw.column_names:
+                near = difflib.get_close_matches(column.name, raw.column_names, 1)
+                got = "".join(f", but {name!r}" for name in near)
+                problems.append(Problem(table, column.name, None, f"no such column{got}",
                                         f"a column of {column.expected}"))  # fmt: skip
             columns.append(pa.chunked_array([pa.nulls(raw.num_rows, column.arrow_type)]))
     checked = pa.table(columns, schema=arrow_schema(table))
@@ -584,6 +591,8 @@ def find_files(folder: Path) -> tuple[dict[str, Path], list[Problem], list[str]]
     ignored: list[str] = []
     for path in sorted(folder.iterdir()):
         if path.suffix not in (".parquet", ".csv"):
+            if path.name.partition(".")[0].lower() in SCHEMA:
+                ignored.append(f"{path.name} is not read: expected a name in .parquet or .csv")
             continue
         if path.stem not in SCHEMA:
             near = difflib.get_close_matches(path.stem, SCHEMA, 1)
@@ -681,7 +690,10 @@ def read_folder(folder: Path) -> Folder:
         raise FolderError(problems)
     # One table after the other, so that no more than one is there twice.
     for name in tables:
+        rows = tables[name].num_rows
         tables[name] = canonical_table(name, tables[name])
+        if again := rows - tables[name].num_rows:
+            ignored.append(f"{name}: {again:,} rows say again what others say")
     return Folder(tables, tuple(ignored))
 
 

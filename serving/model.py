@@ -277,7 +277,9 @@ class AbuseModel:
             )
         if problems:
             raise FeatureMismatch(
-                "the model's features are not the catalog's: " + "; ".join(problems)
+                "the model's features are not the catalog's: "
+                + "; ".join(problems)
+                + " (train and promote a model of this catalog)"
             )
 
     def save(self, path: Path) -> None:

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.attribution import attribute
+from features.attribution import attribute, codes_of
 from features.catalog import MODEL_FEATURES, PLAN
 from features.engine import compute
-from features.money import DAY_MS, Rates
+from features.money import CURRENCIES, DAY_MS, Rates
 from features.tables import EVENT_OF_TABLE, Tables
 from training.labels import DEFAULT_MATURITY_DAYS, Labels, label_refunds
 
@@ -47,6 +47,27 @@ def rates_of(tables: Tables, base: str = "GBP") -> Rates:
         return Rates.of(base, [])
     columns = (tables["fx_rates"][name].to_pylist() for name in ("date", "currency", "rate"))
     return Rates.of(base, zip(*columns, strict=True))
+
+
+def without_rate(tables: Tables, rates: Rates) -> list[str]:
+    """What is to be said of amounts that no rate turns into the base currency: they are unknown.
+
+    >>> row = {"refund_id": "r", "customer_id": "c", "known_at": 10**12, "amount_minor": 5,
+    ...        "currency": "USD"}
+    >>> without_rate({"refund_requests": pa.Table.from_pylist([row])}, Rates("GBP"))
+    ['refund_requests: 1 amounts in USD, which had no rate to GBP on their day, are unknown']
+    """
+    said = []
+    for name in (name for name in ("orders", "refund_requests") if name in tables):
+        table = tables[name]
+        known_at = table["known_at"].to_numpy().astype(np.int64)
+        currencies = codes_of("currency", table["currency"])
+        one = np.ones(len(known_at), np.int64)
+        lost = currencies[np.isnan(rates.to_base_codes(one, currencies, known_at))]
+        for code, count in zip(*np.unique(lost, return_counts=True), strict=True):
+            said.append(f"{name}: {count:,} amounts in {CURRENCIES[code]}, which had no rate to "
+                        f"{rates.base} on their day, are unknown")  # fmt: skip
+    return said
 
 
 def data_digest(tables: Tables) -> str:

@@ -132,7 +132,8 @@ def features_of_folder(
     data, out = data.resolve(), out.resolve()
     files = {name: path.resolve() for name, path in files.items()}
     pieces = [piece for name, path in files.items() for piece in _pieces(name, path)]
-    partitions = partitions or partitions_for(data)
+    # More parts than events would be parts of nothing.
+    partitions = min(partitions or partitions_for(data), sum(piece.rows for piece in pieces) or 1)
     names = tuple(PLAN.step_of)
     out.parent.mkdir(parents=True, exist_ok=True)
     with (

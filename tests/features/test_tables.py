@@ -251,6 +251,37 @@ def test_a_table_of_a_header_alone_is_an_empty_table(tmp_path: Path) -> None:
     assert folder.tables["orders"].schema == arrow_schema("orders")
 
 
+def test_a_table_in_another_format_is_told(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path, {"refund_requests": [REFUND]})
+    (folder / "orders.csv.gz").touch()
+    (folder / "Labels.CSV").touch()
+    (folder / "notes.txt").touch()
+    assert read_folder(folder).ignored == (
+        "Labels.CSV is not read: expected a name in .parquet or .csv",
+        "orders.csv.gz is not read: expected a name in .parquet or .csv",
+    )
+
+
+def test_a_row_said_twice_counts_once_and_is_told(tmp_path: Path) -> None:
+    read = read_folder(write_csv(tmp_path, {"refund_requests": [REFUND, REFUND]}))
+    assert read.tables["refund_requests"].num_rows == 1
+    assert read.ignored == ("refund_requests: 1 rows say again what others say",)
+
+
+def test_a_header_with_a_column_twice_or_misspelt_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "refund_requests.csv").write_text(
+        "refund_id,refund_id,customer_id,known_at,ammount_minor,currency\n"
+        "r,r,c,2026-01-01T00:00:00Z,5,GBP\n"
+    )
+    with pytest.raises(FolderError) as refusal:
+        read_folder(tmp_path)
+    assert [str(problem) for problem in refusal.value.problems] == [
+        "refund_requests.refund_id: expected one, got 2 columns of this name",
+        "refund_requests.amount_minor: expected a column of an integer of minor units from 0 to "
+        "10^15, got no such column, but 'ammount_minor'",
+    ]
+
+
 def test_unknown_tables_and_columns_are_ignored_and_reported_with_the_nearest(
     tmp_path: Path,
 ) -> None:

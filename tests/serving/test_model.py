@@ -121,7 +121,7 @@ def test_a_mismatch_names_what_is_missing_and_what_is_extra(model: AbuseModel) -
         model.check_features(("amount", "colour", "shape"), "abc")
     assert str(refusal.value) == (
         "the model's features are not the catalog's: missing from the catalog: age, count; "
-        "extra in the catalog: colour, shape"
+        "extra in the catalog: colour, shape (train and promote a model of this catalog)"
     )
 
 
