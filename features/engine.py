@@ -99,52 +99,60 @@ class _StreamWork:
 
     @classmethod
     def of(cls, name: str, asked: Mapping[Aggregate, int], keys: Sequence[str]) -> _StreamWork:
-        days = sorted({a.days for a in asked})
-        cells = sorted(
+        """What ``asked`` of one stream, each with its step of the plan, comes to."""
+        # Key by key, window by window, and in each what is read from running sums first.
+        aggregates = sorted(
             asked, key=lambda a: (keys.index(a.by), a.days, kernels.OPS.index(a.op) >= len(_SUMS))
         )
-        columns = sorted({c for a in cells for c in a.columns})
-        if name == "refund_request":
-            columns = [*(c for c in columns if c != "refund"), "refund"]
-        values = tuple(dict.fromkeys(v for a in cells if (v := _request_value(a))))
-        sources = list(dict.fromkeys(a.where for a in cells))
-        sums = list(
-            dict.fromkeys(_sum(a) for a in cells if a.op in _SUMS and (a.column or a.where))
-        )
-        place = [(keys.index(a.by) * len(days) + days.index(a.days)) for a in cells]
-        whole = _whole
+        columns = sorted({column for a in aggregates for column in a.columns})
+        if name == "refund_request":  # by which a request's own refund is found: the last
+            columns = [*(column for column in columns if column != "refund"), "refund"]
+        values = tuple(dict.fromkeys(v for a in aggregates if (v := _request_value(a))))
         return cls(
             name,
             tuple(columns),
-            tuple(columns.index(c) for c in ("amount", "paid") if c in columns),
+            tuple(columns.index(column) for column in ("amount", "paid") if column in columns),
             values,
-            Cells(
-                op=whole(kernels.OPS.index(a.op) for a in cells),
-                source=whole(sources.index(a.where) for a in cells),
-                column=whole(columns.index(a.column) if a.column else -1 for a in cells),
-                request_value=whole(values.index(v) if (v := _request_value(a)) else -1
-                                    for a in cells),
-                near_column=whole(columns.index(a.near.column) if a.near else -1 for a in cells),
-                near_ms=whole(a.near.days * DAY_MS if a.near else 0 for a in cells),
-                sum_of=whole(2 * sums.index(_sum(a)) if _sum(a) in sums else -1 for a in cells),
-                sum_op=whole(kernels.OPS.index(op) for op, _, _ in sums),
-                sum_source=whole(sources.index(where) for _, where, _ in sums),
-                sum_column=whole(columns.index(column) if column else -1 for _, _, column in sums),
-                bounds=np.searchsorted(place, np.arange(len(keys) * len(days) + 1)),
-                sums_end=np.searchsorted(
-                    [p + (a.op not in _SUMS) / 2 for p, a in zip(place, cells, strict=True)],
-                    np.arange(len(keys) * len(days)), side="right",
-                ),
-                edges_ms=np.array(days, np.int64) * DAY_MS,
-                **_conditions(sources, columns),
-            ),
-            np.array([[_codes_in(name, key, asked) for name in columns] for key in keys]),
-            whole(KEYS.index(name) if name in KEYS else len(KEYS) for name in columns),
+            _cells(aggregates, keys, columns, values),
+            np.array([[_codes_in(column, key, asked) for column in columns] for key in keys]),
+            _whole(KEYS.index(column) if column in KEYS else len(KEYS) for column in columns),
             tuple((key, name) for key in keys),
-            whole(keys.index(a.by) for a in cells),
-            whole(asked[a] for a in cells),
+            _whole(keys.index(a.by) for a in aggregates),
+            _whole(asked[a] for a in aggregates),
             _packing(name, columns),
-        )  # fmt: skip
+        )
+
+
+def _cells(
+    aggregates: Sequence[Aggregate], keys: Sequence[str], columns: Sequence[str],
+    values: Sequence[str],
+) -> Cells:  # fmt: skip
+    """The aggregates as the compiled loops take them: names become places in lists."""
+    ops, days = kernels.OPS, sorted({a.days for a in aggregates})
+    sources = list(dict.fromkeys(a.where for a in aggregates))
+    # A running sum serves all windows; a count of all events needs none.
+    sums = list(
+        dict.fromkeys(_sum(a) for a in aggregates if a.op in _SUMS and (a.column or a.where))
+    )
+    groups = np.arange(len(keys) * len(days) + 1)
+    group_of = [keys.index(a.by) * len(days) + days.index(a.days) for a in aggregates]
+    in_group = [g + (a.op not in _SUMS) / 2 for g, a in zip(group_of, aggregates, strict=True)]
+    return Cells(
+        op=_whole(ops.index(a.op) for a in aggregates),
+        source=_whole(sources.index(a.where) for a in aggregates),
+        column=_places((a.column for a in aggregates), columns),
+        request_value=_places(map(_request_value, aggregates), values),
+        near_column=_places((a.near.column if a.near else None for a in aggregates), columns),
+        near_ms=_whole(a.near.days * DAY_MS if a.near else 0 for a in aggregates),
+        sum_of=_whole(2 * sums.index(_sum(a)) if _sum(a) in sums else -1 for a in aggregates),
+        sum_op=_whole(ops.index(op) for op, _, _ in sums),
+        sum_source=_whole(sources.index(where) for _, where, _ in sums),
+        sum_column=_places((column for _, _, column in sums), columns),
+        bounds=np.searchsorted(group_of, groups),
+        sums_end=np.searchsorted(in_group, groups[:-1], side="right"),
+        edges_ms=np.array(days, np.int64) * DAY_MS,
+        **_conditions(sources, columns),
+    )
 
 
 _SUMS: Final = ("count", "total", "mean")
@@ -156,6 +164,11 @@ def _sum(a: Aggregate) -> tuple[str, Where | None, str | None]:
 
 def _whole(values: Iterable[int]) -> IntArray:
     return np.array(list(values), np.int64)
+
+
+def _places(names: Iterable[str | None], known: Sequence[str]) -> IntArray:
+    """Where each name stands, -1 for none."""
+    return _whole(-1 if name is None else known.index(name) for name in names)
 
 
 def _request_value(a: Aggregate) -> str | None:
@@ -234,6 +247,7 @@ class Plan:
     first_seen: tuple[tuple[int, str], ...]
     derived: _Derived
     steps_by_key: Mapping[str, IntArray]
+    """The steps that are aggregates of each key."""
     by_key: Mapping[str, Work]
     at_once: Work
     reads: tuple[tuple[str, str], ...]
