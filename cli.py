@@ -228,15 +228,10 @@ def export(
 
     Example: `recourse export --until 2026-07-01T00:00:00Z --out export`
     """
-    from features.tables import parse_time, write_folder
+    from features.tables import write_folder
     from serving.store.transfer import export as exported
 
-    limit = None
-    if until is not None and (limit := parse_time(until)) is None:
-        raise typer.BadParameter(
-            f"expected ISO 8601 with offset, or epoch milliseconds, got {until!r}",
-            param_hint="--until",
-        )
+    limit = _instant(until, "--until")
     store = _open_store(mode)
     tables = exported(store, limit)
     store.close()

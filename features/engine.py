@@ -342,7 +342,7 @@ def aggregate(
             own, _values(of_stream, requests), _sizes(of_stream, columns),
             len(times) + 1 if max_events is None else max_events, of_stream.cells,
         )  # fmt: skip
-        kernels.spread(found, order, of_stream.steps, out)
+        kernels.scatter(found, order, of_stream.steps, out)
 
 
 _NO_CODES: Final = np.empty(0, np.int64)

@@ -387,6 +387,15 @@ def address_key(street: str | None, postal_code: str | None, country: str | None
     return "addr_" + hashlib.blake2b(plain.encode(), digest_size=12).hexdigest()
 
 
+def due_minor(amount_minor: int, non_refundable_minor: int | None) -> int:
+    """What would be paid of an amount of which policy keeps a part: never less than nothing.
+
+    >>> due_minor(500, 120), due_minor(500, None), due_minor(100, 120)
+    (380, 500, 0)
+    """
+    return max(0, amount_minor - (non_refundable_minor or 0))
+
+
 NORMALISE: Final = {"email": normalise_email, "ip": normalise_ip}
 """Columns whose spelling is made one before anything else sees them."""
 

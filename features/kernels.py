@@ -634,7 +634,7 @@ def slide(
 
 
 @compiled
-def spread(found: FloatArray, order: IntArray, steps: IntArray, out: FloatArray) -> None:
+def scatter(found: FloatArray, order: IntArray, steps: IntArray, out: FloatArray) -> None:
     """What was found of each request (requests in the order of ``order``, P), into its place.
 
     ``steps`` (P,) are the rows of ``out`` (steps, m). NaN where nothing was looked for.

@@ -20,8 +20,8 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from features.attribution import CODES, PLACE, STREAM_COLUMNS, STREAM_KEYS
-from features.events import COLUMN_OF
+from features.attribution import CASE, CODES, PLACE, STREAM_COLUMNS, STREAM_KEYS
+from features.events import COLUMN_OF, due_minor
 
 UNKNOWN: Final = -1
 """What stands for a value that is not known: times, amounts, counts, codes and hashes are 0 up."""
@@ -107,7 +107,7 @@ def _identity(column: str) -> Take:
 
 def _case(event: Content, named: Content) -> int:
     """The refund an event names, else the order, else the customer: never equal across kinds."""
-    for kind in ("refund", "order", "customer"):
+    for kind in CASE:
         value = event.get(COLUMN_OF[kind])
         if value is not None:
             return id63(f"{kind}|{value}")
@@ -124,8 +124,7 @@ def _paid(event: Content, named: Content) -> int:
     said = event.get("amount_minor")
     if said is not None:
         return int(said)
-    asked: int = named["amount_minor"]
-    return max(0, asked - (named.get("non_refundable_minor") or 0))
+    return due_minor(named["amount_minor"], named.get("non_refundable_minor"))
 
 
 def _take(event_type: str, field: str) -> Take:

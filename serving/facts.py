@@ -13,7 +13,7 @@ import numpy as np
 
 from features.attribution import CODES
 from features.catalog import FEATURES
-from features.events import RefundRequest
+from features.events import RefundRequest, due_minor
 
 Fact = float | str | bool | None
 
@@ -53,7 +53,7 @@ def facts_of(request: RefundRequest, row: Mapping[str, float]) -> dict[str, Fact
         **{fact: getattr(request, column) for fact, column in _WORDS.items()},
         "amount_minor": float(request.amount_minor),
         "nonrefundable_minor": float(kept or 0),
-        "asked_minor": float(max(0, request.amount_minor - (kept or 0))),
+        "asked_minor": float(due_minor(request.amount_minor, kept)),
         "order_currency": None if np.isnan(currency) else _word("currency", currency),
         "order_known": row["order_count_by_order_365d"] > 0
         or request.order_amount_minor is not None,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -208,7 +208,7 @@ class History:
         return first
 
     def _select(
-        self, connection: Connection, name: tuple[str, str], ids: Sequence[str], build: _Builder
+        self, connection: Connection, name: tuple[str, str], ids: Sequence[str], build: Builder
     ) -> list[StoredEvent]:
         if not ids:
             return []
@@ -417,40 +417,44 @@ def _entity_rows(
 # --- statements ------------------------------------------------------------------------------
 
 
-class _Builder:
-    """Builds a statement for a list of ids of a given length."""
+Builder: TypeAlias = Callable[[int], ClauseElement]
+"""Builds a statement for a list of ids of a given length."""
 
-    def __init__(self, kind: str, about: bool) -> None:
-        self.kind, self.about = kind, about
+_OF_EVENT: Final = (*_EVENT_COLUMNS[:4], "payload")
 
-    def __call__(self, size: int) -> ClauseElement:
-        named = events.c[NAMING_COLUMN[self.kind]]
-        columns = [events.c[name] for name in (*_EVENT_COLUMNS[:4], "payload")]
-        if not self.about:
-            place = func.row_number().over(
-                partition_by=named, order_by=(events.c.known_at, events.c.event_id)
-            )
-            versions = (
-                select(events.c.seq, place.label("place"))
-                .where(_is(events.c.event_type, self.kind), _is_one_of(named, size))
-                .subquery()
-            )
-            first = select(versions.c.seq).where(versions.c.place == literal_column("1"))
-            return select(*columns).where(events.c.seq.in_(first))
-        about = select(*columns).where(
+
+def _first_versions(kind: str) -> Builder:
+    """The versions of orders or refunds that were known first."""
+    named = events.c[NAMING_COLUMN[kind]]
+
+    def build(size: int) -> ClauseElement:
+        place = func.row_number().over(
+            partition_by=named, order_by=(events.c.known_at, events.c.event_id)
+        )
+        versions = (
+            select(events.c.seq, place.label("place"))
+            .where(_is(events.c.event_type, kind), _is_one_of(named, size))
+            .subquery()
+        )
+        first = select(versions.c.seq).where(versions.c.place == literal_column("1"))
+        return select(*(events.c[c] for c in _OF_EVENT)).where(events.c.seq.in_(first))
+
+    return build
+
+
+def _about(kind: str) -> Builder:
+    """The events that name orders or refunds; one that names both is about the refund."""
+    named = events.c[NAMING_COLUMN[kind]]
+
+    def build(size: int) -> ClauseElement:
+        about = select(*(events.c[c] for c in _OF_EVENT)).where(
             _is_one_of(named, size), events.c.event_type.not_in(_texts(NAMING_COLUMN))
         )
-        if self.kind == "order":  # what names a refund as well is about the refund
+        if kind == "order":
             about = about.where(events.c.refund_id.is_(None))
         return about.order_by(events.c.seq)
 
-
-def _first_versions(kind: str) -> _Builder:
-    return _Builder(kind, about=False)
-
-
-def _about(kind: str) -> _Builder:
-    return _Builder(kind, about=True)
+    return build
 
 
 def _text(value: str) -> Any:

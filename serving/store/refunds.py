@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from features.events import due_minor
 from serving.store.database import Database, padded, padded_size
 from serving.store.indexing import StoredEvent
 from serving.store.schema import refunds
@@ -73,8 +74,8 @@ class Refund:
             self.first_known_at = event.known_at
             self.customer = payload["customer_id"]
             self.order_id = payload.get("order_id")
-        asked, kept = payload["amount_minor"], payload.get("non_refundable_minor") or 0
-        self.payable_minor = max(asked - kept, 0)
+        kept = payload.get("non_refundable_minor")
+        self.payable_minor = due_minor(payload["amount_minor"], kept)
         self.currency = payload["currency"]
 
     def move(self, to: State, at: int) -> None:

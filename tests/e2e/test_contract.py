@@ -114,7 +114,7 @@ def test_a_broken_request_is_answered_by_field_and_value(
 
 
 def test_all_problems_come_at_once(service: Service) -> None:
-    body = changed(amount="10.00", currency="XXX")
+    body = changed(amount="10.00", currency="ZZZ")
     del body["refund"]["refundId"]
     fields = {p["field"] for p in service.score(body).json()["validationErrors"]}
     assert fields == {"refund.refundId", "refund.amount", "refund.currency"}

@@ -65,14 +65,14 @@ RATES = [
 ]  # fmt: skip
 """Rates that doubles hold exactly, so that halves to be rounded are halves.
 
-CHF has none, XXX is no currency. 2**49 minor units of AUD are worth 2**53: from there on amounts
+CHF has none, ZZZ is no currency. 2**49 minor units of AUD are worth 2**53: from there on amounts
 are unknown.
 """
 
 Events = dict[str, list[dict[str, Any]]]
 
 _GIVEN: Mapping[str, tuple[str | None, ...]] = {
-    "currency": (*["GBP"] * 4, *["USD"] * 2, "EUR", "JPY", "KWD", "AUD", "CHF", "XXX"),
+    "currency": (*["GBP"] * 4, *["USD"] * 2, "EUR", "JPY", "KWD", "AUD", "CHF", "ZZZ"),
     "success": (None, "true", "false"),
     "reason": (None, "ITEM_NOT_RECEIVED", "EMPTY_BOX", "ITEM_DAMAGED", "NEW_REASON"),
     "claim": (None, "FULL", "PARTIAL"),
