@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import numpy as np
@@ -180,10 +180,12 @@ def write_features(parts: Iterable[pa.Table], names: Sequence[str], path: Path) 
 class Examples:
     """Labelled refunds in order of time: arrays of one length n.
 
-    ``customer`` holds codes (rows of one code are of one customer), ``matrix`` (n, F) a column per
-    name, ``abuse`` 1 or 0, ``basis`` whose word that is (`training.labels.BASES`).
+    ``row`` is the refund's place in the canonical table of refund requests, ``customer`` holds
+    codes (rows of one code are of one customer), ``matrix`` (n, F) a column per name, ``abuse`` 1
+    or 0, ``basis`` whose word that is (`training.labels.BASES`).
     """
 
+    row: IntArray
     refund_id: NDArray[np.object_]
     customer: IntArray
     known_at: IntArray
@@ -216,10 +218,13 @@ class Examples:
 
     def rows(self, start: int, stop: int) -> Examples:
         """The examples from ``start`` up to ``stop``, in order of time."""
-        part = slice(start, stop)
+        return self.where(slice(start, stop))
+
+    def where(self, chosen: slice | NDArray[Any]) -> Examples:
+        """The chosen examples: a slice, places in order, or a mask (n,)."""
         return Examples(
-            self.refund_id[part], self.customer[part], self.known_at[part], self.matrix[part],
-            self.names, self.abuse[part], self.basis[part],
+            self.row[chosen], self.refund_id[chosen], self.customer[chosen], self.known_at[chosen],
+            self.matrix[chosen], self.names, self.abuse[chosen], self.basis[chosen],
         )  # fmt: skip
 
 
@@ -265,8 +270,8 @@ def training_frame(
         kept = chosen & ~np.isnan(labels.abuse)
         rows = labels.row[kept]
         return Examples(
-            features.refund_id[rows], codes[rows], features.known_at[rows], features.rows(rows),
-            features.names, labels.abuse[kept], labels.basis[kept],
+            rows, features.refund_id[rows], codes[rows], features.known_at[rows],
+            features.rows(rows), features.names, labels.abuse[kept], labels.basis[kept],
         )  # fmt: skip
 
     before, after = at_test.known_at < test_from, at_end.known_at >= test_from

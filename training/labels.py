@@ -50,13 +50,15 @@ class Labels:
     """The refunds requested before an instant, one row each at its first version; arrays (n,).
 
     ``row`` is the first version's place in the canonical table of refund requests; ``abuse`` is 1,
-    0, or NaN where the refund is in no training or test set; ``basis`` is one of `BASES`.
+    0, or NaN where the refund is in no training or test set; ``basis`` is one of `BASES`;
+    ``said_at`` is when the word that decides became known (epoch ms), -1 where nobody said any.
     """
 
     row: NDArray[np.int64]
     known_at: NDArray[np.int64]
     abuse: NDArray[np.float64]
     basis: NDArray[np.object_]
+    said_at: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -105,7 +107,7 @@ def label_refunds(
             *_by_somebody(tables, refunds, as_of, maturity_ms),
         ]
     )
-    abuse, basis = _settle(said, len(refunds))
+    abuse, basis, said_at = _settle(said, len(refunds))
     known_at = refunds["known_at"].to_numpy(np.int64)
     silent = np.isnan(abuse)
     paid = refunds["refund_id"].isin(paid_at.index).to_numpy()
@@ -118,7 +120,7 @@ def label_refunds(
     ):
         abuse[left_out] = np.nan
         basis[left_out] = why
-    return Labels(refunds["row"].to_numpy(np.int64), known_at, abuse, basis)
+    return Labels(refunds["row"].to_numpy(np.int64), known_at, abuse, basis, said_at)
 
 
 def _frame(tables: Tables, name: str, columns: list[str]) -> pd.DataFrame:
@@ -190,8 +192,10 @@ def _by_somebody(
     return whole[_SAID], single[_SAID]
 
 
-def _settle(said: pd.DataFrame, size: int) -> tuple[NDArray[np.float64], NDArray[np.object_]]:
-    """The latest word of each source, then the best source that has one: abuse and basis (n,)."""
+def _settle(
+    said: pd.DataFrame, size: int
+) -> tuple[NDArray[np.float64], NDArray[np.object_], NDArray[np.int64]]:
+    """The latest word of each source, then the best source that has one: abuse, basis, said_at."""
     rank: Mapping[str, int] = {source: place for place, source in enumerate(SOURCES)}
     latest = said.sort_values("known_at", kind="stable").drop_duplicates(
         ["place", "source"], keep="last"
@@ -204,4 +208,6 @@ def _settle(said: pd.DataFrame, size: int) -> tuple[NDArray[np.float64], NDArray
     place = best["place"].to_numpy(np.int64)
     abuse[place] = best["abuse"].to_numpy(np.float64)
     basis[place] = best["source"].to_numpy(object)
-    return abuse, basis
+    said_at = np.full(size, -1, np.int64)
+    said_at[place] = best["known_at"].to_numpy(np.int64)
+    return abuse, basis, said_at
