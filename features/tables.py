@@ -45,7 +45,7 @@ _BATCH: Final = 65_536
 
 _ARROW_TYPES: Final = {
     "time": pa.int64(), "minor": pa.int64(), "count": pa.int64(), "flag": pa.bool_(),
-    "share": pa.float64(), "rate": pa.float64(),
+    "share": pa.float64(), "rate": pa.float64(), "propensity": pa.float64(),
 }  # fmt: skip
 
 _EXPECTED: Final = {
@@ -57,10 +57,18 @@ _EXPECTED: Final = {
     "flag": "true or false",
     "share": "a number from 0 to 1",
     "rate": "a number above 0",
+    "propensity": "a number above 0 and at most 1",
     "currency": "an ISO 4217 code",
     "country": "two upper-case letters (ISO 3166)",
     "date": "a date as YYYY-MM-DD",
 }
+
+
+ACTIONS: Final = ("ALLOW", "REVIEW", "MANUAL_REVIEW", "PREVENT")
+"""What a decision may be, the mildest first: the values of `rules.decision.Action`."""
+
+DECISION_SOURCES: Final = ("RULE", "MODEL", "LIST", "MANUAL_REVIEW", "RATE_LIMIT", "FALLBACK")
+"""Who may have had the last word: the values of `rules.decision.Source`."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +169,29 @@ def _schema() -> dict[str, tuple[Column, ...]]:
         Column("currency", "currency", required=True),
         Column("rate", "rate", required=True),
     )
+    schema["decisions"] = (
+        Column("score_id", "id", required=True),
+        Column("refund_id", "id", required=True),
+        Column("known_at", "time", required=True),
+        Column("action", "text", required=True, choices=ACTIONS),
+        Column("source", "text", required=True, choices=DECISION_SOURCES),
+        Column("propensity", "propensity", required=True),
+        Column("explored", "flag", required=True),
+        Column("probability", "share"),
+        Column("degraded", "flag"),
+        Column("model_version", "text"),
+        Column("policy_version", "text"),
+        Column("policy_hash", "text"),
+    )
     return schema
 
 
 SCHEMA: Final[Mapping[str, tuple[Column, ...]]] = _schema()
-"""Every table of a data folder and its columns, in order."""
+"""Every table of a data folder and its columns, in order.
+
+``decisions`` is what a service decided, and how likely it was to: no event, as nobody reports it,
+and read by no feature. It says which labels came about by chance (`training.propensity`).
+"""
 
 EVENT_OF_TABLE: Final[Mapping[str, type[Event]]] = {e.table: e for e in EVENTS.values()}
 
@@ -273,6 +299,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "flag": _parse_flag,
     "share": _parse_number(lambda x: 0 <= x <= 1),
     "rate": _parse_number(lambda x: 0 < x < float("inf")),
+    "propensity": _parse_number(lambda x: 0 < x <= 1),
     "currency": lambda value: value if value in MINOR_UNIT_DIGITS else None,
     "country": lambda value: value if re.fullmatch("[A-Z]{2}", str(value)) else None,
     "date": _parse_date,
@@ -329,7 +356,7 @@ def _already_good(column: Column, values: pa.ChunkedArray) -> bool:
     if column.kind in ("currency", "country"):
         distinct = pc.unique(values).to_pylist()
         return all(v is None or _PARSERS[column.kind](v) is not None for v in distinct)
-    if column.kind in ("time", "minor", "count", "share", "rate"):
+    if column.kind in ("time", "minor", "count", "share", "rate", "propensity"):
         if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
             return False
         low, high = (pc.min_max(values)[side].as_py() for side in ("min", "max"))
@@ -664,6 +691,21 @@ def two_rates(table: pa.Table) -> Iterator[Problem]:
             yield Problem("fx_rates", "rate", number, str(row["rate"]), expected)
 
 
+def _odd_decisions(table: pa.Table) -> Iterator[Problem]:
+    """Decisions that share an id and differ, and explored ones that did not pay."""
+    unpaid = pc.and_(table["explored"], pc.not_equal(table["action"], "ALLOW"))
+    for row in _rows(unpaid):
+        got = table["action"][row].as_py()
+        yield Problem("decisions", "action", row + 1, got, "ALLOW, as what is explored is paid")
+    rows = _rows(pc.is_in(table["score_id"], _repeated(table["score_id"])))
+    first: dict[str, tuple[int, dict[str, Any]]] = {}
+    for row, content in zip(rows, table.take(pa.array(rows, pa.int64())).to_pylist(), strict=True):
+        first_row, known = first.setdefault(content["score_id"], (row, content))
+        if other := ", ".join(name for name in content if content[name] != known[name]):
+            expected = f"one decision per score_id: row {first_row + 1} has another {other}"
+            yield Problem("decisions", "score_id", row + 1, repr(content["score_id"]), expected)
+
+
 def read_folder(folder: Path) -> Folder:
     """Read and check a data folder.
 
@@ -686,6 +728,7 @@ def read_folder(folder: Path) -> Folder:
     if not problems:
         problems += _check_events(tables) + _check_items(tables)
         problems += _capped(two_rates(tables["fx_rates"])) if "fx_rates" in tables else []
+        problems += _capped(_odd_decisions(tables["decisions"])) if "decisions" in tables else []
     if problems:
         raise FolderError(problems)
     # One table after the other, so that no more than one is there twice.
@@ -698,14 +741,18 @@ def read_folder(folder: Path) -> Folder:
 
 
 def canonical_table(name: str, table: pa.Table) -> pa.Table:
-    """Any table of the schema in its canonical order; an event and a rate once."""
+    """Any table of the schema in its canonical order; an event, a rate and a decision once."""
     if name in EVENT_OF_TABLE:
         return canonical(EVENT_OF_TABLE[name], table)
+    if name in ("fx_rates", "decisions"):
+        table = table.group_by(table.column_names).aggregate([])
     if name == "fx_rates":
-        keys, table = SCHEMA[name], table.group_by(table.column_names).aggregate([])
+        keys = ["date", "currency", "rate"]
+    elif name == "decisions":
+        keys = ["known_at", "score_id"]
     else:
-        keys = (*SCHEMA[name][1:3], SCHEMA[name][0])
-    return table.sort_by([(column.name, "ascending") for column in keys])
+        keys = [column.name for column in (*SCHEMA[name][1:3], SCHEMA[name][0])]
+    return table.sort_by([(key, "ascending") for key in keys])
 
 
 def write_folder(tables: Tables, folder: Path) -> None:

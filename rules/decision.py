@@ -124,7 +124,8 @@ class Decision:
     order and without repetition; `list_reasons` those of the list entries when a list decided.
     `band` is the action of the score's band (None without a score). `propensity` is the probability
     with which this policy takes this action on this request: below 1 only where exploration may
-    turn a hold into an ALLOW. `explored` says that it did.
+    turn a hold into an ALLOW. `explored` says that it did: the `exploration_draw`, uniform in
+    [0, 1) and None where none was made, was below the policy's share.
     """
 
     action: Action
@@ -134,6 +135,7 @@ class Decision:
     rules: tuple[RuleResult, ...]
     band: Action | None
     explored: bool
+    exploration_draw: float | None
     propensity: float
     degraded: bool
     policy_version: str
@@ -165,6 +167,7 @@ class Decision:
             ],
             "band": self.band.value if self.band else None,
             "explored": self.explored,
+            "exploration_draw": self.exploration_draw,
             "propensity": self.propensity,
             "degraded": self.degraded,
             "policy_version": self.policy_version,

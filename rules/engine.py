@@ -96,6 +96,7 @@ def decide(
         rules=results,
         band=band,
         explored=False,
+        exploration_draw=exploration_draw,
         propensity=1.0,
         degraded=score is None,
         policy_version=policy.version,

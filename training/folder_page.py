@@ -33,6 +33,10 @@ are named and ignored.
   times and persons. Rows that differ in a person alone need ids of their own.
 - **An outcome without an amount** paid what its refund asked for, less what policy keeps.
 - Of several versions of an order or refund the one known first counts in history.
+- **`decisions`** is what a service decided, written by `recourse export`: at `known_at`, with the
+  probability (`propensity`) of the action taken, and whether the policy's random holdout paid a
+  refund that it would have held (`explored`). No feature reads it and no import loads it; evaluation
+  weighs labels by it.
 """
 
 _CODES: Final = """

@@ -23,6 +23,7 @@ from features.tables import (
     arrow_schema,
     canonical_table,
 )
+from serving.store.decisions import Decision
 from serving.store.history import Draft
 from serving.store.identifiers import KIND_OF_COLUMN, Pseudonyms
 from serving.store.schema import events, fx_rates, identifiers
@@ -33,6 +34,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 _BATCH: Final = 10_000
 _FX_COLUMNS: Final = ("date", "currency", "rate")
+_DECIDED: Final = ("action", "source", "propensity", "explored", "degraded", "policy_version",
+                   "policy_hash")  # fmt: skip
 
 # At one instant orders and refunds come before what names them.
 _RANK: Final = {
@@ -45,10 +48,12 @@ _RANK: Final = {
 
 @dataclass
 class Counts:
-    """What an import did, per table: rows stored, and rows that were there already."""
+    """What an import did, per table: rows stored, those there already, and those never loaded."""
 
     imported: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
+    not_loaded: dict[str, int] = field(default_factory=dict)
+    """Rows of ``decisions``: a store's decisions are its own acts, kept with all their grounds."""
 
     def _add(self, table: str, is_new: bool) -> None:
         counts = self.imported if is_new else self.duplicates
@@ -61,7 +66,8 @@ def import_folder(store: Store, folder: Folder, progress: Progress | None = None
     ``known_at`` is taken from the data. Events go in by (known_at, orders and refund requests
     first, event_id) and are attributed like any that arrive. Items become part of their order or
     refund: of the version whose ``event_id`` they give, else of the first. On SQLite other writers
-    wait until the end. Raises `FolderError` for items of an ``event_id`` that is not there.
+    wait until the end. What another service decided is not loaded, only counted. Raises
+    `FolderError` for items of an ``event_id`` that is not there.
     """
     items = _items_by_event(folder.tables)
     total = sum(
@@ -79,6 +85,8 @@ def import_folder(store: Store, folder: Folder, progress: Progress | None = None
             if progress is not None:
                 progress(done, total)
         _import_rates(store, connection, folder.tables.get("fx_rates"), counts)
+    if "decisions" in folder.tables:
+        counts.not_loaded["decisions"] = folder.tables["decisions"].num_rows
     return counts
 
 
@@ -168,8 +176,9 @@ def export(store: Store, until: int | None = None) -> Tables:
     """The events known before ``until`` (epoch ms; None: all) as canonical tables.
 
     Identifiers are the originals; those that were erased stay pseudonyms. Every row has its
-    ``event_id``, items that of their order or refund. Tables without rows are left out, except
-    ``refund_requests``, which every data folder has.
+    ``event_id``, items that of their order or refund. What the store decided before ``until`` comes
+    as ``decisions``. Tables without rows are left out, except ``refund_requests``, which every data
+    folder has.
     """
     columns = (events.c.event_type, events.c.payload)
     statement = select(*columns).order_by(events.c.seq)
@@ -185,7 +194,22 @@ def export(store: Store, until: int | None = None) -> Tables:
     if rates := store.fx_rates():
         found = [dict(zip(_FX_COLUMNS, row, strict=True)) for row in rates]
         tables["fx_rates"] = canonical_table("fx_rates", _table("fx_rates", found))
+    if decided := [_decided(decision) for decision in store.decisions(until=until)]:
+        tables["decisions"] = canonical_table("decisions", _table("decisions", decided))
     return {name: tables[name] for name in SCHEMA if name in tables}
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    """A stored decision as a row: what was answered, and how likely that was."""
+    record, made = decision.record, decision.record["decision"]
+    return {
+        "score_id": decision.score_id,
+        "refund_id": decision.refund_id,
+        "known_at": decision.decided_at,
+        **{name: made[name] for name in _DECIDED},
+        "probability": record["probability"],
+        "model_version": record["model_version"],
+    }
 
 
 def _originals(store: Store, connection: Connection) -> dict[tuple[str, str], str]:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from features.events import EVENTS, RefundRequest, derive_event_id
 from features.money import CURRENCIES
 from features.tables import (
+    ACTIONS,
+    DECISION_SOURCES,
     EARLIEST_MS,
     LATEST_MS,
     MAX_PROBLEMS_PER_COLUMN,
@@ -31,6 +33,7 @@ from features.tables import (
     with_event_ids,
     write_folder,
 )
+from rules.decision import Action, Source
 from tests.features.histories import RATES, START, Events, histories, tables_of
 
 Row = dict[str, Any]
@@ -43,6 +46,8 @@ REFUND: Row = {"refund_id": "r1", "customer_id": "c1", "known_at": START, "amoun
                "currency": "GBP"}  # fmt: skip
 ORDER: Row = {"order_id": "o1", "customer_id": "c1", "known_at": START, "amount_minor": 900,
               "currency": "GBP"}  # fmt: skip
+DECISION: Row = {"score_id": "s1", "refund_id": "r1", "known_at": START, "action": "ALLOW",
+                 "source": "MODEL", "propensity": "1.0", "explored": "false"}  # fmt: skip
 
 
 def write_csv(folder: Path, tables: Mapping[str, list[Row]]) -> Path:
@@ -109,6 +114,12 @@ TIME = "ISO 8601 with offset, or epoch milliseconds, from 1990 to 2099"
            "a number above 0") for rate in ("0", "-0.8", "nan", "inf")),
         ("fx_rates", {"date": "2025-01-01", "currency": "USD", "rate": "0.8"}, "date",
          "01/02/2025", "a date as YYYY-MM-DD"),
+        *(("decisions", DECISION, "propensity", propensity, "a number above 0 and at most 1")
+          for propensity in ("0", "-0.05", "1.01", "nan")),
+        ("decisions", DECISION, "action", "PREVNT",
+         "one of ALLOW, REVIEW, MANUAL_REVIEW, PREVENT (did you mean PREVENT?)"),
+        ("decisions", DECISION, "source", "GUESS",
+         "one of RULE, MODEL, LIST, MANUAL_REVIEW, RATE_LIMIT, FALLBACK"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_named_with_its_place_and_what_was_expected(
@@ -390,6 +401,27 @@ def test_a_day_has_one_rate(tmp_path: Path) -> None:
     assert problems_of(write_csv(tmp_path / "two", tables)) == (
         Problem("fx_rates", "rate", 5, "0.75", "0.8, the rate of USD on 2025-01-01 in row 1"),
     )
+
+
+def test_a_decision_counts_once_and_has_one_content(tmp_path: Path) -> None:
+    later = {**DECISION, "score_id": "s0", "known_at": START + 1}
+    explored = {**DECISION, "score_id": "s2", "explored": "true", "propensity": "0.05"}
+    folder = read(tmp_path / "good", decisions=[later, DECISION, explored, later])
+    assert folder.tables["decisions"]["score_id"].to_pylist() == ["s1", "s2", "s0"]
+    assert folder.tables["decisions"]["propensity"].to_pylist() == [1.0, 0.05, 1.0]
+    assert folder.ignored == ("decisions: 1 rows say again what others say",)
+    held = {**explored, "action": "PREVENT"}
+    tables = {"refund_requests": [REFUND], "decisions": [DECISION, explored, held]}
+    assert problems_of(write_csv(tmp_path / "bad", tables)) == (
+        Problem("decisions", "action", 3, "PREVENT", "ALLOW, as what is explored is paid"),
+        Problem("decisions", "score_id", 3, "'s2'",
+                "one decision per score_id: row 2 has another action"),
+    )  # fmt: skip
+
+
+def test_a_decision_is_what_the_rules_may_answer() -> None:
+    assert tuple(Action) == ACTIONS
+    assert tuple(Source) == DECISION_SOURCES
 
 
 def test_an_event_delivered_twice_counts_once_at_its_first_time(tmp_path: Path) -> None:

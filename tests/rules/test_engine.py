@@ -335,6 +335,33 @@ def test_exploration_pays_a_share_of_held_refunds_and_logs_how_likely_that_was()
     assert decided(SMALL, policy=EXPLORING, exploration_draw=0.0).propensity == 1.0
 
 
+@given(requests, st.floats(0, 1, exclude_max=True))
+def test_a_request_has_one_chance_to_be_paid_whatever_is_drawn(request, draw):
+    policy = replace(POLICY, exploration=EXPLORING.exploration)
+    request = request | {"policy": policy, "facts": request["facts"] | SMALL}
+    one, other = (decided(**request, exploration_draw=d) for d in (draw, 0.99 * (draw < 0.05)))
+
+    def chance_to_be_paid(decision):
+        paid = decision.action is ALLOW
+        return decision.propensity if paid else 1 - decision.propensity
+
+    assert chance_to_be_paid(one) == pytest.approx(chance_to_be_paid(other))
+    assert (one.exploration_draw, one.to_json()["exploration_draw"]) == (draw, draw)
+
+
+def test_a_refund_is_explored_whichever_of_band_and_risk_rule_holds_it():
+    for held in ({"score": HIGH}, {"facts": SMALL | hit(RISK_REVIEW)}):
+        decision = decided(**{"facts": SMALL} | held, policy=EXPLORING, exploration_draw=0.0)
+        assert (decision.action, decision.source, decision.explored) == (ALLOW, Source.MODEL, True)
+        assert decision.reasons == ()
+
+
+def test_everything_may_be_explored_and_is_then_certain():
+    policy = made(exploration={"share": 1.0, "max_amount_minor": 1000})
+    paid = decided(SMALL, score=HIGH, policy=policy, exploration_draw=1 - 2**-53)
+    assert (paid.action, paid.explored, paid.propensity) == (ALLOW, True, 1.0)
+
+
 @pytest.mark.parametrize(
     "keywords",
     [

@@ -11,6 +11,7 @@ import pytest
 from features.events import EVENTS, Event
 from features.tables import FolderError, Tables, arrow_schema, read_folder, write_folder
 from serving.store import transfer
+from serving.store.decisions import Decision
 from serving.store.store import Store
 from serving.store.transfer import export, import_folder
 
@@ -87,7 +88,7 @@ def test_a_round_trip_changes_nothing(store: Store, folder: Path, tmp_path: Path
     assert counts.imported == {n: len(rows) for n, rows in ROWS.items() if not n.endswith("_items")}
     assert counts.duplicates == {}
     exported = export(store)
-    assert set(exported) == set(ROWS)
+    assert set(exported) == set(ROWS)  # and no decisions, where none were made
     for name, table in exported.items():
         if not name.endswith("_items"):
             assert table.equals(read.tables[name]), name
@@ -185,6 +186,61 @@ def arrival(event: Event) -> tuple[int, int, str, str]:
     types = list(EVENTS)
     first = event.event_type not in ("order", "refund_request")
     return event.known_at, int(first), f"{types.index(event.event_type)}", str(event.event_id)
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+
+def decision(score_id: str, at: int, **made: Any) -> Decision:
+    usual = {"action": "ALLOW", "source": "MODEL", "propensity": 1.0, "explored": False,
+             "degraded": False, "policy_version": "1", "policy_hash": "abc"}  # fmt: skip
+    record = {"decision": {**usual, **made}, "probability": 0.25, "model_version": "7",
+              "features": {"f": 1.0}, "contributions": None}  # fmt: skip
+    return Decision(score_id, "r1", f"content of {score_id}", START + at, record, {"data": {}})
+
+
+def decided(store: Store) -> None:
+    with store.write() as tx:
+        tx.save_decision(decision("s2", 35, action="PREVENT", propensity=0.95))
+        tx.save_decision(decision("s1", 35, explored=True, propensity=0.05))
+        tx.save_decision(decision("s3", 31, degraded=True, source="FALLBACK"))
+
+
+def test_what_a_store_decided_is_exported_with_its_propensity_and_read_back(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    import_folder(store, read_folder(folder))
+    decided(store)
+    write_folder(export(store), tmp_path / "out")
+    table = read_folder(tmp_path / "out").tables["decisions"]
+    usual = {"refund_id": "r1", "source": "MODEL", "probability": 0.25, "degraded": False,
+             "model_version": "7", "policy_version": "1", "policy_hash": "abc"}  # fmt: skip
+    assert table.to_pylist() == [
+        {"score_id": "s3", "known_at": START + 31, "action": "ALLOW", "propensity": 1.0,
+         "explored": False, **usual, "degraded": True, "source": "FALLBACK"},
+        {"score_id": "s1", "known_at": START + 35, "action": "ALLOW", "propensity": 0.05,
+         "explored": True, **usual},
+        {"score_id": "s2", "known_at": START + 35, "action": "PREVENT", "propensity": 0.95,
+         "explored": False, **usual},
+    ]  # fmt: skip
+    assert export(store, until=START + 35)["decisions"]["score_id"].to_pylist() == ["s3"]
+
+
+def test_an_import_counts_decisions_and_does_not_load_them(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    import_folder(store, read_folder(folder))
+    assert import_folder(store, read_folder(folder)).not_loaded == {}
+    decided(store)
+    exported = export(store)
+    write_folder(exported, tmp_path / "out")
+    other = Store.open(f"sqlite:///{tmp_path}/other.db", b"another secret, long enough")
+    counts = import_folder(other, read_folder(tmp_path / "out"))
+    assert counts.not_loaded == {"decisions": 3}
+    assert "decisions" not in counts.imported
+    assert list(other.decisions()) == []
+    assert_same_tables(export(other), {n: t for n, t in exported.items() if n != "decisions"})
+    other.close()
 
 
 def test_an_export_stops_before_an_instant(store: Store, folder: Path) -> None:
