@@ -12,7 +12,8 @@ import itertools
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,18 +26,18 @@ from rules.decision import Action, Mode, Outcome, RuleResult
 from rules.engine import ListMatch
 from rules.policy import Policy
 from serving import answers
+from serving.models import Models
 from serving.reasons import as_json
 from serving.reports import RefundReport, Report
 from serving.scorer import (
-    Champion,
     Circumstances,
-    Deadline,
     Late,
+    Shadow,
     Verdict,
     exploration_draw,
     keys_of,
-    no_deadline,
     score,
+    shadow,
 )
 from serving.store.decisions import Decision as StoredDecision
 from serving.store.decisions import FirstResult
@@ -101,7 +102,7 @@ class Desk:
 
     store: Store
     policy: Policy
-    champion: Champion | None
+    models: Models
     rates: Rates
     secret: bytes
     deadline_ms: int
@@ -111,7 +112,7 @@ class Desk:
         """Go the way of a decision once, up to what is kept, before the first one is waiting."""
         request = RefundRequest(refund_id="-", customer_id="-", known_at=1, amount_minor=0,
                                 currency=self.rates.base)  # fmt: skip
-        self._judge(request, no_deadline)
+        self._judge(request, _Deadline(math.inf, time.monotonic()))
 
     # --- reports -----------------------------------------------------------------------------
 
@@ -151,31 +152,27 @@ class Desk:
         `KeyReusedError` for an idempotency key that came with other content before.
         """
         started = time.monotonic() if arrived is None else arrived
-
-        def deadline(stage: str) -> None:
-            taken = (time.monotonic() - started) * 1000
-            if taken > self.deadline_ms:
-                raise Late(f"{taken:.0f} ms had passed before {stage}, of {self.deadline_ms}")
-
+        deadline = _Deadline(self.deadline_ms, started)
         customer = {} if report.customer is None else {"customer": report.customer.customer_id}
         for _ in range(OPTIMISTIC_TRIES):
             # Before the cutoff: what commits from here on may bear a later time than the cutoff,
             # which the read would leave out, and each of the two would believe to be the first.
             seen = self.store.read(customer, 0, ()).customer_seen
             case = _Case.of(report, now())
-            slices, verdict = self._judge(case.request, deadline)
-            if slices.customer_seen != seen:
+            judged = self._judge(case.request, deadline)
+            if judged.slices.customer_seen != seen:
                 continue
             try:
                 with self.store.write(case.request.customer_id) as tx:
-                    return self._settle(tx, case, slices, verdict, sender)
+                    return self._settle(tx, case, judged, sender)
             except MovedError:
                 continue
         with self.store.write(customer.get("customer")) as tx:
             case = _Case.of(report, now())  # under the lock: later than all that it waited for
-            return self._settle(tx, case, *self._judge(case.request, deadline), sender)
+            return self._settle(tx, case, self._judge(case.request, deadline), sender)
 
-    def _judge(self, request: RefundRequest, deadline: Deadline) -> tuple[Slices, Verdict]:
+    def _judge(self, request: RefundRequest, deadline: _Deadline) -> _Judged:
+        models = self.models.now  # taken once: what is promoted meanwhile is for the next one
         keys = keys_of(request)
         slices = self.store.read(keys, request.known_at, READS)
         entries = self.store.matching_lists(keys, request.known_at)
@@ -189,13 +186,17 @@ class Desk:
         )
         past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
         verdict = score(
-            request, past, self.champion, self.policy, self.rates, circumstances, deadline
+            request, past, models.champion, self.policy, self.rates, circumstances, deadline
         )
-        return slices, verdict
+        if (challenger := models.shadow) is None:
+            return _Judged(slices, verdict)
+        with deadline.stopped():
+            beside = shadow(request, verdict.row, challenger, self.policy, circumstances, deadline)
+        if beside.problem is not None:
+            self.models.report(beside.version, beside.problem)
+        return _Judged(slices, verdict, beside)
 
-    def _settle(
-        self, tx: Transaction, case: _Case, slices: Slices, verdict: Verdict, sender: Sender
-    ) -> Answer:
+    def _settle(self, tx: Transaction, case: _Case, judged: _Judged, sender: Sender) -> Answer:
         """Answer as before if this was answered before; else keep the decision and answer."""
         at = case.request.known_at
         api_key, key = sender.api_key_id, sender.idempotency_key
@@ -210,27 +211,27 @@ class Desk:
                 tx.save_first_result(api_key, key, case.first_result(found.response))
             data = {"customerId": case.request.customer_id, **found.response["data"]}
             return Answer({**found.response, "data": data}, replayed=True)
-        if tx.customer_moved_since(slices):
+        if tx.customer_moved_since(judged.slices):
             raise MovedError
-        body = self._keep(tx, case, slices, verdict, sender)
+        body = self._keep(tx, case, judged, sender)
         if key:
             tx.save_first_result(api_key, key, case.first_result(_impersonal(body)))
         return Answer(body)
 
     def _keep(
-        self, tx: Transaction, case: _Case, slices: Slices, verdict: Verdict, sender: Sender
+        self, tx: Transaction, case: _Case, judged: _Judged, sender: Sender
     ) -> Mapping[str, Any]:
         """Write the decision and all it rests on; returns what is answered."""
-        request = case.request
+        request, verdict = case.request, judged.verdict
         tx.append(case.events)
         self._move(tx, request, verdict.decision.action)
-        body = self._body(case, slices, verdict)
+        body = self._body(case, judged.slices, verdict)
         decision = StoredDecision(
             score_id=case.score_id,
             refund_id=request.refund_id,
             content_hash=case.content_hash,
             decided_at=request.known_at,
-            record=self._record(case, slices, verdict),
+            record=self._record(case, judged),
             response=_impersonal(body),
         )
         tx.save_decision(decision)
@@ -276,7 +277,7 @@ class Desk:
             reasons=[*by_rule, *by_list, *map(as_json, verdict.reasons)],  # type: ignore[list-item]
             rules=[_rule_body(rule) for rule in decision.hits],
             warnings=self._warnings(case, slices, verdict),
-            model_version=self.champion.version if self.champion else None,
+            model_version=verdict.model_version,
             policy_version=decision.policy_version,
             degraded=decision.degraded,
         )
@@ -295,10 +296,11 @@ class Desk:
             warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
         return warnings
 
-    def _record(self, case: _Case, slices: Slices, verdict: Verdict) -> Mapping[str, Any]:
+    def _record(self, case: _Case, judged: _Judged) -> Mapping[str, Any]:
         """All that the decision can be recomputed and explained from; holds pseudonyms only."""
+        slices, verdict = judged.slices, judged.verdict
         scored, contributions = verdict.score, verdict.contributions
-        return {
+        record = {
             "refund_id": case.request.refund_id,
             "event_id": case.request.event_id,
             "cutoff": case.request.known_at,
@@ -313,11 +315,41 @@ class Desk:
                 zip((*(f.name for f in MODEL_FEATURES), "expected"), contributions.tolist(),
                     strict=True)
             ),
-            "model_version": self.champion.version if self.champion else None,
+            "model_version": verdict.model_version,
             "catalog_hash": CATALOG_HASH,
             "base_currency": self.rates.base,
             "problem": verdict.problem,
         }  # fmt: skip
+        return record if judged.shadow is None else {**record, "shadow": judged.shadow.to_json()}
+
+
+class _Deadline:
+    """The deadline of one decision, less the time that it is stopped for a challenger."""
+
+    def __init__(self, limit_ms: float, started: float) -> None:
+        self._limit_ms, self._started = limit_ms, started
+
+    def __call__(self, stage: str) -> None:
+        """Raise `Late` when there is no time for ``stage``."""
+        taken = (time.monotonic() - self._started) * 1000
+        if taken > self._limit_ms:
+            raise Late(f"{taken:.0f} ms had passed before {stage}, of {self._limit_ms}")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What is done within is not on the decision's account."""
+        stopped = time.monotonic()
+        yield
+        self._started += time.monotonic() - stopped
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What one attempt read, decided, and heard from a challenger."""
+
+    slices: Slices
+    verdict: Verdict
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from tempfile import mkdtemp
 class Home:
     """The paths below one RECOURSE_HOME. Nothing is made until something is written.
 
-    The served model is a directory per version and a pointer, a file holding the version's name.
-    Both are replaced atomically, so a reader sees the old model or the new one, never a half.
+    The served model is a directory per version and a pointer, a file holding the version's name;
+    the challenger has a pointer of its own. Each is replaced atomically, so a reader sees the old
+    model or the new one, never a half.
 
     >>> Home(Path("var")).model("3").as_posix()
     'var/model/3'
@@ -46,12 +47,18 @@ class Home:
         """The file that names the served version."""
         return self.root / "model" / "current"
 
+    @property
+    def challenger_pointer(self) -> Path:
+        """The file that names the version scored in the shadow."""
+        return self.root / "model" / "challenger"
+
     def served_version(self) -> str | None:
         """The version that serving loads, None before the first model."""
-        try:
-            return self.pointer.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return None
+        return _named_by(self.pointer)
+
+    def challenger_version(self) -> str | None:
+        """The version that serving scores in the shadow, None without one."""
+        return _named_by(self.challenger_pointer)
 
     def served_model(self) -> Path:
         """The directory of the served model; raises FileNotFoundError before the first one."""
@@ -62,6 +69,21 @@ class Home:
 
     def serve_model(self, source: Path, version: str) -> Path:
         """Copy a model's directory in as ``version`` and point serving at it."""
+        target = self._copied(source, version)
+        _point(self.pointer, version)
+        return target
+
+    def shadow_model(self, source: Path, version: str) -> Path:
+        """Copy a model's directory in as ``version``, to be scored beside the served one."""
+        target = self._copied(source, version)
+        _point(self.challenger_pointer, version)
+        return target
+
+    def end_shadow(self) -> None:
+        """Score no model in the shadow any more."""
+        self.challenger_pointer.unlink(missing_ok=True)
+
+    def _copied(self, source: Path, version: str) -> Path:
         target = self.model(version)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
@@ -69,7 +91,17 @@ class Home:
             shutil.copytree(source, staged, dirs_exist_ok=True)
             staged.chmod(0o755)
             staged.rename(target)
-        pointer = self.pointer.with_suffix(f".{os.getpid()}")
-        pointer.write_text(f"{version}\n", encoding="utf-8")
-        pointer.replace(self.pointer)
         return target
+
+
+def _named_by(pointer: Path) -> str | None:
+    try:
+        return pointer.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _point(pointer: Path, version: str) -> None:
+    staged = pointer.with_suffix(f".{os.getpid()}")
+    staged.write_text(f"{version}\n", encoding="utf-8")
+    staged.replace(pointer)

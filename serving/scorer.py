@@ -12,6 +12,7 @@ import hmac
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,23 +27,41 @@ from rules.engine import ListMatch, Score, decide
 from rules.policy import Policy
 from serving.explain import TreeExplainer
 from serving.facts import facts_of
-from serving.model import AbuseModel
+from serving.model import AbuseModel, FeatureMismatch, ModelError
 from serving.reasons import Reason, ranked_reasons, risk_level
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The served model with what explains it: loaded once, shared by all requests."""
+    """A model with what explains it, ready to decide: loaded once, shared by all requests."""
 
     model: AbuseModel
     explainer: TreeExplainer
     version: str
 
     @classmethod
-    def of(cls, model: AbuseModel, version: str) -> Champion:
-        """Prepare a model for serving; raises FeatureMismatch when the catalog is another."""
-        names = [feature.name for feature in MODEL_FEATURES]
-        model.check_features(names, definitions_hash(MODEL_FEATURES))
+    def of(cls, model: AbuseModel, version: str, base_currency: str | None = None) -> Champion:
+        """Prepare a model for serving, and go the way of a decision with it once.
+
+        Raises ModelError with all reasons against it: FeatureMismatch when the catalog is another;
+        amounts in another currency than ``base_currency``; a probability that is none.
+        """
+        problems = []
+        try:
+            names = [feature.name for feature in MODEL_FEATURES]
+            model.check_features(names, definitions_hash(MODEL_FEATURES))
+        except FeatureMismatch as mismatch:
+            problems.append(str(mismatch))
+        kind: type[ModelError] = FeatureMismatch if problems else ModelError
+        learnt_in = model.manifest.base_currency
+        if base_currency not in (None, learnt_in):
+            problems.append(f"base_currency: the model learnt amounts in {learnt_in}, expected "
+                            f"{base_currency}")  # fmt: skip
+        if problems:
+            raise kind("; ".join(problems))
+        (probability,) = model.predict(np.full((1, len(MODEL_FEATURES)), np.nan))
+        if not 0 <= probability <= 1:
+            raise ModelError(f"probability: expected a number in [0, 1], got {probability}")
         explainer = TreeExplainer.from_booster(model.booster)
         explainer.warm_up()
         return cls(model, explainer, version)
@@ -71,6 +90,30 @@ class Verdict:
     """Log-odds per model feature, the expected value last."""
     problem: str | None = None
     """Why there is no score, where there is none."""
+    model_version: str | None = None
+    """The version that was asked for the score."""
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """What a challenger would have led to: logged beside the decision, never acted on."""
+
+    version: str
+    score: Score | None = None
+    decision: Decision | None = None
+    problem: str | None = None
+    """Why there is no score, where there is none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as a decision's record keeps them."""
+        return {
+            "version": self.version,
+            "probability": self.score.probability if self.score else None,
+            "expected_loss_minor": self.score.expected_loss_minor if self.score else None,
+            "action": self.decision.action.value if self.decision else None,
+            "source": self.decision.source.value if self.decision else None,
+            "problem": self.problem,
+        }
 
 
 class Late(Exception):  # noqa: N818 - raised by a deadline, it is what happened
@@ -125,16 +168,14 @@ def judge(
     if champion is not None:
         try:
             deadline("model")
-            vector = np.array([[row[feature.name] for feature in MODEL_FEATURES]])
-            probability = float(champion.model.predict(vector)[0])
-            scored = Score(probability, _expected_loss(policy, probability, row["payable_minor"]))
+            vector = _vector(row)
+            scored = _scored(champion, vector, policy, row)
             deadline("explanation")
             contributions = champion.explainer.contributions(vector)[0]
         except Exception as error:  # any failure of the model is answered by the fallback
-            what = "was late" if isinstance(error, Late) else f"failed: {type(error).__name__}"
-            scored, contributions, problem = None, None, f"the model {what}: {error}"
+            scored, contributions, problem = None, None, f"the model {_what_happened(error)}"
         else:
-            level = risk_level(probability, champion.model.reference.score_quantiles)
+            level = risk_level(scored.probability, champion.model.reference.score_quantiles)
             reasons = ranked_reasons(
                 MODEL_FEATURES, vector[0].tolist(), contributions.tolist(), base_currency
             )
@@ -147,7 +188,51 @@ def judge(
         sandbox=circumstances.sandbox,
         exploration_draw=circumstances.exploration_draw,
     )
-    return Verdict(decision, scored, level, reasons, row, contributions, problem)
+    version = champion.version if champion else None
+    return Verdict(decision, scored, level, reasons, row, contributions, problem, version)
+
+
+def shadow(
+    request: RefundRequest,
+    row: Mapping[str, float],
+    challenger: Champion,
+    policy: Policy,
+    circumstances: Circumstances,
+    deadline: Deadline = no_deadline,
+) -> Shadow:
+    """Say what the policy would have done with a challenger's score; never raises.
+
+    The action is the one before exploration: the draw would hide in both where they differ.
+    """
+    try:
+        deadline("the challenger")
+        scored = _scored(challenger, _vector(row), policy, row)
+        decision = decide(
+            facts_of(request, row),
+            scored,
+            policy,
+            circumstances.lists,
+            disposition=circumstances.disposition,
+            sandbox=circumstances.sandbox,
+        )
+    except Exception as error:  # whatever it is, the decision stands
+        return Shadow(challenger.version, problem=f"the challenger {_what_happened(error)}")
+    return Shadow(challenger.version, scored, decision)
+
+
+def _vector(row: Mapping[str, float]) -> FloatArray:
+    return np.array([[row[feature.name] for feature in MODEL_FEATURES]])
+
+
+def _scored(champion: Champion, vector: FloatArray, policy: Policy, row: Mapping[str, float]
+            ) -> Score:  # fmt: skip
+    probability = float(champion.model.predict(vector)[0])
+    return Score(probability, _expected_loss(policy, probability, row["payable_minor"]))
+
+
+def _what_happened(error: Exception) -> str:
+    what = "was late" if isinstance(error, Late) else f"failed: {type(error).__name__}"
+    return f"{what}: {error}"
 
 
 def _expected_loss(policy: Policy, probability: float, payable_minor: float) -> float | None:

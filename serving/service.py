@@ -21,6 +21,7 @@ from serving.facts import FACTS
 from serving.home import Home
 from serving.logs import configure_logs
 from serving.model import AbuseModel
+from serving.models import Models, ModelWatch
 from serving.scorer import Champion
 from serving.settings import Settings
 from serving.store.store import Store
@@ -32,13 +33,12 @@ log = structlog.get_logger()
 
 
 def load_champion(settings: Settings) -> Champion | None:
-    """The promoted model, ready to explain; None, and an error in the log, where there is none."""
+    """The promoted model, ready to explain, None where there is none; raises ModelError."""
     home = Home(settings.home)
     version = home.served_version()
     if version is None:
-        log.error("no_model", expected=str(home.pointer), then="every decision is the fallback")
         return None
-    return Champion.of(AbuseModel.load(home.model(version)), version)
+    return Champion.of(AbuseModel.load(home.model(version)), version, settings.base_currency)
 
 
 def load_settings_policy(settings: Settings) -> Policy:
@@ -46,16 +46,16 @@ def load_settings_policy(settings: Settings) -> Policy:
     return load_policy(settings.policy or DEFAULT_POLICY, FACTS)
 
 
-def open_api(settings: Settings) -> Api:
-    """Both desks over their own stores, sharing model and policy."""
-    champion, policy = load_champion(settings), load_settings_policy(settings)
+def open_api(settings: Settings, models: Models) -> Api:
+    """Both desks over their own stores, sharing models and policy."""
+    policy = load_settings_policy(settings)
     secret = settings.secret_bytes()
 
     def desk(mode: Literal["live", "sandbox"]) -> Desk:
         url, clock = settings.database_url_of(mode), settings.clock_of(mode)
         store = Store.open(url, secret, clock=clock, upgrade=True)
         rates = Rates.of(settings.base_currency, store.fx_rates())
-        made = Desk(store, policy, champion, rates, secret, settings.deadline_ms, mode == "sandbox")
+        made = Desk(store, policy, models, rates, secret, settings.deadline_ms, mode == "sandbox")
         made.warm_up()
         return made
 
@@ -66,6 +66,7 @@ class _Worker:
     """What this worker process has opened."""
 
     api: Api | None = None
+    watch: ModelWatch | None = None
 
     @classmethod
     def current(cls) -> Api:
@@ -107,7 +108,18 @@ class Recourse:
         settings = Settings()
         configure_logs(settings.log_level)
         end_with(os.getppid())
-        _Worker.api = open_api(settings)
+        models = Models()
+        _Worker.watch = ModelWatch(Home(settings.home), models, settings.base_currency)
+        _Worker.watch.look()
+        if models.now.champion is None:
+            expected = str(Home(settings.home).pointer)
+            log.error(
+                "no_model",
+                expected=expected,
+                then="every decision is the fallback until one is promoted",
+            )
+        _Worker.api = open_api(settings, models)
+        _Worker.watch.start()
         log.info("ready", seconds=round(time.monotonic() - started, 2))
 
     async def __is_ready__(self) -> bool:
@@ -117,5 +129,7 @@ class Recourse:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Finish what was accepted."""
+        if _Worker.watch is not None:
+            _Worker.watch.stop()
         if _Worker.api is not None:
             _Worker.api.close()

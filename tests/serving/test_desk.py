@@ -19,6 +19,7 @@ from features.money import DAY_MS, Rates
 from features.packed import LAYOUT
 from serving import contract
 from serving.desk import OPTIMISTIC_TRIES, Desk, KeyReusedError, Sender
+from serving.models import Models
 from serving.store.decisions import IDEMPOTENCY_MS
 from serving.store.store import Store, Transaction
 from tests.serving.champions import fixed
@@ -26,6 +27,7 @@ from tests.serving.champions import fixed
 SECRET = b"a secret of 16 bytes or more"
 NOW = 1_780_000_000_000
 ME = Sender("key_1")
+CHAMPION = fixed()
 NAMES = {
     "customer": "cust-in-clear",
     "email": "someone@in-clear.example",
@@ -105,7 +107,8 @@ def open_desk(url, policy) -> Iterator[Callable[..., Desk]]:
 
     def open_one(kind: type[Store] = Store, **given: Any) -> Desk:
         opened.append(kind.open(url, SECRET, clock="ingest"))
-        usual = {"champion": fixed(), "policy": policy, "rates": Rates("GBP"), "secret": SECRET,
+        models = Models(given.pop("champion", CHAMPION), given.pop("challenger", None))
+        usual = {"models": models, "policy": policy, "rates": Rates("GBP"), "secret": SECRET,
                  "deadline_ms": 60_000}  # fmt: skip
         return Desk(store=opened[-1], **{**usual, **given})
 

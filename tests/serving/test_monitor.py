@@ -26,6 +26,7 @@ from features.money import DAY_MS, Rates
 from rules.policy import Policy
 from serving import contract
 from serving.desk import Desk
+from serving.models import Models
 from serving.monitor import MOST_EVENTS, MOST_LISTED, Skew, skew
 from serving.settings import Settings
 from serving.store.schema import decisions, events
@@ -39,7 +40,8 @@ ORDERS = "order_count_by_customer_365d"
 
 
 def desk_over(store: Store, policy: Policy, rates: Rates | None = None) -> Desk:
-    return Desk(store, policy, fixed(), rates or Rates("GBP"), SECRET, deadline_ms=60_000)
+    models = Models(fixed())
+    return Desk(store, policy, models, rates or Rates("GBP"), SECRET, deadline_ms=60_000)
 
 
 @pytest.fixture
