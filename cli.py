@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from features.tables import Folder
+    from serving.home import Home
     from serving.scorer import Champion
     from serving.settings import Settings
     from serving.store.store import Store
+    from training.registry import Registry
 
 app = typer.Typer(
     name="recourse", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -39,7 +41,9 @@ app = typer.Typer(
 )  # fmt: skip
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 policy = typer.Typer(no_args_is_help=True, help="Policy documents.")
+challenger = typer.Typer(no_args_is_help=True, help="A model scored in the shadow.")
 app.add_typer(keys, name="keys")
+app.add_typer(challenger, name="challenger")
 app.add_typer(policy, name="policy")
 
 SECRETS: Final = (("secret",), ("database_url",), ("sandbox_database_url",))
@@ -368,11 +372,15 @@ def promote(
 def score(
     data: DataDir,
     out: OutFile,
-    model: Annotated[Path | None, typer.Option(help="A model's directory; the served one.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model's directory or MLflow address; the served one when not given."),
+    ] = None,
 ) -> None:
     """Score a data folder as the service would: probability, action, reasons.
 
-    Example: `recourse score --data data/sample --out scores.parquet`
+    Example: `recourse score --data data/sample --model models:/refund-abuse@champion
+    --out scores.parquet`
     """
     from serving.batch import score_folder
     from serving.service import load_settings_policy
@@ -388,14 +396,98 @@ def score(
     _table(actions.items())
 
 
-def _champion(directory: Path | None = None) -> Champion:
-    """A model's directory, or the model that is served."""
+def _champion(model: str | None = None) -> Champion:
+    """A model by its directory or MLflow address, or the model that is served."""
     from serving.home import Home
     from serving.model import AbuseModel
     from serving.scorer import Champion
 
-    path = directory or Home(_settings().home).served_model()
-    return Champion.of(AbuseModel.load(path), path.name)
+    settings = _settings()
+    home = Home(settings.home)
+    path = home.served_model() if model is None else Path(model)
+    if model is not None and ":/" in model:
+        try:
+            path = _registry(home).find(model)
+        except LookupError as error:
+            _refuse(str(error))
+    return Champion.of(AbuseModel.load(path), model or path.name, settings.base_currency)
+
+
+def _registry(home: Home) -> Registry:
+    """The registry of a home that has one; asked of another, MLflow would make a database first."""
+    if not home.registry.exists():
+        _refuse(f"{home.registry}: no model is registered, train one first")
+    from training.registry import Registry
+
+    return Registry(home)
+
+
+@challenger.command("set")
+def set_challenger(
+    version: Annotated[str, typer.Argument(help="A registered version, as `train` printed it.")],
+) -> None:
+    """Have the service score a version in the shadow: logged beside each decision, never acted on.
+
+    A running service takes it up within seconds.
+
+    Example: `recourse challenger set 2`
+    """
+    from serving.home import Home
+
+    settings = _settings()
+    registry = _registry(Home(settings.home))
+    try:
+        registry.challenge(version, settings.base_currency)
+    except LookupError as error:
+        _refuse(str(error))
+    print(f"version {version} is scored beside champion {registry.champion() or 'none'}")
+
+
+@challenger.command("clear")
+def clear_challenger() -> None:
+    """Score no version in the shadow any more.
+
+    Example: `recourse challenger clear`
+    """
+    from serving.home import Home
+
+    version = _registry(Home(_settings().home)).end_challenge()
+    print(f"version {version} is scored no more" if version else "there was no challenger")
+
+
+@challenger.command("report")
+def report_challenger(
+    version: Annotated[
+        str | None, typer.Option(help="Of which challenger; the one scored last when not given.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Decided then or later; ISO 8601.")] = None,
+    until: Annotated[str | None, typer.Option(help="Decided before; ISO 8601.")] = None,
+    maturity_days: Annotated[int, typer.Option(min=1, help="When a label is mature.")] = 60,
+    mode: ModeOption = "live",
+    as_json: AsJson = False,
+) -> None:
+    """Compare a challenger with who decided: probabilities, actions, and who was right.
+
+    Example: `recourse challenger report --since 2026-07-01T00:00:00Z`
+    """
+    from serving.service import load_settings_policy
+    from training.challenger import challenger_report
+
+    first, last = _instant(since, "--since"), _instant(until, "--until")
+    store = _open_store(mode)
+    try:
+        report = challenger_report(
+            store, load_settings_policy(_settings()).costs, version=version, since=first,
+            until=last, maturity_days=maturity_days,
+        )  # fmt: skip
+    except LookupError as error:
+        _refuse(f"the {mode} store: {error}")
+    finally:
+        store.close()
+    if as_json:
+        _print(report.to_json())
+    else:
+        print(report.to_text())
 
 
 # --- policy ----------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 Everything lies under RECOURSE_HOME: the database of runs and versions, and what they logged. Each
 version of ``refund-abuse`` is a pyfunc whose ``predict`` takes the model's features as columns and
-gives the calibrated probability; inside it lies the AbuseModel directory that serving reads.
+gives the calibrated probability; inside it lies the AbuseModel directory that serving reads. The
+alias ``champion`` names the version that decides, ``challenger`` one that the service scores beside
+it without acting on it; each goes with a pointer of `serving.home.Home`, which serving reads.
 """
 
 from __future__ import annotations
@@ -23,18 +25,22 @@ import lightgbm
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from numpy.typing import NDArray
 
 from serving.home import Home
 from serving.model import AbuseModel
+from serving.scorer import Champion
 
 MODEL_NAME: Final = "refund-abuse"
 CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 _EXPERIMENT: Final = "refund-abuse"
 _CHAMPIONS: Final = "champions"
 _DIRECTORY: Final = "abuse_model"
+_SCHEMES: Final = ("models:/", "runs:/")
 _NEEDED: Final = (mlflow, lightgbm, np, pd)
 
 
@@ -107,8 +113,15 @@ class Registry:
 
     def champion(self) -> str | None:
         """The version that serves, None before the first."""
+        return self._version_of(CHAMPION)
+
+    def challenger(self) -> str | None:
+        """The version that is scored in the shadow, None without one."""
+        return self._version_of(CHALLENGER)
+
+    def _version_of(self, alias: str) -> str | None:
         models = self._client.search_registered_models(f"name = '{MODEL_NAME}'")
-        version = models[0].aliases.get(CHAMPION) if models else None
+        version = models[0].aliases.get(alias) if models else None
         return None if version is None else str(version)
 
     def versions(self) -> list[str]:
@@ -128,10 +141,55 @@ class Registry:
         self.home.serve_model(self._directory(version), version)
         self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
         self._client.set_registered_model_tag(MODEL_NAME, _CHAMPIONS, " ".join(champions))
+        if self.challenger() == version:
+            self.end_challenge()
+
+    def challenge(self, version: str, base_currency: str) -> None:
+        """Have the service score a version beside the champion, in place of an earlier one.
+
+        Raises LookupError for a version that does not exist or is champion, and ModelError, as
+        `serving.scorer.Champion.of` does, for one that could not serve.
+        """
+        versions = self.versions()
+        if version not in versions:
+            known = ", ".join(versions) or "none, train first"
+            raise LookupError(f"{MODEL_NAME} has no version {version}: expected one of {known}")
+        if version == self.champion():
+            raise LookupError(f"version {version} is champion: it decides, and needs no shadow")
+        Champion.of(self.load(version), version, base_currency)
+        self.home.shadow_model(self._directory(version), version)
+        self._client.set_registered_model_alias(MODEL_NAME, CHALLENGER, version)
+
+    def end_challenge(self) -> str | None:
+        """Score no version in the shadow any more; returns the one that was."""
+        version = self.challenger()
+        self.home.end_shadow()
+        if version is not None:
+            self._client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
+        return version
 
     def load(self, version: str) -> AbuseModel:
         """The model of a registered version."""
         return AbuseModel.load(self._directory(version))
+
+    def find(self, uri: str) -> Path:
+        """The AbuseModel directory behind an MLflow address of a model that `register` logged.
+
+        Such as ``models:/refund-abuse@champion``, ``models:/refund-abuse/2`` or
+        ``runs:/<run id>/model``. Raises LookupError where there is none.
+        """
+        if not uri.startswith(_SCHEMES):
+            raise LookupError(f"{uri}: expected an address that starts with "
+                              f"{' or '.join(_SCHEMES)}")  # fmt: skip
+        try:
+            logged = self._fetched(artifact_uri=uri)
+        except (MlflowException, OSError) as error:
+            said = str(error).partition("\n")[0].rstrip(".")
+            raise LookupError(f"{uri}: no model there, {said}") from error
+        found = sorted((logged / "artifacts").glob("*/manifest.json"))
+        if not found:
+            raise LookupError(f"{uri}: expected a model that `recourse train` logged")
+        return found[0].parent
 
     def run_file(self, version: str, name: str) -> Path:
         """A file that the version's run logged."""
@@ -139,9 +197,7 @@ class Registry:
         return self._fetched(run_id=run_id, artifact_path=name)
 
     def _directory(self, version: str) -> Path:
-        logged = self._fetched(artifact_uri=f"models:/{MODEL_NAME}/{version}")
-        (directory,) = (logged / "artifacts").iterdir()
-        return directory
+        return self.find(f"models:/{MODEL_NAME}/{version}")
 
     def _fetched(self, **what: str | None) -> Path:
         # A models:/ address is looked up in MLflow's global store, whatever else it is told.
