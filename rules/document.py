@@ -27,11 +27,14 @@ class Costs(Part):
     """What mistakes and reviews cost, in minor units of the base currency.
 
     `prevented_honest_multiple` is the harm of preventing an honest refund, as a multiple of it.
+    `reviews_per_day` is how many refunds the review desk can look at on a day, None where nobody
+    said: training keeps the bands it proposes within it, decisions do not depend on it.
     """
 
     fee_minor: _Minor = 0.0
     review_minor: _Minor = 0.0
     prevented_honest_multiple: Annotated[float, Field(ge=0)] = 1.0
+    reviews_per_day: Annotated[float, Field(ge=0)] | None = None
 
     def expected_loss_minor(self, probability: float, payable_minor: float) -> float:
         """Return the probability of abuse times what paying an abuser would lose.

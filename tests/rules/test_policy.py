@@ -65,7 +65,8 @@ def test_the_policy_keeps_what_was_written(kinds):
 def test_the_hash_is_of_the_content_not_of_its_layout(kinds):
     plain = Policy.from_yaml(text(), facts=kinds)
     sorted_keys = yaml.safe_dump(SOUND, sort_keys=True, default_flow_style=True)
-    spelled = text(orders_complete=False, fallback="MANUAL_REVIEW", note=None)
+    spelled = text(orders_complete=False, fallback="MANUAL_REVIEW", note=None,
+                   costs={"review_minor": 0, "reviews_per_day": None})  # fmt: skip
     for same in (sorted_keys, spelled, "# a comment\n" + text()):
         assert Policy.from_yaml(same, facts=kinds).hash == plain.hash
     for changed in (
@@ -74,8 +75,20 @@ def test_the_hash_is_of_the_content_not_of_its_layout(kinds):
         text(rules=[rule(description="Large")]),
         text(rules=[rule(when="payable_minor > 100.5")]),
         text(bands=[]),
+        text(costs={"reviews_per_day": 0}),
     ):
         assert Policy.from_yaml(changed, facts=kinds).hash != plain.hash
+
+
+def test_the_desks_capacity_is_kept_and_checked(kinds):
+    assert Policy.from_yaml(text(), facts=kinds).costs.reviews_per_day is None
+    stated = Policy.from_yaml(text(costs={"reviews_per_day": 60}), facts=kinds)
+    assert stated.costs.reviews_per_day == 60
+    [negative] = problems(text(costs={"reviews_per_day": -1}), kinds)
+    assert (negative.place, negative.value) == ("costs.reviews_per_day", "-1")
+    assert negative.expected == "greater than or equal to 0"
+    [misspelt] = problems(text(costs={"review_per_day": 60}), kinds)
+    assert misspelt.nearest == "reviews_per_day"
 
 
 def test_a_rule_that_requires_complete_orders_is_shadow_without_them(kinds):
