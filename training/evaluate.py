@@ -1,216 +1,268 @@
 """How good a score is: rare classes, money and review capacity, not AUC alone.
 
 Average precision (AP) leads: with a few per cent of abuse it is what a reviewer feels, and it falls
-where AUC hardly moves. Intervals come from a bootstrap over customers, because the refunds of one
-customer are not independent.
+where AUC hardly moves. `judge` measures everything at once, with intervals from a bootstrap over
+customers; `Figures` is the list of what is measured. All take weights: with the inverse of the
+propensities, refunds whose labels a policy let through stand for those it did not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    brier_score_loss,
-    log_loss,
-    roc_auc_score,
-    roc_curve,
-)
 
-from features.money import DAY_MS
+from rules.document import Band, Costs
 from serving.model import AbuseModel
+from training.bands import actions
+from training.bootstrap import BOOTSTRAP_ROUNDS, Interval, Measure, interval, known, resample
+from training.capacity import REVIEW_SHARE, CardDesk, Desk, RefundDesk
+from training.costs import cost_of, mean_cost
 from training.dataset import Examples
+from training.ranking import Ranking
+from training.reliability import Reliability, reliability
+
+__all__ = [
+    "BOOTSTRAP_ROUNDS", "HEADLINES", "REVIEW_SHARE", "Desk", "Figures", "Interval", "Judgement",
+    "Meter", "Truth", "baselines", "bootstrap", "decided", "evaluate", "interval", "judge",
+    "reliability",
+]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-REVIEW_SHARE: Final = 0.05
-"""The review capacity that figures are stated for: a day's reviews as a share of its refunds."""
-
-BOOTSTRAP_ROUNDS: Final = 200
-
-
-def evaluate(model: AbuseModel, examples: Examples) -> dict[str, float]:
-    """The figures of a model on labelled examples: `measure` and `at_capacity`.
-
-    The examples must be new to it: from its manifest's ``test_from`` on.
-    """
-    probability = model.predict(examples.columns(model.feature_names))
-    return {
-        **measure(probability, examples.abuse),
-        **at_capacity(probability, examples.abuse, examples.known_at, examples.customer),
-    }
-
-
-def measure(probability: FloatArray, abuse: FloatArray) -> dict[str, float]:
-    """Ranking and calibration figures of probabilities (n,) against labels (n,) of both classes.
-
-    >>> figures = measure(np.array([0.1, 0.2, 0.7]), np.array([0.0, 0.0, 1.0]))
-    >>> figures["auc"], figures["average_precision"], figures["n_positives"]
-    (1.0, 1.0, 1.0)
-    """
-    return {
-        **rank(probability, abuse),
-        "brier": float(brier_score_loss(abuse, probability)),
-        "log_loss": float(log_loss(abuse, probability)),
-        "mean_probability": float(probability.mean()),
-        "prevalence": float(abuse.mean()),
-        "n": float(len(abuse)),
-        "n_positives": float(abuse.sum()),
-    }
-
-
-def rank(score: FloatArray, abuse: FloatArray) -> dict[str, float]:
-    """What any score (n,) that orders refunds can be judged by: AUC, AP, TPR at 5 % FPR."""
-    false_rate, true_rate, _ = roc_curve(abuse, score)
-    return {
-        "auc": float(roc_auc_score(abuse, score)),
-        "average_precision": float(average_precision_score(abuse, score)),
-        "tpr_at_5pct_fpr": float(true_rate[false_rate <= 0.05].max()),
-    }
-
-
-def at_capacity(
-    score: FloatArray,
-    abuse: FloatArray,
-    known_at: IntArray,
-    customer: IntArray,
-    share: float = REVIEW_SHARE,
-) -> dict[str, float]:
-    """Precision and recall of a review desk that takes the riskiest ``k`` customers of each day.
-
-    A customer is as risky as the day's worst refund, and abusive if any refund of the day is; one
-    already caught on an earlier day is left out. k is ``share`` of the mean daily refunds, at least
-    1. The ceilings are what a perfect score would reach.
-    """  # fmt: skip
-    day = known_at // DAY_MS
-    days = np.unique(day)
-    k = max(1, round(share * len(score) / len(days)))
-    caught: set[int] = set()
-    hits = taken = possible = present = 0
-    for today in days.tolist():
-        rows = np.flatnonzero(day == today)
-        risk: dict[int, tuple[float, bool]] = {}
-        for who, s, y in zip(
-            customer[rows].tolist(), score[rows].tolist(), abuse[rows].tolist(), strict=True
-        ):
-            if who not in caught:
-                worst, guilty = risk.get(who, (-np.inf, False))
-                risk[who] = max(worst, s), guilty or y == 1
-        chosen = sorted(risk, key=lambda who: (-risk[who][0], who))[:k]
-        guilty_today = sum(guilty for _, guilty in risk.values())
-        found = [who for who in chosen if risk[who][1]]
-        hits, taken = hits + len(found), taken + len(chosen)
-        present, possible = present + guilty_today, possible + min(k, guilty_today)
-        caught.update(found)
-    return {
-        "reviews_per_day": float(k),
-        "precision_at_capacity": hits / taken,
-        "precision_at_capacity_ceiling": possible / taken,
-        "recall_at_capacity": hits / present if present else float("nan"),
-        "recall_at_capacity_ceiling": possible / present if present else float("nan"),
-    }
-
-
-# --- uncertainty -----------------------------------------------------------------------------
+_UNKNOWN: Final = float("nan")
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A 95 % interval."""
+class Figures:
+    """What a score is judged by: the one list, whose names reports, runs and gates share.
 
-    low: float
-    high: float
+    NaN is what cannot be said: calibration of a score that is no probability, cost without bands.
+    ``n`` and ``n_positives`` count refunds; all else is weighted. A desk opens
+    ``reviews_per_day`` refunds of each day (precision, recall), or ``cards_per_day`` customers
+    (card precision, those caught before left out). A ceiling is what no score can exceed.
+    ``cost_per_1000_minor`` is in minor units of the base currency, over refunds of known amount.
+    """
+
+    n: float
+    n_positives: float
+    average_precision: float = _UNKNOWN
+    auc: float = _UNKNOWN
+    tpr_at_1pct_fpr: float = _UNKNOWN
+    tpr_at_5pct_fpr: float = _UNKNOWN
+    tpr_at_10pct_fpr: float = _UNKNOWN
+    reviews_per_day: float = _UNKNOWN
+    precision_at_capacity: float = _UNKNOWN
+    precision_at_capacity_ceiling: float = _UNKNOWN
+    recall_at_capacity: float = _UNKNOWN
+    recall_at_capacity_ceiling: float = _UNKNOWN
+    cards_per_day: float = _UNKNOWN
+    card_precision: float = _UNKNOWN
+    card_precision_ceiling: float = _UNKNOWN
+    brier: float = _UNKNOWN
+    log_loss: float = _UNKNOWN
+    calibration_slope: float = _UNKNOWN
+    calibration_intercept: float = _UNKNOWN
+    calibration_error: float = _UNKNOWN
+    mean_probability: float = _UNKNOWN
+    prevalence: float = _UNKNOWN
+    cost_per_1000_minor: float = _UNKNOWN
+
+    def to_json(self) -> dict[str, float | None]:
+        """By name, None for what is unknown."""
+        return {name: known(value) for name, value in asdict(self).items()}
+
+
+HEADLINES: Final = (
+    "average_precision", "auc", "tpr_at_1pct_fpr", "tpr_at_5pct_fpr", "tpr_at_10pct_fpr",
+    "precision_at_capacity", "recall_at_capacity", "card_precision", "brier", "log_loss",
+    "calibration_slope", "calibration_intercept", "mean_probability", "cost_per_1000_minor",
+)  # fmt: skip
+"""The figures that have an interval. Not the calibration error: resampling alone raises it."""
+
+_CENTRED: Final = frozenset({"precision_at_capacity", "recall_at_capacity", "card_precision"})
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of n refunds that a score is judged on, arrays (n,).
+
+    ``abuse`` is 1 or 0, ``customer`` holds codes, ``known_at`` epoch ms, ``amount_minor`` what
+    would be paid (base currency, NaN where unknown), ``weight`` what each refund stands for.
+    """
+
+    abuse: FloatArray
+    customer: IntArray
+    known_at: IntArray
+    amount_minor: FloatArray
+    weight: FloatArray
+
+    @classmethod
+    def of(cls, examples: Examples, weight: FloatArray | None = None) -> Truth:
+        """The truth of labelled examples; each weighs 1 by default."""
+        return cls(
+            examples.abuse, examples.customer, examples.known_at, examples.column("payable_minor"),
+            np.ones(len(examples)) if weight is None else weight,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.abuse)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Truth:
+        """The truth of some of the refunds."""
+        return Truth(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A score's figures, the 95 % intervals of the headlines, and its reliability.
+
+    ``reliability`` is empty for a score that is no probability.
+    """
+
+    figures: Figures
+    intervals: Mapping[str, Interval]
+    reliability: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the figures by their own names, then ``intervals`` and ``reliability``."""
+        return {
+            **self.figures.to_json(),
+            "intervals": {name: i.to_json() for name, i in self.intervals.items()},
+            "reliability": [dict(each) for each in self.reliability],
+        }
+
+
+class Meter:
+    """Measures one score (n,) under any weights (n,), having sorted it once.
+
+    ``cost_minor`` (n,) is what the score's decisions cost (`training.costs`); without
+    ``probability`` there are no calibration figures.
+    """
+
+    def __init__(
+        self,
+        score: FloatArray,
+        truth: Truth,
+        *,
+        desk: Desk | None = None,
+        cost_minor: FloatArray | None = None,
+        probability: bool = True,
+    ) -> None:
+        self.truth, self.cost_minor = truth, cost_minor
+        k, cards = (desk or Desk()).capacity(truth.known_at)
+        self.ranking = Ranking(score, truth.abuse)
+        self._queue = RefundDesk(score, truth.abuse, truth.known_at, k)
+        self._cards = CardDesk(score, truth.abuse, truth.known_at, truth.customer, cards)
+        self._calibration = Reliability(score, truth.abuse) if probability else None
+
+    def __call__(self, weight: FloatArray) -> dict[str, float]:
+        """The `Figures` that vary with weights, by name."""
+        found = {**self.ranking.figures(weight), **self._queue.figures(weight)}
+        found["card_precision"] = self._cards.precision(weight)
+        if self._calibration is not None:
+            found |= self._calibration.figures(weight)
+        if self.cost_minor is not None:
+            found["cost_per_1000_minor"] = 1000 * mean_cost(self.cost_minor, weight)
+        return found
+
+    def figures(self) -> Figures:
+        """All figures, under the truth's own weights."""
+        truth = self.truth
+        found = Figures(
+            n=float(len(truth)), n_positives=float(truth.abuse.sum()),
+            reviews_per_day=float(self._queue.k), cards_per_day=float(self._cards.k),
+            card_precision_ceiling=self._cards.ceiling(),
+            prevalence=float(np.average(truth.abuse, weights=truth.weight)),
+        )  # fmt: skip
+        return replace(found, **self(truth.weight))
+
+
+def judge(
+    score: FloatArray,
+    truth: Truth,
+    *,
+    desk: Desk | None = None,
+    bands: Sequence[Band] = (),
+    costs: Costs | None = None,
+    probability: bool = True,
+    rounds: int = BOOTSTRAP_ROUNDS,
+    seed: int = 0,
+) -> Judgement:
+    """Judge a score (n,): probabilities, or with ``probability`` False any number that ranks.
+
+    The cost is that of ``bands`` on probabilities, under ``costs``; without costs it is unknown.
+
+    >>> truth = Truth(np.array([0.0, 0.0, 1.0]), np.arange(3), np.zeros(3, np.int64),
+    ...               np.full(3, 1000.0), np.ones(3))
+    >>> judged = judge(np.array([0.1, 0.2, 0.7]), truth, costs=Costs(fee_minor=500))
+    >>> judged.figures.average_precision, judged.figures.cost_per_1000_minor
+    (1.0, 500000.0)
+    """
+    cost_minor = None
+    if costs is not None:
+        cost_minor = cost_of(decided(bands, score, truth, costs), truth.abuse, truth.amount_minor,
+                             costs)  # fmt: skip
+    meter = Meter(score, truth, desk=desk, cost_minor=cost_minor, probability=probability)
+    drawn = resample({"score": meter}, truth.customer, truth.weight, rounds=rounds, seed=seed)
+    bins = reliability(score, truth.abuse, weight=truth.weight) if probability else []
+    figures = meter.figures()
+    intervals = {
+        name: drawn.interval("score", name, getattr(figures, name) if name in _CENTRED else None)
+        for name in HEADLINES
+        if name in drawn.values["score"]
+    }
+    return Judgement(figures, intervals, tuple(bins))
+
+
+def decided(
+    bands: Sequence[Band], probability: FloatArray, truth: Truth, costs: Costs
+) -> NDArray[np.int8]:
+    """The severity (n,) of the action that bands call for at probabilities (n,)."""
+    return actions(bands, probability, probability * (truth.amount_minor + costs.fee_minor))
+
+
+def evaluate(model: AbuseModel, examples: Examples) -> dict[str, float]:
+    """The `Figures` of a model on labelled examples by name, those that can be said.
+
+    The examples must be new to it: from its manifest's ``test_from`` on.
+    """
+    probability, truth = model.predict(examples.columns(model.feature_names)), Truth.of(examples)
+    found = asdict(Meter(probability, truth).figures())
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def baselines(examples: Examples) -> dict[str, dict[str, float]]:
+    """The blueprint's score, and the amount alone, judged on the same examples."""
+    from training.baselines import blueprint
+
+    amount = np.nan_to_num(examples.column("payable_minor"))
+    scores = {"blueprint_score": blueprint(examples).score, "amount_alone": amount}
+    return {name: Ranking(score, examples.abuse).figures() for name, score in scores.items()}
 
 
 def bootstrap(
     scores: Mapping[str, FloatArray], abuse: FloatArray, customer: IntArray, seed: int = 0
 ) -> list[dict[str, dict[str, float]]]:
-    """AUC and AP of several scores on the same resamples of customers: ``[{score: figures}]``.
+    """AUC, AP and Brier score of several scores on the same draws: ``[{score: figures}]``."""
+    rankings = {name: Ranking(score, abuse) for name, score in scores.items()}
 
-    The rounds are paired: a difference between two scores is taken within a round.
-    """
-    draw = np.random.default_rng(seed)
-    _, who = np.unique(customer, return_inverse=True)
-    count = int(who.max()) + 1
-    rounds: list[dict[str, dict[str, float]]] = []
-    while len(rounds) < BOOTSTRAP_ROUNDS:
-        times = np.bincount(draw.integers(0, count, count), minlength=count)[who]
-        drawn = np.repeat(np.arange(len(abuse)), times)
-        if 0 < abuse[drawn].sum() < len(drawn):
-            rounds.append(
-                {
-                    name: {
-                        "auc": float(roc_auc_score(abuse[drawn], score[drawn])),
-                        "average_precision": float(
-                            average_precision_score(abuse[drawn], score[drawn])
-                        ),
-                        "brier": float(np.mean((score[drawn] - abuse[drawn]) ** 2)),
-                    }
-                    for name, score in scores.items()
-                }
-            )
-    return rounds
+    def measure(name: str) -> Measure:
+        loss = (scores[name] - abuse) ** 2
 
+        def figures(weight: FloatArray) -> dict[str, float]:
+            brier = float(weight @ loss / weight.sum())
+            return {**rankings[name].figures(weight), "brier": brier}
 
-def interval(values: list[float]) -> Interval:
-    """The middle 95 % of bootstrap values.
+        return figures
 
-    >>> interval([0.0, 1.0, 2.0])
-    Interval(low=0.05, high=1.95)
-    """
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Interval(float(low), float(high))
-
-
-# --- what the model must beat ----------------------------------------------------------------
-
-
-def blueprint_score(examples: Examples) -> FloatArray:
-    """The refund approval blueprint's weighted score (n,), 0 to 95, from its five signals.
-
-    25 for three refunds in 30 days, 20 for more than 200 (of the base currency), 15 for an account
-    younger than 14 days, 25 for a chargeback before, 10 for a risky IP address. What is unknown
-    adds nothing.
-    """
-    signals = (
-        (25, examples.column("refund_count_by_customer_30d") >= 3),
-        (20, examples.column("payable_minor") > 200_00),
-        (15, examples.column("registered_age_days") < 14),
-        (25, examples.column("chargeback_count_by_customer_365d") >= 1),
-        (10, examples.column("ip_risk") >= 0.75),
-    )
-    score = np.zeros(len(examples))
-    for points, signal in signals:
-        score += points * signal
-    return score
-
-
-def baselines(examples: Examples) -> dict[str, dict[str, float]]:
-    """The blueprint's score, and the amount alone, judged on the same examples."""
-    amount = np.nan_to_num(examples.column("payable_minor"))
-    return {
-        "blueprint_score": rank(blueprint_score(examples), examples.abuse),
-        "amount_alone": rank(amount, examples.abuse),
-    }
-
-
-def reliability(probability: FloatArray, abuse: FloatArray, bins: int = 10) -> list[dict[str, Any]]:
-    """Predicted against observed share of abuse, in bins of equal size by probability.
-
-    >>> reliability(np.array([0.1, 0.3]), np.array([0.0, 1.0]), bins=2)[1]
-    {'refunds': 1, 'predicted': 0.3, 'observed': 1.0}
-    """
-    order = np.argsort(probability, kind="stable")
+    drawn = resample({name: measure(name) for name in scores}, customer, seed=seed).values
     return [
-        {
-            "refunds": len(rows),
-            "predicted": float(probability[rows].mean()),
-            "observed": float(abuse[rows].mean()),
-        }
-        for rows in np.array_split(order, min(bins, len(order)))
-    ]
+        {name: {figure: float(each[at]) for figure, each in of.items()}
+         for name, of in drawn.items()}
+        for at in range(BOOTSTRAP_ROUNDS)
+    ]  # fmt: skip

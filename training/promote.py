@@ -1,32 +1,39 @@
 """Promote: a challenger becomes champion when it is shown to be better, and is refused otherwise.
 
 Both are judged on the challenger's own out-of-time test refunds, as its run kept them, as far as
-they are new to the champion too. The gate: the features are the catalog's; average precision is
-better, with a paired bootstrap interval above zero; the probabilities are no worse by Brier score.
-A refusal gives every reason. `rollback` moves the alias back to whom the champion replaced.
+they are new to the champion too: it may have learnt later. The features must be the catalog's, and
+`training.gate` must have no objection. A refusal gives every reason. `rollback` moves the alias
+back to whom the champion replaced.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+import rules
 from features.catalog import MODEL_FEATURES
 from features.feature import definitions_hash
+from rules.policy import Policy, load_policy
+from serving.facts import FACTS
 from serving.home import Home
 from serving.model import AbuseModel, FeatureMismatch
 from training.dataset import MODEL_NAMES
-from training.evaluate import Interval, bootstrap, interval, measure
+from training.evaluate import Truth
+from training.gate import Bounds, Comparison, compare, measure_latency, objections
 from training.registry import MODEL_NAME, Registry
 from training.train import MIN_POSITIVES, TEST_ROWS
 
-FloatArray = NDArray[np.float64]
+GROUP_PREFIX: Final = "group."
+"""Columns of a run's test refunds that name groups, after which the FPR ratio is asked."""
+
+WEIGHT: Final = "weight"
+"""The column that says what each test refund stands for; without it, for itself."""
 
 
 class PromotionRefused(Exception):  # noqa: N818 - a verdict, not a fault
@@ -44,24 +51,6 @@ class PromotionRefused(Exception):  # noqa: N818 - a verdict, not a fault
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Challenger and champion on the same refunds; ``gain`` is the 95 % interval of the AP gained.
-
-    The figures are those of `training.evaluate.measure`.
-    """
-
-    refunds: int
-    positives: int
-    challenger: dict[str, float]
-    champion: dict[str, float]
-    gain: Interval
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Promotion:
     """A version that is champion now, whom it replaced, and how the two compared.
 
@@ -72,11 +61,24 @@ class Promotion:
     replaced: str | None
     comparison: Comparison | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        compared = None if self.comparison is None else self.comparison.to_json()
+        return {"version": self.version, "replaced": self.replaced, "comparison": compared}
 
-def promote(version: str | None = None, *, home: Path) -> Promotion:
+
+def promote(
+    version: str | None = None,
+    *,
+    home: Path,
+    policy: Policy | None = None,
+    bounds: Bounds | None = None,
+) -> Promotion:
     """Make ``version``, by default the latest, champion and serve it, if it passes the gate.
 
-    Raises PromotionRefused with all reasons, and LookupError for a version that does not exist.
+    The cost is judged by the bands and costs of ``policy``, by default the one that Recourse comes
+    with; ``bounds`` are the gate's. Raises PromotionRefused with all reasons, and LookupError for a
+    version that does not exist.
     """
     # Asked of a home without models, MLflow would make a database first.
     registry = Registry(Home(home)) if Home(home).registry.exists() else None
@@ -95,6 +97,8 @@ def promote(version: str | None = None, *, home: Path) -> Promotion:
     reasons = []
     if (mismatch := _mismatch(challenger)) is not None:
         reasons.append(mismatch)
+    if champion is not None and (other := _other_currency(challenger, champion)) is not None:
+        reasons.append(other)
     comparison = None
     # A champion of other features can serve no more, so it is no measure either.
     if champion is not None and not reasons and _mismatch(champion) is None:
@@ -102,8 +106,8 @@ def promote(version: str | None = None, *, home: Path) -> Promotion:
         rows = rows.filter(rows["known_at"].to_numpy() >= champion.manifest.test_from)
         positives = int(rows["abuse"].to_numpy().sum())
         if MIN_POSITIVES <= positives < rows.num_rows:
-            comparison = _compare(challenger, champion, rows)
-            reasons += _objections(comparison)
+            comparison = _compare(challenger, champion, rows, policy)
+            reasons += objections(comparison, bounds or Bounds())
         else:
             reasons.append(
                 f"only {positives} of the {rows.num_rows} test refunds that are new to both are "
@@ -139,30 +143,36 @@ def _mismatch(model: AbuseModel) -> str | None:
     return None
 
 
-def _compare(challenger: AbuseModel, champion: AbuseModel, rows: pa.Table) -> Comparison:
+def _other_currency(challenger: AbuseModel, champion: AbuseModel) -> str | None:
+    ours, theirs = challenger.manifest.base_currency, champion.manifest.base_currency
+    if ours == theirs:
+        return None
+    return f"it reckons in {ours}, the champion and so the service in {theirs}"
+
+
+def _compare(
+    challenger: AbuseModel, champion: AbuseModel, rows: pa.Table, policy: Policy | None
+) -> Comparison:
     matrix = np.column_stack([rows[f"feature.{name}"].to_numpy() for name in MODEL_NAMES])
-    abuse = rows["abuse"].to_numpy()
-    scores = {"challenger": challenger.predict(matrix), "champion": champion.predict(matrix)}
-    rounds = bootstrap(scores, abuse, rows["customer"].to_numpy())
-    gains = [r["challenger"]["average_precision"] - r["champion"]["average_precision"]
-             for r in rounds]  # fmt: skip
-    return Comparison(
-        len(abuse), int(abuse.sum()), measure(scores["challenger"], abuse),
-        measure(scores["champion"], abuse), interval(gains),
+    written = _default_policy() if policy is None else policy
+    groups = {name.removeprefix(GROUP_PREFIX): np.array(rows[name].to_pylist(), object)
+              for name in rows.column_names if name.startswith(GROUP_PREFIX)}  # fmt: skip
+    return compare(
+        challenger.predict(matrix), champion.predict(matrix), _truth(rows),
+        bands=written.bands, costs=written.costs, groups=groups,
+        latency=measure_latency(challenger, champion, matrix),
     )  # fmt: skip
 
 
-def _objections(c: Comparison) -> list[str]:
-    reasons = []
-    if c.gain.low <= 0:
-        reasons.append(
-            f"average precision {c.challenger['average_precision']:.3f} against "
-            f"{c.champion['average_precision']:.3f} is not surely better on {c.positives} cases of "
-            f"abuse: the 95 % interval of the gain is {c.gain.low:+.3f} to {c.gain.high:+.3f}"
-        )
-    if c.challenger["brier"] > c.champion["brier"]:
-        reasons.append(
-            f"its probabilities are worse: Brier score {c.challenger['brier']:.5f} against "
-            f"{c.champion['brier']:.5f}"
-        )
-    return reasons
+def _truth(rows: pa.Table) -> Truth:
+    weight = np.ones(rows.num_rows)
+    if WEIGHT in rows.column_names:
+        weight = rows[WEIGHT].to_numpy()
+    return Truth(
+        rows["abuse"].to_numpy(), rows["customer"].to_numpy(), rows["known_at"].to_numpy(),
+        rows["feature.payable_minor"].to_numpy(), weight,
+    )  # fmt: skip
+
+
+def _default_policy() -> Policy:
+    return load_policy(Path(rules.__file__).parent / "policies" / "default.yaml", FACTS)

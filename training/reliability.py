@@ -124,6 +124,8 @@ def reliability(
 ) -> list[dict[str, Any]]:
     """Predicted against observed share of abuse, in bins of equal size by probability.
 
+    Bins in which no refund has any weight are left out.
+
     >>> reliability(np.array([0.1, 0.3]), np.array([0.0, 1.0]), bins=2)[1]
     {'refunds': 1, 'predicted': 0.3, 'observed': 1.0}
     """
@@ -135,4 +137,5 @@ def reliability(
             "observed": float(np.average(abuse[rows], weights=weight[rows])),
         }
         for rows in _bins(probability, bins)
+        if weight[rows].any()
     ]

@@ -1,18 +1,25 @@
 """Promotion: nothing replaces the champion unseen, a refusal says why, and there is a way back."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from features.tables import Tables
+from rules.policy import Policy
 from serving.home import Home
 from serving.model import AbuseModel, Platt
+from training.bootstrap import Interval
+from training.gate import Bounds
 from training.promote import PromotionRefused, promote, rollback
 from training.registry import Registry
 from training.report import TrainedReport
-from training.train import train
+from training.train import TEST_ROWS, train
 
 
 @pytest.fixture
@@ -25,12 +32,24 @@ def champion(
     return AbuseModel.load(Home(home).served_model())
 
 
-def registered(home: Path, model: AbuseModel, folder: Path) -> str:
-    """A model as a new version, by a run that logged nothing else."""
+def registered(
+    home: Path, model: AbuseModel, folder: Path, test_rows: pa.Table | None = None
+) -> str:
+    """A model as a new version, by a run that logged no more than test rows, if any."""
     registry = Registry(Home(home))
-    model.save(folder)
+    model.save(folder / "model")
+    logged = folder / "logged"
+    logged.mkdir()
+    if test_rows is not None:
+        pq.write_table(test_rows, logged / TEST_ROWS)
     with registry.run():
-        return registry.register(model, folder)
+        registry.log({}, {}, logged)
+        return registry.register(model, folder / "model")
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_a_later_model_waits_until_it_is_shown_better(
@@ -44,8 +63,9 @@ def test_a_later_model_waits_until_it_is_shown_better(
     comparison = refusal.value.comparison
     assert comparison is not None
     assert comparison.refunds == report.n_test
-    assert comparison.champion["average_precision"] == report.metrics["average_precision"]
-    assert comparison.challenger["brier"] == second.metrics["brier"]
+    assert comparison.champion.average_precision == report.metrics["average_precision"]
+    assert comparison.challenger.brier == second.metrics["brier"]
+    assert comparison.latency is not None and comparison.latency.champion_ms > 0
     assert Home(home).served_version() == report.model_version
 
 
@@ -53,7 +73,7 @@ def test_a_better_model_replaces_a_poor_champion_and_can_be_rolled_back(
     champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
 ) -> None:
     blind = replace(champion, calibrator=Platt(slope=0.0, intercept=-3.0))
-    poor = registered(home, blind, tmp_path / "poor")
+    poor = registered(home, blind, made(tmp_path / "poor"))
     Registry(Home(home)).crown([poor])
     promotion = promote(report.model_version, home=home)
     assert (promotion.version, promotion.replaced) == (report.model_version, poor)
@@ -66,13 +86,53 @@ def test_a_better_model_replaces_a_poor_champion_and_can_be_rolled_back(
         rollback(home=home)
 
 
+def test_only_rows_new_to_both_their_weights_and_groups_are_judged(
+    champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
+) -> None:
+    rows = pq.read_table(Registry(Home(home)).run_file(report.model_version, TEST_ROWS))
+    n, middle = rows.num_rows, int(rows["known_at"][rows.num_rows // 2].as_py())
+    group = pa.array([("GB", "FR")[i % 2] for i in range(n)])
+    rows = rows.append_column("group.billing_country", group)
+    rows = rows.append_column("weight", pa.array(np.full(n, 2.0)))
+    manifest = replace(champion.manifest, test_from=middle)
+    blind = replace(champion, calibrator=Platt(slope=0.0, intercept=-3.0), manifest=manifest)
+    Registry(Home(home)).crown([registered(home, blind, made(tmp_path / "blind"))])
+    version = registered(home, champion, made(tmp_path / "challenger"), rows)
+    lenient = Bounds(fpr_ratio_at_least=0.0)
+    comparison = promote(version, home=home, bounds=lenient).comparison
+    assert comparison is not None
+    assert comparison.refunds == (rows["known_at"].to_numpy() >= middle).sum() < n
+    assert [one.column for one in comparison.fairness] == ["billing_country"] * 2
+    assert {g.group for g in comparison.fairness[0].groups} == {"FR", "GB"}
+    json.dumps(comparison.to_json(), allow_nan=False)
+
+
+def test_the_policy_that_stands_prices_the_decisions(
+    champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
+) -> None:
+    blind = replace(champion, calibrator=Platt(slope=0.0, intercept=-3.0))
+    Registry(Home(home)).crown([registered(home, blind, made(tmp_path / "blind"))])
+    pay_all = "{version: '1', bands: [], rules: [], costs: {fee_minor: 100}}"
+    policy = Policy.from_yaml(pay_all, facts={})
+    promotion = promote(report.model_version, home=home, policy=policy)
+    assert promotion.comparison is not None
+    assert promotion.comparison.saving == Interval(0, 0)  # whoever scores, all is paid
+
+
+def test_another_currency_is_refused(champion: AbuseModel, home: Path, tmp_path: Path) -> None:
+    other = replace(champion, manifest=replace(champion.manifest, base_currency="USD"))
+    version = registered(home, other, made(tmp_path / "usd"))
+    with pytest.raises(PromotionRefused, match=r"it reckons in USD, the champion .* in GBP"):
+        promote(version, home=home)
+
+
 def test_other_features_are_refused_by_name(
     champion: AbuseModel, home: Path, tmp_path: Path
 ) -> None:
     manifest = champion.manifest
     renamed = ("colour", *manifest.feature_names[1:])
     other = replace(champion, manifest=replace(manifest, feature_names=renamed))
-    version = registered(home, other, tmp_path / "other")
+    version = registered(home, other, made(tmp_path / "other"))
     missing = f"missing from the catalog: colour; extra in the catalog: {manifest.feature_names[0]}"
     with pytest.raises(PromotionRefused, match=missing):
         promote(version, home=home)
@@ -82,7 +142,7 @@ def test_a_champion_that_can_serve_no_more_is_no_obstacle(
     champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
 ) -> None:
     old = replace(champion, manifest=replace(champion.manifest, features_hash="old"))
-    Registry(Home(home)).crown([registered(home, old, tmp_path / "old")])
+    Registry(Home(home)).crown([registered(home, old, made(tmp_path / "old"))])
     assert promote(report.model_version, home=home).comparison is None
     with pytest.raises(PromotionRefused, match="other definitions"):
         rollback(home=home)

@@ -1,4 +1,4 @@
-"""Ranking figures: scikit-learn's, ties and weights included; thresholds that keep their promise."""
+"""Ranking figures: scikit-learn's, ties and weights included; thresholds that keep their word."""
 
 import numpy as np
 import pytest
