@@ -108,7 +108,7 @@ def _recalibrate(
         held = min(1.0, 1.0 / longest) if longest > 0 else 1.0
         intercept += held * step0
         slope += held * step1
-        if longest < 1e-8:
+        if longest < 1e-5:  # the next step is of its square
             return np.array([intercept - slope * mean / scale, slope / scale])
     return np.array([np.nan, np.nan])
 
