@@ -184,7 +184,8 @@ class _Text:
         edits.append(self._bands(bands))
         text = self.text
         # From the end, so that marks stay true; of two at one place the later one first.
-        for start, end, new in sorted(edits[::-1], key=lambda edit: edit[0], reverse=True):
+        places = sorted(range(len(edits)), key=lambda i: (edits[i][0], i), reverse=True)
+        for start, end, new in (edits[i] for i in places):
             text = text[:start] + new + text[end:]
         return text
 

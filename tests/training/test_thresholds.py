@@ -110,15 +110,28 @@ def test_a_weight_is_so_many_refunds(seed: int) -> None:
         assert value == (other[name] if name in ("bands", "desk") else pytest.approx(other[name]))
 
 
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.floats(0, 10))
+def test_bands_are_placed_by_weight(seed: int, room: float) -> None:
+    probability, amount = refunds(seed, 60)
+    weight = np.random.default_rng(seed).integers(1, 4, 60)
+    given_weight = place_bands(probability, amount, days=9, costs=COSTS, reviews_per_day=room,
+                               weight=weight.astype(float)).chosen  # fmt: skip
+    repeated = place_bands(np.repeat(probability, weight), np.repeat(amount, weight), days=9,
+                           costs=COSTS, reviews_per_day=room).chosen  # fmt: skip
+    assert given_weight.outcome.policy == repeated.outcome.policy
+    assert given_weight.optimum_minor_per_1000 == pytest.approx(repeated.optimum_minor_per_1000)
+
+
 def test_the_desks_days_are_counted() -> None:
-    """Five reviews on the first day, none on the second, three on the third; room for two."""
-    known_at = np.array([0] * 5 + [2 * 86_400_000] * 3 + [2 * 86_400_000 - 1])
-    probability = np.array([0.9] * 8 + [0.0])
-    o = outcome(Bands(1, None), probability, probability, np.full(9, 1000.0), 3, COSTS,
+    """Five reviews on the first day, none on the second, six on the third; room for two."""
+    known_at = np.array([0] * 5 + [2 * 86_400_000] * 6 + [2 * 86_400_000 - 1])
+    probability = np.array([0.9] * 11 + [0.0])
+    o = outcome(Bands(1, None), probability, probability, np.full(12, 1000.0), 3, COSTS,
                 known_at=known_at, reviews_per_day=2)  # fmt: skip
     assert o.desk is not None
     assert (o.desk.days, o.desk.days_over, o.desk.busiest_day, o.desk.largest_backlog) == (
-        3, 2, 5, 3)  # fmt: skip
+        3, 2, 6, 5)  # fmt: skip  # three wait, then one, then five
 
 
 @pytest.mark.parametrize(
@@ -295,11 +308,12 @@ def test_a_desk_of_one_reviewer_can_be_given_up() -> None:
 
 
 def test_ties_do_not_pass_the_capacity() -> None:
-    """A hundred refunds of one expected loss, at the cost of a review: all or none."""
-    probability, amount = np.full(100, 0.5), np.full(100, 300.0)
-    for room, held in ((99, 0), (100, 100)):
-        placed = place_bands(probability, amount, days=1, costs=COSTS, reviews_per_day=room)
-        assert placed.chosen.outcome.reviews_per_day in (0, held)
+    """A hundred refunds whose expected loss is a review's cost go all or none."""
+    costs = COSTS.model_copy(update={"prevented_honest_multiple": 100.0})
+    probability, amount = np.full(101, 0.5), np.append(np.full(100, 300.0), 9000.0)
+    for room, held in ((100, 1), (101, 101)):
+        placed = place_bands(probability, amount, days=1, costs=costs, reviews_per_day=room)
+        assert placed.chosen.outcome.reviews_per_day == held
 
 
 def test_the_capacity_is_the_policys_where_it_is_not_given() -> None:
