@@ -40,14 +40,15 @@ from features.money import DAY_MS
 from features.tables import Tables, read_folder, write_folder
 from rules.decision import Action
 from rules.document import Band, Costs
+from training.bands import actions, default_costs
 from training.calibrate import calibrate
-from training.costs import banded, cost_of, mean_cost
+from training.costs import cost_of, mean_cost
 from training.dataset import MODEL_NAMES, FeatureFrame, end_of, feature_frame, rates_of
 from training.labels import CENSORED, label_refunds
 from training.propensity import NEVER_EXPLORABLE, effective_size, fates, weights
 from training.ranking import Ranking
 from training.simulate import simulate_with_truth
-from training.thresholds import choose_bands, default_costs
+from training.thresholds import choose_bands
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -113,6 +114,11 @@ class Model:
 
     probability: FloatArray
     bands: tuple[Band, ...]
+
+    def actions(self, amount_minor: FloatArray, costs: Costs) -> IntArray:
+        """The severity (n,) of what its bands call for."""
+        loss = self.probability * (amount_minor + costs.fee_minor)
+        return actions(self.bands, self.probability, loss).astype(np.int64)
 
 
 def fit(
@@ -202,8 +208,8 @@ def past_of(shop: Shop, judged: IntArray, champion: Model, costs: Costs, seed: i
     said = np.random.default_rng(seed).random(len(judged)) < chance
     at = shop.frame.known_at[judged]
     return Past(
-        abuse, amount, banded(champion.bands, champion.probability, amount, costs),
-        said.astype(np.float64), costs, float(at[-1] - at[0]) / DAY_MS,
+        abuse, amount, champion.actions(amount, costs), said.astype(np.float64), costs,
+        float(at[-1] - at[0]) / DAY_MS,
     )  # fmt: skip
 
 
@@ -236,7 +242,7 @@ class Gauge:
         self._probability = np.tile(model.probability, 2)
         amount = np.tile(past.amount_minor, 2)
         self._ranking = Ranking(self._probability, self._abuse)
-        action = banded(model.bands, self._probability, amount, past.costs)
+        action = np.tile(model.actions(past.amount_minor, past.costs), 2)
         self._cost = cost_of(action, self._abuse, amount, past.costs)
 
     def figures(self, weight: FloatArray) -> FloatArray:

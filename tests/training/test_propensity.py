@@ -66,7 +66,7 @@ def examples(tables: Tables, *refunds: str) -> Examples:
     return Examples(
         row=row, refund_id=np.array(refunds, object), customer=np.zeros(n, np.int64),
         known_at=tables["refund_requests"]["known_at"].to_numpy()[row].astype(np.int64),
-        matrix=np.zeros((n, 0)), names=(), abuse=np.zeros(n), basis=np.full(n, "ANALYST", object),
+        features={}, abuse=np.zeros(n), basis=np.full(n, "ANALYST", object),
     )  # fmt: skip
 
 
