@@ -46,6 +46,7 @@ class Service:
     home: Path
     clock: str = "ingest"
     settings: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
 
     def __post_init__(self) -> None:
         with socket.socket() as free:
@@ -65,7 +66,8 @@ class Service:
         """Start and wait until it is ready."""
         with (self.home / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [RECOURSE, "serve", "--port", str(self.port), "--clock", self.clock],
+                [RECOURSE, "serve", "--port", str(self.port), "--clock", self.clock,
+                 "--workers", str(self.workers)],
                 # Noisy machines: only a test of the deadline may meet it.
                 env=environment(self.home, RECOURSE_DEADLINE_MS="10000", **self.settings),
                 cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True,
