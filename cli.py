@@ -444,7 +444,7 @@ def set_challenger(
 
 
 @challenger.command("clear")
-def clear_challenger() -> None:
+def clear_challenger(as_json: AsJson = False) -> None:
     """Score no version in the shadow any more.
 
     Example: `recourse challenger clear`
@@ -452,6 +452,9 @@ def clear_challenger() -> None:
     from serving.home import Home
 
     version = _registry(Home(_settings().home)).end_challenge()
+    if as_json:
+        _print({"was_challenger": version})
+        return
     print(f"version {version} is scored no more" if version else "there was no challenger")
 
 
