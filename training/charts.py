@@ -35,7 +35,7 @@ DOT_COLOUR: Final = "#3a7fd5"
 """Of dots, which are pixels and keep their colour: seen on white and on black."""
 
 WIDTH_INCH: Final = 4.4
-_MOST_POINTS: Final = 300
+_CURVE_POINTS: Final = 300
 _LINES: Final = ("solid", "dashed", "dotted", "dashdot", (0, (5, 1, 1, 1, 1, 1)))
 _NAMES: Final = ("first", "second", "third", "fourth", "fifth")
 
@@ -105,11 +105,11 @@ def _inline(svg: str, name: str) -> str:
     return svg
 
 
-def _thinned(*columns: FloatArray) -> list[FloatArray]:
-    """Columns (n,) at no more than so many places, the ends among them."""
-    n = len(columns[0])
-    kept = np.unique(np.linspace(0, n - 1, min(n, _MOST_POINTS)).round().astype(int))
-    return [column[kept] for column in columns]
+def _thinned(rising: FloatArray, beside: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Two columns (n,) where the first, from 0 to 1, has come so far along, the ends among them."""
+    steps = np.searchsorted(rising, np.linspace(0, 1, _CURVE_POINTS))
+    kept = np.unique(np.concatenate([[0], np.minimum(steps, len(rising) - 1)]))
+    return rising[kept], beside[kept]
 
 
 def _percent_axis(axis: Any) -> None:
@@ -130,7 +130,8 @@ def precision_recall(
         axes = drawn.figure.add_subplot()
         for (name, score, abuse), line, colour in zip(scores, _LINES, _NAMES, strict=False):
             precision, recall, _ = precision_recall_curve(abuse, score)
-            x, y = _thinned(recall[:-1], precision[:-1])  # the last is (0, 1) by convention alone
+            # From few flagged to all; the first point, (0, 1), is there by convention alone.
+            x, y = _thinned(recall[-2::-1], precision[-2::-1])
             axes.plot(x, y, label=name, linestyle=line, color=COLOURS[colour])
         axes.axhline(prevalence, color=COLOURS["quiet"], linewidth=0.8,
                      label=f"chance: {100 * prevalence:.1f} % are abuse")  # fmt: skip
@@ -181,7 +182,8 @@ def _wilson(cases: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     share, z2 = cases / n, z * z / n
     middle = (share + z2 / 2) / (1 + z2)
     half = z / (1 + z2) * np.sqrt(share * (1 - share) / n + z2 / (4 * n))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    # Where none or all are cases the bound is the share itself, but for rounding.
+    return float(np.clip(middle - half, 0, share)), float(np.clip(middle + half, share, 1))
 
 
 def reliability(bins: Sequence[dict[str, float]]) -> str:

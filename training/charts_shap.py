@@ -63,7 +63,8 @@ def _leaving_no_trace() -> Iterator[None]:
     np.random.seed(0)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Adding colorbar to a different Figure")
+            for expected in ("Adding colorbar to a different Figure", "All-NaN slice"):
+                warnings.filterwarnings("ignore", expected)
             yield
     finally:
         np.random.set_state(state)
@@ -74,19 +75,19 @@ def _leaving_no_trace() -> Iterator[None]:
 def beeswarm(looks: Looks, most: int = SWARM) -> str:
     """A dot for each refund and feature: to the right it raised the risk, red is a high value."""
     shown = min(most, len(looks.names))
-    with _leaving_no_trace(), drawing("swarm", 0.5 * shown + 1.0) as drawn:
+    with _leaving_no_trace(), drawing("swarm", 0.42 * shown + 0.6) as drawn:
         axes = drawn.figure.add_subplot()
         shap.plots.beeswarm(
             looks.explanation(), max_display=shown, ax=axes, show=False, plot_size=None, s=7,
-            color_bar_label="value of the feature", group_remaining_features=False,
+            color_bar=False, group_remaining_features=False,
         )  # fmt: skip
         _own_colours(drawn.figure)
         left = axes.get_xlim()[0]
         for row, place in enumerate(reversed(looks.order()[:shown])):
             name = textwrap.shorten(capital(feature_sentence(looks.names[place])), 74)
-            axes.text(left, row + 0.33, name, fontsize=7, va="bottom", clip_on=False)
+            axes.text(left, row + 0.4, name, fontsize=7, va="bottom", clip_on=False)
         axes.set_yticks([])
-        axes.set_ylim(-0.6, shown - 0.2)
+        axes.set_ylim(-0.6, shown - 0.1)
         axes.set_xlabel("contribution to the risk, in log-odds", fontsize=8)
         axes.tick_params(labelsize=8)
     return drawn.svg
@@ -185,7 +186,7 @@ def _words(axes: Any, name: str, values: FloatArray) -> None:
     if len(seen) > _MOST_WORDS:
         return
     said = [words[code] if code < len(words) else "(another)" for code in seen]
-    axes.set_xticks(seen, [word.replace("_", " ").lower() for word in said], rotation=55,
-                    ha="right", rotation_mode="anchor", fontsize=7)  # fmt: skip
+    lying = {"rotation": 55, "ha": "right", "rotation_mode": "anchor"} if len(seen) > 4 else {}
+    axes.set_xticks(seen, [word.replace("_", " ").lower() for word in said], fontsize=7, **lying)
     axes.set_xlim(seen[0] - 0.7, seen[-1] + 0.7)
     axes.set_xlabel("")

@@ -69,6 +69,7 @@ def render(report: TrainedReport, picture: Picture) -> str:
     )  # fmt: skip
     environment.filters |= {
         "number": number, "count": count, "percent": percent, "span": span, "capital": capital,
+        "signed": wording.signed, "breakable": _breakable,
         "money": partial(amount, currency=currency),
     }  # fmt: skip
     return environment.get_template("report.html.j2").render(
@@ -76,6 +77,11 @@ def render(report: TrainedReport, picture: Picture) -> str:
         **_summary(report), **_rank(report, picture), **_probabilities(report, picture),
         **_money(report), **_looks(report, picture), **_weak(report), **_data(report),
     )  # fmt: skip
+
+
+def _breakable(name: str) -> Markup:
+    """A long name that may be broken behind its underscores."""
+    return Markup("_<wbr>").join(str(name).split("_"))
 
 
 # --- summary -------------------------------------------------------------------------------------
@@ -231,7 +237,10 @@ def _looks(report: TrainedReport, picture: Picture) -> dict[str, Any]:
 
 def _dependence(looks: Looks, shown: Mapping[str, Any]) -> dict[str, Any]:
     by = charts_shap.partner(looks, shown["place"])
-    colour = None if by is None else wording.feature_sentence(looks.names[by])
+    colour = None
+    if by is not None:
+        unit = wording.feature_unit(looks.names[by], looks.currency)
+        colour = f"{wording.feature_sentence(looks.names[by])} ({unit})"
     drawn = charts_shap.dependence(looks, shown["place"], by)
     return {
         **shown, "colour": colour, "chart": Markup(drawn),

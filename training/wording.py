@@ -20,6 +20,7 @@ from training.proposal import money
 from training.report import TrainedReport
 
 NOT_KNOWN: Final = "not known"
+NBSP: Final = "\N{NO-BREAK SPACE}"
 DAYS_PER_MONTH: Final = 365.25 / 12
 FEW_POSITIVES: Final = 200
 """Fewer cases of abuse in the test than these: read the intervals, not the figures."""
@@ -56,6 +57,15 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else "without end"
 
 
+def signed(value: float | None, digits: int = 3) -> str:
+    """A gain with its sign.
+
+    >>> signed(0.4), signed(-0.024), signed(None)
+    ('+0.400', '-0.024', 'not known')
+    """
+    return number(value, digits) if value is None or not value > 0 else f"+{value:,.{digits}f}"
+
+
 def count(value: float | None) -> str:
     """A number of things, with a digit behind the point where it is small and no whole one.
 
@@ -67,12 +77,12 @@ def count(value: float | None) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in per cent.
+    r"""A share in per cent, held together by a space that does not break.
 
     >>> percent(0.0348), percent(None)
-    ('3.5 %', 'not known')
+    ('3.5\xa0%', 'not known')
     """
-    return NOT_KNOWN if value is None or math.isnan(value) else f"{100 * value:,.{digits}f} %"
+    return NOT_KNOWN if value is None or math.isnan(value) else f"{100 * value:,.{digits}f}{NBSP}%"
 
 
 def span(interval: Interval | Mapping[str, float | None] | None, text: Text = number) -> str:
@@ -89,19 +99,21 @@ def span(interval: Interval | Mapping[str, float | None] | None, text: Text = nu
 
 
 def amount(minor: float | None, currency: str) -> str:
-    """Money, as `training.proposal.money` writes it.
+    r"""Money as `training.proposal.money` writes it, held together by a space that does not break.
 
     >>> amount(120801.9, "GBP"), amount(float("nan"), "GBP")
-    ('1,208.02 GBP', 'not known')
+    ('1,208.02\xa0GBP', 'not known')
     """
-    return NOT_KNOWN if minor is None or not math.isfinite(minor) else money(minor, currency)
+    if minor is None or not math.isfinite(minor):
+        return NOT_KNOWN
+    return money(minor, currency).replace(" ", NBSP)
 
 
 def amount_of(currency: str) -> Text:
-    """Amounts of a currency, as `span` takes it.
+    r"""Amounts of a currency, as `span` takes it.
 
     >>> span(Interval(100.0, 250.0), amount_of("GBP"))
-    '1.00 GBP to 2.50 GBP'
+    '1.00\xa0GBP to 2.50\xa0GBP'
     """
     return partial(amount, currency=currency)
 
@@ -163,7 +175,7 @@ def feature_unit(name: str, currency: str) -> str:
 
 
 def feature_value(name: str, value: float, currency: str) -> str:
-    """A feature's value as a person reads it.
+    r"""A feature's value as a person reads it.
 
     >>> feature_value("payable_minor", 1250.0, "GBP"), feature_value("reason", float("nan"), "GBP")
     ('12.50 GBP', 'not known')
@@ -180,10 +192,10 @@ def feature_value(name: str, value: float, currency: str) -> str:
 
 
 def bands_in_words(bands: Sequence[Band], currency: str) -> list[str]:
-    """Bands as sentences, the severe ones first.
+    r"""Bands as sentences, the severe ones first.
 
     >>> bands_in_words([Band(action="PREVENT", probability_at_least=0.9)], "GBP")
-    ['Prevent from a probability of abuse of 90 % on.', 'Pay every other refund.']
+    ['Prevent from a probability of abuse of 90\xa0% on.', 'Pay every other refund.']
     """
     verbs = {Action.PREVENT: "Prevent", Action.MANUAL_REVIEW: "Send to review"}
     said = []
