@@ -9,6 +9,8 @@ DEMO_HOME := var/demo
 # Imports are three times slower without bytecode, so it is compiled at install and never refused.
 unexport PYTHONDONTWRITEBYTECODE
 export BENTOML_DO_NOT_TRACK = True
+# LightGBM's idle threads sleep instead of spinning: tests and services share the cores.
+export OMP_WAIT_POLICY = PASSIVE
 
 .PHONY: help env demo demo-stop test lint types unit bench docs sample lock clean
 

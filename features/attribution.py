@@ -91,6 +91,7 @@ STREAM_COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "label": ("label", "code"),
         "source": ("source", "code"),
         "case": ("refund_id", "case"),
+        "amount": ("amount_minor", "paid"),
     },
 }
 
@@ -412,12 +413,16 @@ def _columns(table: _Table, refunds: _Table, rows: IntArray, rates: Rates) -> di
 
 
 def _paid(table: _Table, refunds: _Table, rows: IntArray, rates: Rates) -> IntArray:
-    """What an outcome says was paid, else what the refund asked for less what policy keeps."""
+    """What an outcome says was paid, else what the refund asked for less what policy keeps.
+
+    A verdict says no amount: it is about what the refund would be paid.
+    """
     columns = refunds.table.select(["amount_minor", "non_refundable_minor", "currency"])
     named = columns.take(pa.array(rows, pa.int64(), mask=rows < 0))
-    said = _whole(table.table["amount_minor"])
-    due = _due(_whole(named["amount_minor"]), _whole(named["non_refundable_minor"]))
-    amounts = np.where(said == UNKNOWN, due, said)
+    amounts = _due(_whole(named["amount_minor"]), _whole(named["non_refundable_minor"]))
+    if "amount_minor" in table.table.column_names:
+        said = _whole(table.table["amount_minor"])
+        amounts = np.where(said == UNKNOWN, amounts, said)
     return in_base(amounts, codes_of("currency", named["currency"]), table.known_at, rates)
 
 

@@ -299,9 +299,23 @@ AMOUNT: Final = [
     ),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
+        "the refund is {value} times what {by} usually asked back {in_}",
+        "Who grew up to large claims over the years is known by the last quarter.",
+        Ratio(Field("payable_minor"), mean("refund_request", "amount", by="customer", days=90)),
+        Ratio(Field("payable_minor"), median("refund_request", "amount", by="customer", days=90)),
+    ),
+    *_over(
+        "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
         "the refund is {value} times the largest that {by} asked back {in_}",
         "Testing how much passes unchecked.",
         Ratio(Field("payable_minor"), maximum("refund_request", "amount", by="customer", days=365)),
+    ),
+    *_over(
+        "amount", "ratio", "CLAIMS_ABOVE_OWN_NORM",
+        "the largest claim of {by} {in_} was {value} times what it usually asks back",
+        "A hijacked account leaves its owner's habits for days, also in claims that look small.",
+        Ratio(maximum("refund_request", "amount", by="customer", days=7),
+              median("refund_request", "amount", by="customer", days=365)),
     ),
     *_over(
         "amount", "minor", "REFUNDED_AMOUNT_HIGH", "{value} asked back by {by} {in_}",
@@ -630,6 +644,8 @@ CHARGEBACKS: Final = [
     ),
 ]  # fmt: skip
 
+# Verdicts come in late, and what they speak of goes on or has ended: so their age tells as much as
+# their number. A word that was taken back was said all the same; whether it stands, counts tell.
 LABELS: Final = [
     *_over(
         "label_history", "count", "ABUSE_CONFIRMED_BEFORE",
@@ -638,17 +654,55 @@ LABELS: Final = [
         *(_cases(by, days, CONFIRMED) for by in _LASTING for days in (90, 365)), model_days=(365,),
     ),
     *_over(
+        "label_history", "count", "ABUSE_CONFIRMED_BEFORE",
+        "{value} cases of {by} confirmed as abuse {in_}",
+        "A campaign that is being found out is still going on.",
+        *(_cases(by, days, CONFIRMED) for by in ("customer", "device") for days in (7, 30)),
+    ),
+    *_over(
         "label_history", "share", "ABUSE_CONFIRMED_BEFORE",
         "{value} of the judged cases of {by} {in_} were abuse",
         "Frequent returners are looked at often and found honest; their share is low.",
-        Ratio(_cases("customer", 365, CONFIRMED), _cases("customer", 365, JUDGED)),
-        model_days=_RULES_ONLY,
+        *(Ratio(_cases(by, days, CONFIRMED), _cases(by, days, JUDGED))
+          for by in ("customer", "device") for days in (7, 30, 365)),
+    ),
+    *_over(
+        "label_history", "days", "ABUSE_CONFIRMED_BEFORE",
+        "the last case of {by} was confirmed as abuse {value} ago",
+        "A device or a customer that was caught last week is no closed chapter.",
+        *(since_last("label", by=by, where=CONFIRMED) for by in ("customer", "device")),
+    ),
+    *_over(
+        "label_history", "days", "ABUSE_CONFIRMED_BEFORE",
+        "the first case of {by} confirmed as abuse {in_} was so {value} ago",
+        "How long a campaign has been known tells how long it may yet last.",
+        *(since_first("label", by=by, days=30, where=CONFIRMED) for by in ("customer", "device")),
+    ),
+    *_over(
+        "label_history", "minor", "ABUSE_CONFIRMED_BEFORE",
+        "cases of {by} confirmed as abuse {in_} were worth {value} each",
+        "One large case may be a stranger's; many of the usual size are how it is done here.",
+        *(mean("label", "amount", by=by, days=30, where=CONFIRMED)
+          for by in ("customer", "device")),
+    ),
+    *_over(
+        "label_history", "minor", "ABUSE_CONFIRMED_BEFORE",
+        "the largest case of {by} confirmed as abuse {in_} was worth {value}",
+        "What was dared before tells whether this claim is of the same hand.",
+        *(maximum("label", "amount", by=by, days=30, where=CONFIRMED)
+          for by in ("customer", "device")),
     ),
     *_over(
         "label_history", "count", "ABUSE_CLEARED_BEFORE",
         "{value} earlier cases of {by} cleared {in_}",
         "Who was checked and found honest probably is.",
         *(_cases(by, 365, CLEARED) for by in _LASTING),
+    ),
+    *_over(
+        "label_history", "days", "ABUSE_CLEARED_BEFORE",
+        "the last case of {by} was cleared {value} ago",
+        "Found honest after it was found abusive: the abuse has ended.",
+        *(since_last("label", by=by, where=CLEARED) for by in ("customer", "device")),
     ),
 ]  # fmt: skip
 

@@ -183,8 +183,9 @@ class Aggregate(Expression):
             raise ValueError(f"{self.op}: {column} of {stream} is an identity, not a number")
         if self.op in _ON_NUMBERS and column in CODES:
             raise ValueError(f"{self.op}: {column} of {stream} is a code, not a number")
-        if column == "paid" and self.by == "refund":
-            raise ValueError("paid is not kept by 'refund': what a refund asked for may come later")
+        if self.by == "refund" and STREAM_COLUMNS[stream].get(column, ("", ""))[1] == "paid":
+            raise ValueError(f"{column} of {stream} is not kept by 'refund': what a refund asked "
+                             "for may come later")  # fmt: skip
 
     @property
     def columns(self) -> frozenset[str]:

@@ -117,7 +117,8 @@ def _case(event: Content, named: Content) -> int:
 def _paid(event: Content, named: Content) -> int:
     """What an outcome says was paid, else what the refund asked for less what policy keeps.
 
-    Both are in the refund's currency, so nothing is known of them before the refund is.
+    A verdict says no amount: it is about what the refund would be paid. All are in the refund's
+    currency, so nothing is known of them before the refund is.
     """
     if not named:
         return UNKNOWN
@@ -133,7 +134,8 @@ def _take(event_type: str, field: str) -> Take:
     if field in ("at", "known_at") or how in ("number", "base"):
         return _number(origin or field)
     if field == "currency":
-        return _code("currency", "currency", of_named="paid" in columns)
+        of_named = any(how == "paid" for _, how in columns.values())
+        return _code("currency", "currency", of_named=of_named)
     if how == "code":
         return _code(origin, field)
     if how in ("case", "paid"):

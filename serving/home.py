@@ -42,6 +42,10 @@ class Home:
         """The directory of one exported model."""
         return self.root / "model" / version
 
+    def report(self, name: str) -> Path:
+        """The folder of a training run's report: a version, or a run that gave none."""
+        return self.root / "reports" / name
+
     @property
     def pointer(self) -> Path:
         """The file that names the served version."""

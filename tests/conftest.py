@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
+# Before LightGBM is loaded, as the Makefile and the command line have it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from tests.browser import CHROMIUM_ARGUMENTS, chromium
 from tests.e2e.service import Service, recourse
 
 # A first call compiles, and these machines are shared: how long an example takes proves nothing.
@@ -23,6 +29,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recourse(folder, "simulate", "--customers", "4000", "--days", "300", "--seed", "5", "--out",
              str(folder / "data"))  # fmt: skip
     return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, as the system has it; one a module, since its loop bars asyncio from the others."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")

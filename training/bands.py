@@ -127,10 +127,15 @@ def actions(
     return reached
 
 
+def default_policy_path() -> Path:
+    """Where the policy lies that Recourse starts with."""
+    return Path(rules.__file__).parent / "policies" / "default.yaml"
+
+
 def default_costs() -> Costs:
     """The costs of the policy that Recourse starts with."""
-    path = Path(rules.__file__).parent / "policies" / "default.yaml"
-    return Costs(**yaml.safe_load(path.read_text(encoding="utf-8"))["costs"])
+    text = default_policy_path().read_text(encoding="utf-8")
+    return Costs(**yaml.safe_load(text)["costs"])
 
 
 # --- what bands lead to ------------------------------------------------------------------------

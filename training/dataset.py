@@ -3,7 +3,8 @@
 Refunds requested before ``test_from`` are for training, those from it on for the test. Training
 labels are those known at ``test_from``, so the refunds of the maturity window before it are in
 neither: that gap is the delay with which labels arrive. Test labels are those known at the end of
-the data. A random split would let a model know the future.
+the data. The prequential folds repeat that within the training period: each learns from what was
+mature when it starts. A random split would let a model know the future.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ from features.catalog import MODEL_FEATURES, PLAN
 from features.engine import compute
 from features.money import CURRENCIES, DAY_MS, Rates
 from features.tables import EVENT_OF_TABLE, Tables
-from training.labels import DEFAULT_MATURITY_DAYS, Labels, label_refunds
+from training.labels import DEFAULT_MATURITY_DAYS, Labels, delays, label_refunds
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 TEST_SHARE: Final = 0.2
 """Where no ``test_from`` is given: the share of mature refunds, the latest, that are the test."""
+
+FOLDS: Final = 4
+FOLDS_SHARE: Final = 0.4
+"""How many prequential folds, and which share of the training examples, the latest, they judge."""
+
+MIN_POSITIVES: Final = 10
+"""Each part needs at least so many cases of abuse: below, its figures are noise."""
 
 MODEL_NAMES: Final = tuple(feature.name for feature in MODEL_FEATURES)
 """The inputs of a model, in order."""
@@ -180,17 +188,16 @@ def write_features(parts: Iterable[pa.Table], names: Sequence[str], path: Path) 
 class Examples:
     """Labelled refunds in order of time: arrays of one length n.
 
-    ``row`` is the refund's place in the canonical table of refund requests, ``customer`` holds
-    codes (rows of one code are of one customer), ``matrix`` (n, F) a column per name, ``abuse`` 1
-    or 0, ``basis`` whose word that is (`training.labels.BASES`).
+    ``row`` is the refund's place in the canonical table of refund requests and in the arrays of
+    ``features``, which all examples of a folder share. ``customer`` holds codes (rows of one code
+    are of one customer), ``abuse`` 1 or 0, ``basis`` whose word that is (`training.labels.BASES`).
     """
 
     row: IntArray
     refund_id: NDArray[np.object_]
     customer: IntArray
     known_at: IntArray
-    matrix: FloatArray
-    names: tuple[str, ...]
+    features: Mapping[str, FloatArray]
     abuse: FloatArray
     basis: NDArray[np.object_]
 
@@ -202,19 +209,37 @@ class Examples:
         """How many are abuse."""
         return int(self.abuse.sum())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features that are known of them."""
+        return tuple(self.features)
+
+    @property
+    def matrix(self) -> FloatArray:
+        """All their features (n, F): a copy."""
+        return self.columns(self.names)
+
     def columns(self, names: Sequence[str]) -> FloatArray:
-        """The matrix (n, len(names)) of some features."""
-        place = {name: column for column, name in enumerate(self.names)}
-        return np.ascontiguousarray(self.matrix[:, [place[name] for name in names]])
+        """Some features (n, len(names)): a copy."""
+        if not names:
+            return np.zeros((len(self), 0))
+        return np.column_stack([self.column(name) for name in names])
 
     def column(self, name: str) -> FloatArray:
         """One feature (n,)."""
-        return self.matrix[:, self.names.index(name)]
+        return self.features[name][self.row]
 
     @property
     def inputs(self) -> FloatArray:
         """What a model of this catalog sees, (n, len(MODEL_NAMES))."""
         return self.columns(MODEL_NAMES)
+
+    @classmethod
+    def one_after_another(cls, parts: Sequence[Examples]) -> Examples:
+        """Examples of one folder, in the order of the parts."""
+        names = ("row", "refund_id", "customer", "known_at", "abuse", "basis")
+        whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(features=parts[0].features, **whole)
 
     def rows(self, start: int, stop: int) -> Examples:
         """The examples from ``start`` up to ``stop``, in order of time."""
@@ -224,15 +249,31 @@ class Examples:
         """The chosen examples: a slice, places in order, or a mask (n,)."""
         return Examples(
             self.row[chosen], self.refund_id[chosen], self.customer[chosen], self.known_at[chosen],
-            self.matrix[chosen], self.names, self.abuse[chosen], self.basis[chosen],
+            self.features, self.abuse[chosen], self.basis[chosen],
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A step of prequential validation: learn from what was known at ``start``, then be judged.
+
+    ``learn`` are the refunds mature at ``start``, under the labels known then; ``judge`` those
+    requested from ``start`` up to ``end`` (epoch ms), under the labels known when the test began.
+    """
+
+    start: int
+    end: int
+    learn: Examples
+    judge: Examples
 
 
 @dataclass(frozen=True)
 class TimeSplit:
     """Training and test examples around ``test_from``; labels end at ``as_of`` (epoch ms).
 
-    ``train_labels`` and ``test_labels`` count refunds by basis, those left out included.
+    ``folds`` divide the training period as ``test_from`` divides the whole. ``train_labels`` and
+    ``test_labels`` count refunds by basis, those left out included; ``label_delays`` says how long
+    labels took (`training.labels.delays`).
     """
 
     train: Examples
@@ -242,6 +283,45 @@ class TimeSplit:
     maturity_days: int
     train_labels: dict[str, dict[str, int]]
     test_labels: dict[str, dict[str, int]]
+    folds: tuple[Fold, ...] = ()
+    label_delays: tuple[dict[str, Any], ...] = ()
+
+
+class _Folder:
+    """A folder's features, and examples of it under labels of any time."""
+
+    def __init__(self, tables: Tables, maturity_days: int, features: FeatureFrame) -> None:
+        customers = tables["refund_requests"]["customer_id"].combine_chunks().dictionary_encode()
+        self._customer = customers.indices.to_numpy().astype(np.int64)
+        self._tables, self._maturity_days, self._features = tables, maturity_days, features
+
+    def labels(self, as_of: int) -> Labels:
+        return label_refunds(self._tables, as_of=as_of, maturity_days=self._maturity_days)
+
+    def examples(self, labels: Labels, chosen: NDArray[np.bool_]) -> Examples:
+        """The chosen of the labels' refunds (n,) that have one."""
+        kept, frame = chosen & ~np.isnan(labels.abuse), self._features
+        rows = labels.row[kept]
+        return Examples(
+            rows, frame.refund_id[rows], self._customer[rows], frame.known_at[rows],
+            frame.columns, labels.abuse[kept], labels.basis[kept],
+        )  # fmt: skip
+
+
+def labelled_examples(
+    tables: Tables, rates: Rates, *, since: int, until: int | None = None, maturity_days: int
+) -> tuple[Examples, dict[str, dict[str, int]]]:
+    """The refunds requested from ``since`` up to ``until`` (epoch ms) that have a mature label.
+
+    Labels are those known at the end of the data. With them come the counts of all refunds of that
+    time by basis (`training.labels.Labels.counts`).
+    """
+    folder = _Folder(tables, maturity_days, feature_frame(tables, rates))
+    labels = folder.labels(end_of(tables))
+    chosen = labels.known_at >= since
+    if until is not None:
+        chosen &= labels.known_at < until
+    return folder.examples(labels, chosen), labels.counts(chosen)
 
 
 def training_frame(
@@ -249,44 +329,94 @@ def training_frame(
     rates: Rates,
     *,
     test_from: int | None = None,
+    test_until: int | None = None,
     maturity_days: int = DEFAULT_MATURITY_DAYS,
+    train_days: int | None = None,
+    folds: int = FOLDS,
+    fold_days: int | None = None,
+    features: FeatureFrame | None = None,
 ) -> TimeSplit:
     """Split a canonical data folder in time, with features and labels.
 
     ``test_from`` is epoch ms; without it the latest `TEST_SHARE` of the mature refunds, from a UTC
-    midnight on, are the test. A refund is one example, at its first version. Raises TooLittleData
-    where either side would be empty.
+    midnight on, are the test. ``test_until`` ends the test before the data do. A refund is one
+    example, at its first version.
+
+    ``train_days`` forgets what is older than so many days before the label gap; without it
+    everything mature is learnt from. The ``folds`` of prequential validation end where the
+    training examples end, each ``fold_days`` long; without a length they share the latest
+    `FOLDS_SHARE` of the training examples, and are fewer where abuse is too rare for so many.
+    ``features`` are those of `feature_frame`, where a caller has them already. Raises
+    TooLittleData where a side would be empty.
     """
     as_of = end_of(tables)
     if test_from is None:
         test_from = _latest_share(tables, as_of, maturity_days)
-    at_test = label_refunds(tables, as_of=test_from, maturity_days=maturity_days)
-    at_end = label_refunds(tables, as_of=as_of, maturity_days=maturity_days)
-    features = feature_frame(tables, rates)
-    customers = tables["refund_requests"]["customer_id"].combine_chunks().dictionary_encode()
-    codes = customers.indices.to_numpy().astype(np.int64)
+    folder = _Folder(
+        tables, maturity_days, feature_frame(tables, rates) if features is None else features
+    )
 
-    def examples(labels: Labels, chosen: NDArray[np.bool_]) -> Examples:
-        kept = chosen & ~np.isnan(labels.abuse)
-        rows = labels.row[kept]
-        return Examples(
-            rows, features.refund_id[rows], codes[rows], features.known_at[rows],
-            features.rows(rows), features.names, labels.abuse[kept], labels.basis[kept],
-        )  # fmt: skip
+    def labelled(instant: int) -> tuple[Labels, NDArray[np.bool_]]:
+        """Labels at an instant, and which of them a model may learn from then."""
+        labels = folder.labels(instant)
+        mature_until = instant - maturity_days * DAY_MS
+        oldest = -np.inf if train_days is None else mature_until - train_days * DAY_MS
+        return labels, (labels.known_at < instant) & (labels.known_at >= oldest)
 
-    before, after = at_test.known_at < test_from, at_end.known_at >= test_from
-    split = TimeSplit(
-        examples(at_test, before), examples(at_end, after), test_from, as_of, maturity_days,
-        at_test.counts(before), at_end.counts(after),
+    at_test, before = labelled(test_from)
+    at_end = folder.labels(as_of)
+    after = at_end.known_at >= test_from
+    if test_until is not None:
+        after &= at_end.known_at < test_until
+    train, test = folder.examples(at_test, before), folder.examples(at_end, after)
+    _check_not_empty(train, test, test_from, as_of, maturity_days)
+    steps = []
+    for start, end in _fold_times(train, test_from, maturity_days, folds, fold_days):
+        judged = (at_test.known_at >= start) & (at_test.known_at < end)
+        steps.append(
+            Fold(start, end, folder.examples(*labelled(start)), folder.examples(at_test, judged))
+        )
+    return TimeSplit(
+        train, test, test_from, as_of, maturity_days, at_test.counts(before), at_end.counts(after),
+        tuple(steps), tuple(delays(at_end)),
     )  # fmt: skip
-    empty = [name for name, part in (("training", split.train), ("test", split.test))
-             if not len(part)]  # fmt: skip
+
+
+def _check_not_empty(
+    train: Examples, test: Examples, test_from: int, as_of: int, maturity_days: int
+) -> None:
+    empty = [name for name, part in (("training", train), ("test", test)) if not len(part)]
     if empty:
         raise TooLittleData(
             f"no mature, labelled refunds for {' and '.join(empty)}: the test starts at "
-            f"{_day(test_from)}, the data ends at {_day(as_of)}, a label takes {maturity_days} days"
+            f"{day_of(test_from)}, the data ends at {day_of(as_of)}, a label takes "
+            f"{maturity_days} days"
         )
-    return split
+
+
+def _fold_times(
+    train: Examples, test_from: int, maturity_days: int, folds: int, fold_days: int | None
+) -> list[tuple[int, int]]:
+    """Where the folds start and end: one behind the other, the last with what is mature.
+
+    Where no length is asked for, fewer and longer ones are made of data that has too little abuse.
+    """
+    end = test_from - maturity_days * DAY_MS
+    if fold_days is not None:
+        return _steps(end, folds, fold_days)
+    first = train.known_at[int(len(train) * (1 - FOLDS_SHARE))]
+    for number in range(folds, 0, -1):
+        steps = _steps(end, number, max(1, int((end - first) // (number * DAY_MS))))
+        edges = [steps[0][0], *(stop for _, stop in steps)]
+        abuse, _ = np.histogram(train.known_at[train.abuse == 1], edges)
+        if abuse.min() >= MIN_POSITIVES:
+            break
+    return steps
+
+
+def _steps(end: int, number: int, days: int) -> list[tuple[int, int]]:
+    starts = [end - left * days * DAY_MS for left in range(number, 0, -1)]
+    return [(start, start + days * DAY_MS) for start in starts]
 
 
 def end_of(tables: Tables) -> int:
@@ -303,12 +433,17 @@ def _latest_share(tables: Tables, as_of: int, maturity_days: int) -> int:
     mature = known_at[known_at <= as_of - maturity_days * DAY_MS]
     if not len(mature):
         raise TooLittleData(
-            f"no refund is mature: the first came at {_day(int(known_at.min()))}, the data ends at "
-            f"{_day(as_of)}, a label takes {maturity_days} days"
+            f"no refund is mature: the first came at {day_of(known_at.min())}, the data ends at "
+            f"{day_of(as_of)}, a label takes {maturity_days} days"
         )
     start = int(mature[int(len(mature) * (1 - TEST_SHARE))])
     return start // DAY_MS * DAY_MS
 
 
-def _day(epoch_ms: int) -> str:
-    return str(np.datetime64(epoch_ms, "ms").astype("datetime64[D]"))
+def day_of(epoch_ms: int) -> str:
+    """The UTC day of an instant, ISO 8601.
+
+    >>> day_of(86_400_000)
+    '1970-01-02'
+    """
+    return str(np.datetime64(int(epoch_ms), "ms").astype("datetime64[D]"))

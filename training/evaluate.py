@@ -16,20 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.document import Band, Costs
-from serving.model import AbuseModel
 from training.bands import actions
-from training.bootstrap import BOOTSTRAP_ROUNDS, Interval, Measure, interval, known, resample
-from training.capacity import REVIEW_SHARE, CardDesk, Desk, RefundDesk
+from training.bootstrap import BOOTSTRAP_ROUNDS, Interval, known, resample
+from training.capacity import CardDesk, Desk, RefundDesk
 from training.costs import cost_of, mean_cost
 from training.dataset import Examples
 from training.ranking import Ranking
 from training.reliability import Reliability, reliability
 
-__all__ = [
-    "BOOTSTRAP_ROUNDS", "HEADLINES", "REVIEW_SHARE", "Desk", "Figures", "Interval", "Judgement",
-    "Meter", "Truth", "baselines", "bootstrap", "decided", "evaluate", "interval", "judge",
-    "reliability",
-]  # fmt: skip
+__all__ = ["HEADLINES", "Desk", "Figures", "Judgement", "Meter", "Truth", "decided", "judge"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -224,45 +219,3 @@ def decided(
 ) -> NDArray[np.int8]:
     """The severity (n,) of the action that bands call for at probabilities (n,)."""
     return actions(bands, probability, probability * (truth.amount_minor + costs.fee_minor))
-
-
-def evaluate(model: AbuseModel, examples: Examples) -> dict[str, float]:
-    """The `Figures` of a model on labelled examples by name, those that can be said.
-
-    The examples must be new to it: from its manifest's ``test_from`` on.
-    """
-    probability, truth = model.predict(examples.columns(model.feature_names)), Truth.of(examples)
-    found = asdict(Meter(probability, truth).figures())
-    return {name: value for name, value in found.items() if np.isfinite(value)}
-
-
-def baselines(examples: Examples) -> dict[str, dict[str, float]]:
-    """The blueprint's score, and the amount alone, judged on the same examples."""
-    from training.baselines import blueprint
-
-    amount = np.nan_to_num(examples.column("payable_minor"))
-    scores = {"blueprint_score": blueprint(examples).score, "amount_alone": amount}
-    return {name: Ranking(score, examples.abuse).figures() for name, score in scores.items()}
-
-
-def bootstrap(
-    scores: Mapping[str, FloatArray], abuse: FloatArray, customer: IntArray, seed: int = 0
-) -> list[dict[str, dict[str, float]]]:
-    """AUC, AP and Brier score of several scores on the same draws: ``[{score: figures}]``."""
-    rankings = {name: Ranking(score, abuse) for name, score in scores.items()}
-
-    def measure(name: str) -> Measure:
-        loss = (scores[name] - abuse) ** 2
-
-        def figures(weight: FloatArray) -> dict[str, float]:
-            brier = float(weight @ loss / weight.sum())
-            return {**rankings[name].figures(weight), "brier": brier}
-
-        return figures
-
-    drawn = resample({name: measure(name) for name in scores}, customer, seed=seed).values
-    return [
-        {name: {figure: float(each[at]) for figure, each in of.items()}
-         for name, of in drawn.items()}
-        for at in range(BOOTSTRAP_ROUNDS)
-    ]  # fmt: skip

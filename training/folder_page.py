@@ -35,8 +35,8 @@ are named and ignored.
 - Of several versions of an order or refund the one known first counts in history.
 - **`decisions`** is what a service decided, written by `recourse export`: at `known_at`, with the
   probability (`propensity`) of the action taken, and whether the policy's random holdout paid a
-  refund that it would have held (`explored`). No feature reads it and no import loads it; evaluation
-  weighs labels by it.
+  refund that it would have held (`explored`). No feature reads it and no import loads it;
+  evaluation weighs labels by it.
 """
 
 _CODES: Final = """

@@ -73,6 +73,38 @@ class Labels:
         }
 
 
+DELAY_DAYS: Final = (7, 30, 60)
+"""Where the classes of label delay in `delays` end."""
+
+
+def delays(labels: Labels) -> list[dict[str, Any]]:
+    """How many refunds of each month have a word of each source, and how long it took.
+
+    One row per basis and month of request (UTC): ``{basis, month, refunds, abuse, delay_days_p50,
+    within_7d, within_30d, within_60d, later}``. A refund of which nobody spoke has no delay: there
+    the last five are None.
+    """
+    months = labels.known_at.astype("datetime64[ms]").astype("datetime64[M]").astype(str)
+    took = np.where(labels.said_at < 0, np.nan, (labels.said_at - labels.known_at) / DAY_MS)
+    frame = pd.DataFrame(
+        {"basis": labels.basis, "month": months, "abuse": labels.abuse == 1, "took": took}
+    )
+    rows = []
+    edges = (-np.inf, *DELAY_DAYS, np.inf)
+    names = (*(f"within_{days}d" for days in DELAY_DAYS), "later")
+    for (basis, month), group in frame.groupby(["basis", "month"], sort=True):
+        known = group["took"].dropna().to_numpy()
+        classes, _ = np.histogram(known, edges)
+        rows.append(
+            {"basis": str(basis), "month": str(month), "refunds": len(group),
+             "abuse": int(group["abuse"].sum()),
+             "delay_days_p50": float(np.median(known)) if len(known) else None,
+             **{name: int(count) if len(known) else None
+                for name, count in zip(names, classes, strict=True)}}
+        )  # fmt: skip
+    return sorted(rows, key=lambda row: (BASES.index(row["basis"]), row["month"]))
+
+
 def label_definition(maturity_days: int) -> dict[str, Any]:
     """What a label meant, for a model's manifest.
 
@@ -100,17 +132,17 @@ def label_refunds(
         raise ValueError(f"maturity_days: expected at least 1, got {maturity_days}")
     maturity_ms = maturity_days * DAY_MS
     refunds, ignored = _refunds(tables, as_of)
-    paid_at = _paid_at(tables, as_of)
+    payments = paid_at(tables, as_of)
     said = pd.concat(
         [
-            _by_chargeback(tables, refunds, paid_at, as_of),
+            _by_chargeback(tables, refunds, payments, as_of),
             *_by_somebody(tables, refunds, as_of, maturity_ms),
         ]
     )
     abuse, basis, said_at = _settle(said, len(refunds))
     known_at = refunds["known_at"].to_numpy(np.int64)
     silent = np.isnan(abuse)
-    paid = refunds["refund_id"].isin(paid_at.index).to_numpy()
+    paid = refunds["refund_id"].isin(payments.index).to_numpy()
     abuse[silent & paid] = 0.0
     basis[silent & paid] = CLEAN
     for left_out, why in (
@@ -144,14 +176,14 @@ def _refunds(tables: Tables, as_of: int) -> tuple[pd.DataFrame, pd.Series[Any]]:
     return first, ignored
 
 
-def _paid_at(tables: Tables, as_of: int) -> pd.Series[Any]:
+def paid_at(tables: Tables, as_of: int) -> pd.Series[Any]:
     """When each paid refund was first known to be paid: epoch ms by refund_id."""
     outcomes = _known(_frame(tables, "refund_outcomes", ["refund_id", "status"]), as_of)
     moved = _known(_frame(tables, "transactions", ["refund_id", "kind", "success"]), as_of)
     moved = moved[moved["kind"].eq("REFUND") & moved["success"].ne(False)]
     paid = pd.concat([outcomes[outcomes["status"].eq("COMPLETED")], moved])
-    paid_at: pd.Series[Any] = paid.dropna(subset="refund_id").groupby("refund_id")["known_at"].min()
-    return paid_at
+    first: pd.Series[Any] = paid.dropna(subset="refund_id").groupby("refund_id")["known_at"].min()
+    return first
 
 
 # What somebody said of a refund: place of the refund, source, known_at, abuse (NaN: UNREVIEWED).
@@ -159,13 +191,13 @@ _SAID: Final = ["place", "source", "known_at", "abuse"]
 
 
 def _by_chargeback(
-    tables: Tables, refunds: pd.DataFrame, paid_at: pd.Series[Any], as_of: int
+    tables: Tables, refunds: pd.DataFrame, payments: pd.Series[Any], as_of: int
 ) -> pd.DataFrame:
     disputes = _known(_frame(tables, "disputes", ["dispute_id", "order_id", "stage"]), as_of)
     disputes = disputes[disputes["stage"].isin(CHARGEBACK_STAGES) & disputes["order_id"].notna()]
     disputes = disputes.drop_duplicates(["dispute_id", "order_id"])
     found = refunds[["place", "refund_id", "order_id"]].merge(disputes, on="order_id")
-    found = found.join(paid_at.rename("paid_at"), on="refund_id", how="inner")
+    found = found.join(payments.rename("paid_at"), on="refund_id", how="inner")
     found["known_at"] = found[["known_at", "paid_at"]].max(axis=1)
     return found.assign(source="CHARGEBACK", abuse=1.0)[_SAID]
 

@@ -10,30 +10,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import rules
 from features.catalog import MODEL_FEATURES
 from features.feature import definitions_hash
 from rules.policy import Policy, load_policy
 from serving.facts import FACTS
 from serving.home import Home
 from serving.model import AbuseModel, FeatureMismatch
-from training.dataset import MODEL_NAMES
+from training.bands import default_policy_path
+from training.dataset import MIN_POSITIVES, MODEL_NAMES
 from training.evaluate import Truth
 from training.gate import Bounds, Comparison, compare, measure_latency, objections
 from training.registry import MODEL_NAME, Registry
-from training.train import MIN_POSITIVES, TEST_ROWS
-
-GROUP_PREFIX: Final = "group."
-"""Columns of a run's test refunds that name groups, after which the FPR ratio is asked."""
-
-WEIGHT: Final = "weight"
-"""The column that says what each test refund stands for; without it, for itself."""
+from training.train import GROUP_PREFIX, TEST_ROWS, WEIGHT
 
 
 class PromotionRefused(Exception):  # noqa: N818 - a verdict, not a fault
@@ -175,4 +169,4 @@ def _truth(rows: pa.Table) -> Truth:
 
 
 def _default_policy() -> Policy:
-    return load_policy(Path(rules.__file__).parent / "policies" / "default.yaml", FACTS)
+    return load_policy(default_policy_path(), FACTS)

@@ -56,7 +56,7 @@ from numpy.typing import NDArray
 from features.tables import Tables
 from rules.decision import Action, Source
 from training.dataset import Examples, end_of
-from training.labels import _paid_at as paid_at
+from training.labels import paid_at
 
 FloatArray = NDArray[np.float64]
 Names = NDArray[np.object_]

@@ -1,160 +1,398 @@
-"""Train: a data folder in, a tested and registered model out.
+"""Train: a data folder in, a tested and registered model out, or every reason why not.
 
-Within the training period time runs: the trees learn on the first part, a later part says how many
-of them (early stopping on average precision), and a still later one, which no tree saw, calibrates
-and places the bands. The number settled, the trees are grown again on the first two parts. The
-out-of-time test is touched once, at the end. No resampling: it raises AUC and lowers AP.
+Split in time, look for leaks, fit (`training.fit`), and only then look at the out-of-time test:
+figures with intervals, segments, groups, what the bands cost, and the baselines that a model must
+beat. A model with a leak, or one that beats too little, is not registered; its report is kept all
+the same, for it says why. No resampling anywhere: it raises AUC and lowers AP.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import lightgbm
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import sklearn
-from sklearn.metrics import average_precision_score
 
 from features.catalog import MODEL_FEATURES
 from features.feature import definitions_hash
 from features.money import DAY_MS
 from features.tables import Tables
-from rules.document import Costs
+from rules.document import Band, Costs
+from rules.policy import Policy, load_policy
+from serving.facts import FACTS
 from serving.home import Home
-from serving.model import AbuseModel, Manifest, Reference
-from training.calibrate import Calibration, calibrate
+from serving.model import AbuseModel, FeatureMismatch
+from training.bands import Bands, Outcome, default_policy_path, outcome
+from training.baselines import (
+    Baseline,
+    against,
+    baselines,
+    beats,
+    blueprint,
+    blueprint_costs,
+    doubts,
+)
+from training.capacity import Desk
 from training.dataset import (
+    FOLDS,
     MODEL_NAMES,
-    Examples,
     TimeSplit,
-    TooLittleData,
     data_digest,
+    day_of,
+    feature_frame,
     rates_of,
     training_frame,
 )
-from training.evaluate import (
-    REVIEW_SHARE,
-    Interval,
-    baselines,
-    bootstrap,
-    evaluate,
-    interval,
-    reliability,
-)
-from training.labels import CLEAN, DEFAULT_MATURITY_DAYS, SOURCES, label_definition
-from training.report import TrainedReport, contributions, draw_summary, top_features
-from training.thresholds import Bands, Outcome, choose_bands, default_costs, outcome
-
-MAX_TREES: Final = 200
-PATIENCE: Final = 30
-FIT_SHARE, STOP_SHARE = 0.65, 0.15
-"""Of the training examples, in time: for the trees, for their number; the rest calibrates."""
-
-MIN_POSITIVES: Final = 10
-"""Each part needs at least so many cases of abuse: below, its figures are noise."""
-
-# Modest on purpose: every decision walks all trees, and its explanation too.
-PARAMETERS: Final[Mapping[str, Any]] = {
-    "objective": "binary",
-    "metric": "average_precision",
-    "learning_rate": 0.05,
-    "num_leaves": 15,
-    "max_depth": 6,
-    "min_data_in_leaf": 50,
-    "feature_fraction": 0.6,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "lambda_l2": 5.0,
-    "num_threads": 2,
-    "deterministic": True,
-    "force_row_wise": True,
-    "verbosity": -1,
-}
+from training.drift import drift
+from training.evaluate import Truth, judge
+from training.fairness import Fairness, fairness, groups_of
+from training.fit import Fitted, fit, sizes
+from training.labels import DEFAULT_MATURITY_DAYS
+from training.leaks import LeakReport, find_leaks
+from training.propensity import Weighted, weigh
+from training.proposal import propose
+from training.recipe import Recipe
+from training.report import FloatArray, Picture, TrainedReport, contributions
+from training.segments import segments
+from training.thresholds import REVIEWS_PER_REVIEWER_PER_DAY
+from training.validate import Progress
 
 TEST_ROWS: Final = "test.parquet"
 """The run's copy of its test examples: what a later challenger or champion is compared on."""
+REPORT: Final = "report.html"
+GROUP_PREFIX: Final = "group."
+"""Its columns that name groups, after which the FPR ratio is asked."""
+WEIGHT: Final = "weight"
+"""Its column that says what each refund stands for; without it, for itself."""
+PROPOSAL: Final = "policy-proposal.yaml"
+
+FALSE_RATE: Final = 0.05
+"""Groups are compared where 5 % of the honest refunds are flagged."""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A model that has not seen the test, and what was settled on the way."""
+class Options:
+    """What a data scientist may choose of a training run. Times are epoch ms.
 
-    model: AbuseModel
-    trees: int
-    calibration: Calibration
-    bands: Bands
-    cost_curve: tuple[Outcome, ...]
+    ``test_from``, ``test_until``, ``train_days``, ``folds`` and ``fold_days`` are those of
+    `training.dataset.training_frame`, ``search_trials`` how many recipes are tried beside
+    ``recipe``, ``trusted`` the features that the leak detector is told to trust, ``groups`` the
+    columns of refund requests between which fairness is judged. ``reviews_per_day`` is the desk's
+    capacity, where the policy's costs do not say it.
+    """
+
+    test_from: int | None = None
+    test_until: int | None = None
+    maturity_days: int = DEFAULT_MATURITY_DAYS
+    train_days: int | None = None
+    folds: int = FOLDS
+    fold_days: int | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    search_trials: int = 0
+    trusted: frozenset[str] = frozenset()
+    groups: tuple[str, ...] = ()
+    reviews_per_day: float | None = None
+    reviews_per_reviewer_per_day: float = REVIEWS_PER_REVIEWER_PER_DAY
+
+
+class NotRegistered(Exception):  # noqa: N818 - a verdict, not a fault
+    """A model was trained and not registered; ``report`` says all, its ``refusals`` why."""
+
+    def __init__(self, report: TrainedReport, kept: Path) -> None:
+        self.report, self.kept = report, kept
+        super().__init__(
+            f"the model is not registered: {'; '.join(report.refusals)} (report: {kept})"
+        )
 
 
 def train(
     tables: Tables,
     *,
     home: Path,
-    test_from: str | None = None,
-    maturity_days: int = DEFAULT_MATURITY_DAYS,
+    options: Options | None = None,
     seed: int = 0,
     base: str = "GBP",
-    costs: Costs | None = None,
+    policy_path: Path | None = None,
+    progress: Progress = lambda done, total: None,
+    say: Say = lambda stage: None,
 ) -> TrainedReport:
     """Train on a canonical data folder, test out of time, register; the first model is served.
 
-    ``test_from`` is the first day of the test, ISO 8601 (UTC). All is written below ``home``
-    (RECOURSE_HOME). Raises ValueError for what is no day, and TooLittleData where the folder has
-    too few mature labels.
+    ``policy_path`` is the policy whose costs decide and whose bands the proposal replaces, by
+    default the one that comes with Recourse. All is written below ``home`` (RECOURSE_HOME), the
+    report and the proposal also as ``home/reports/<version>``. ``say`` is told of each stage,
+    ``progress`` of the trees, or of the trials of a search.
+
+    Raises NotRegistered, and TooLittleData where the folder has too few mature labels.
     """
     from training.registry import Registry  # imports MLflow, which costs seconds
 
-    started = time.perf_counter()
-    costs = costs or default_costs()
+    options = options or Options()
+    path = policy_path or default_policy_path()
+    policy = load_policy(path, FACTS)
+    clock = _Stages(say)
+    rates = rates_of(tables, base)
+    clock("features and labels")
+    frame = feature_frame(tables, rates)
     split = training_frame(
-        tables,
-        rates_of(tables, base),
-        test_from=None if test_from is None else instant_of(test_from),
-        maturity_days=maturity_days,
-    )
+        tables, rates, test_from=options.test_from, test_until=options.test_until,
+        maturity_days=options.maturity_days, train_days=options.train_days, folds=options.folds,
+        fold_days=options.fold_days, features=frame,
+    )  # fmt: skip
+    clock("leaks")
+    leaks = find_leaks(split, tables, rates, trusted=options.trusted, seed=seed)
+    clock("trees")
     digest = data_digest(tables)
-    fitted = fit(split, seed=seed, base=base, costs=costs, digest=digest)
-    metrics = evaluate(fitted.model, split.test)
-    model = replace(fitted.model, manifest=replace(fitted.model.manifest, metrics=_known(metrics)))
+    fitted = fit(
+        split, seed=seed, base=base, costs=policy.costs, digest=digest, recipe=options.recipe,
+        search_trials=options.search_trials, reviews_per_day=options.reviews_per_day,
+        reviews_per_reviewer_per_day=options.reviews_per_reviewer_per_day, progress=progress,
+    )  # fmt: skip
+    clock("test")
     registry = Registry(Home(home))
+    rivals = baselines(split.train, split.test, champion=_champion(registry))
+    judged = judge_on_test(fitted, split, tables, policy, options, leaks, rivals, seed)
+    model = replace(
+        fitted.model,
+        manifest=replace(fitted.model.manifest, metrics=judged["judgement"].figures.to_json()),
+    )
+    clock("report")
+    return _keep(
+        registry, model, fitted, split, tables, judged, rivals, clock,
+        options=options, seed=seed, base=base, policy=policy,
+        policy_text=path.read_text(encoding="utf-8"),
+    )  # fmt: skip
+
+
+def judge_on_test(
+    fitted: Fitted, split: TimeSplit, tables: Tables, policy: Policy, options: Options,
+    leaks: LeakReport, rivals: Sequence[Baseline], seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that a report says of the test, by the names of `TrainedReport`."""
+    test, costs, placement = split.test, policy.costs, fitted.placement
+    probability = fitted.model.predict(test.inputs)
+    truth = Truth.of(test)
+    desk = Desk(reviews_per_day=options.reviews_per_day or costs.reviews_per_day)
+    bands = placement.bands.written()
+    compared = against(probability, truth, rivals, desk=desk, seed=seed)
+    scored = blueprint(test)
+    refusals = [*(leak.says for leak in leaks.leaks), *beats(compared)]
+
+    def led_to(which: Bands | Sequence[Band]) -> Outcome:
+        return outcome(
+            which, probability, test.abuse, truth.amount_minor, _days(split), costs,
+            known_at=test.known_at, reviews_per_day=placement.chosen.reviews_per_day_at_most,
+        )  # fmt: skip
+
+    return {
+        "refusals": tuple(refusals),
+        "doubts": tuple(doubts(compared)),
+        "leaks": leaks,
+        "judgement": judge(probability, truth, desk=desk, bands=bands, costs=costs, seed=seed),
+        "weighted": _weighted(_weigh(split, tables), probability, split, desk, bands, costs, seed),
+        "against": compared,
+        "blueprint_unknown": dict(scored.unknown),
+        "blueprint_costs": blueprint_costs(scored, truth, costs),
+        "outcome": led_to(placement.bands),
+        "outcome_of_policy": led_to(policy.bands),
+        "outcome_of_paying_all": led_to(()),
+        "segments": segments(probability, test, seed=seed),
+        "fairness": _fairness(probability, split, tables, options.groups, seed),
+        "drift": drift(split.train, test, probability, fitted, seed=seed),
+        "sizes": sizes(fitted, test.inputs[:TIMED]),
+    }
+
+
+TIMED: Final = 100
+
+
+def _days(split: TimeSplit) -> float:
+    return float(split.test.known_at[-1] - split.test_from + 1) / DAY_MS
+
+
+def _weigh(split: TimeSplit, tables: Tables) -> Weighted | None:
+    """Inverse-propensity weights of the test, where the folder says how likely its labels were."""
+    if "decisions" not in tables or not tables["decisions"].num_rows:
+        return None
+    weighed = weigh(split.test, tables)
+    abuse = split.test.abuse[weighed.used]
+    return weighed if 0 < abuse.sum() < len(abuse) else None
+
+
+def _weighted(
+    weighed: Weighted | None, probability: FloatArray, split: TimeSplit, desk: Desk,
+    bands: Sequence[Band], costs: Costs, seed: int,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The same figures under the weights, and what they speak for."""
+    if weighed is None:
+        return None
+    used = weighed.used
+    truth = Truth.of(split.test.where(used), weighed.weight[used])
+    judged = judge(probability[used], truth, desk=desk, bands=bands, costs=costs, seed=seed)
+    return {
+        "coverage": weighed.coverage.to_json(),
+        "effective_size": weighed.effective_size,
+        "judgement": judged.to_json(),
+    }
+
+
+def _fairness(
+    probability: FloatArray, split: TimeSplit, tables: Tables, groups: tuple[str, ...], seed: int
+) -> tuple[Fairness, ...]:
+    honest = split.test.abuse == 0
+    cut = float(np.quantile(probability[honest], 1 - FALSE_RATE))
+    return tuple(
+        fairness(
+            column, groups_of(tables, column, split.test.row), probability >= cut,
+            split.test.abuse, split.test.customer, seed=seed,
+            meaning=f"flagged with {FALSE_RATE:.0%} of the honest refunds",
+        )
+        for column in groups
+    )  # fmt: skip
+
+
+def _champion(registry: Any) -> AbuseModel | None:
+    version = registry.champion()
+    if version is None:
+        return None
+    model: AbuseModel = registry.load(version)
+    try:
+        model.check_features(MODEL_NAMES, definitions_hash(MODEL_FEATURES))
+    except FeatureMismatch:
+        return None  # it can serve no more, so it is no measure either
+    return model
+
+
+def _keep(
+    registry: Any, model: AbuseModel, fitted: Fitted, split: TimeSplit, tables: Tables,
+    judged: Mapping[str, Any], rivals: Sequence[Baseline], clock: _Stages, *, options: Options,
+    seed: int, base: str, policy: Policy, policy_text: str,
+) -> TrainedReport:  # fmt: skip
+    """Log the run with all it found, and register the model unless something speaks against it."""
+    from training.page import write_page  # imports matplotlib and shap
+
+    refused = bool(judged["refusals"])
     with TemporaryDirectory() as scratch, registry.run() as run_id:
         directory, logged = Path(scratch) / "abuse_model", Path(scratch) / "logged"
         logged.mkdir()
         model.save(directory)
+        version = None if refused else registry.register(model, directory)
+        first = version is not None and registry.champion() is None
         values, rows = contributions(model, split.test)
-        draw_summary(model, values, rows, logged / "shap_summary.png")
-        version = registry.register(model, directory)
-        first = registry.champion() is None
         report = TrainedReport(
-            model_version=version, champion=first, run_id=run_id,
-            **_periods(split), **_judgement(fitted, split, costs, seed),
-            metrics=metrics, top_features=top_features(model, values),
-            seconds=time.perf_counter() - started,
+            model_version=version, champion=first, run_id=run_id, base_currency=base,
+            policy_version=policy.version, **_periods(split), **judged,
+            recipe=fitted.validation.recipe.to_json(), trees=fitted.trees,
+            validation=fitted.validation.to_json(), trials=fitted.trials,
+            calibrator=fitted.calibration.calibrator.kind,
+            calibration_trials=fitted.calibration.trials,
+            placement=fitted.placement, costs=policy.costs,
+            top_features=_top(model, values), seconds=clock.seconds(),
         )  # fmt: skip
-        (logged / "report.md").write_text(report.to_markdown(), encoding="utf-8")
-        document = json.dumps(report.to_json(), indent=2)
+        document = json.dumps(report.to_json(), indent=2, allow_nan=False)
         (logged / "report.json").write_text(document, encoding="utf-8")
-        pq.write_table(_as_table(split.test), logged / TEST_ROWS, compression="zstd")
-        parameters = {**PARAMETERS, "trees": fitted.trees, "seed": seed, "base": base,
-                      "maturity_days": maturity_days, "test_from": report.test_from,
-                      "calibrator": report.calibrator, "data_digest": digest,
-                      "features_hash": model.manifest.features_hash}  # fmt: skip
-        registry.log(parameters, metrics, logged)
+        proposal = _proposal(fitted, report, policy, policy_text, base)
+        (logged / PROPOSAL).write_text(proposal, encoding="utf-8")
+        picture = Picture(
+            split, model.predict(split.test.inputs), values, rows, tuple(rivals), model.manifest,
+            seed,
+        )  # fmt: skip
+        write_page(report, picture, logged / REPORT)
+        pq.write_table(
+            _as_table(split, tables, options.groups), logged / TEST_ROWS, compression="zstd"
+        )
+        metrics = asdict(judged["judgement"].figures)
+        registry.log(_parameters(report, options, seed, model), metrics, logged)
+        kept = registry.home.report(version or f"refused-{run_id[:8]}")
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in (REPORT, "report.json", PROPOSAL):
+            shutil.copy(logged / name, kept / name)
         if first:
             registry.crown([version])
-    return report
+    if refused:
+        raise NotRegistered(report, kept / REPORT)
+    return replace(report, kept=kept / REPORT)
 
 
-def instant_of(day: str) -> int:
+def _proposal(fitted: Fitted, report: TrainedReport, policy: Policy, text: str, base: str) -> str:
+    judged, placement = fitted.validation.examples, fitted.placement
+    amount = judged.column("payable_minor")
+    before = outcome(
+        policy.bands, fitted.probability, fitted.probability, amount,
+        placement.chosen.outcome.days, policy.costs,
+    )  # fmt: skip
+    room = placement.chosen.reviews_per_day_at_most
+    return propose(
+        text, placement.chosen.outcome, before, facts=FACTS, base_currency=base,
+        model_version=report.model_version or "(not registered)",
+        data_until=report.training_until,
+        reviews_per_day=round(room, 1) if np.isfinite(room) else None,
+    )  # fmt: skip
+
+
+def _parameters(
+    report: TrainedReport, options: Options, seed: int, model: AbuseModel
+) -> dict[str, Any]:
+    return {
+        **report.recipe, "trees": report.trees, "seed": seed, "base": report.base_currency,
+        "maturity_days": report.maturity_days, "test_from": report.test_from,
+        "train_days": options.train_days, "search_trials": options.search_trials,
+        "calibrator": report.calibrator, "data_digest": model.manifest.data_digest,
+        "features_hash": model.manifest.features_hash, "registered": report.model_version or "no",
+    }  # fmt: skip
+
+
+def _as_table(split: TimeSplit, tables: Tables, groups: tuple[str, ...]) -> pa.Table:
+    """Test examples as a table: who and when, the label, groups, and the model's inputs."""
+    test = split.test
+    inputs = {f"feature.{name}": test.column(name) for name in MODEL_NAMES}
+    weighed = _weigh(split, tables)
+    if weighed is not None:
+        inputs = {WEIGHT: weighed.weight, **inputs}
+    named = {f"{GROUP_PREFIX}{column}": pa.array(groups_of(tables, column, test.row).tolist())
+             for column in groups}  # fmt: skip
+    return pa.table(
+        {"refund_id": pa.array(test.refund_id.tolist()), "customer": test.customer,
+         "known_at": test.known_at, "abuse": test.abuse, "basis": pa.array(test.basis.tolist()),
+         **named, **inputs}
+    )  # fmt: skip
+
+
+def _periods(split: TimeSplit) -> dict[str, Any]:
+    return {
+        "training_from": day_of(split.train.known_at[0]),
+        "training_until": day_of(split.train.known_at[-1]),
+        "test_from": day_of(split.test_from),
+        "test_until": day_of(split.test.known_at[-1]),
+        "maturity_days": split.maturity_days,
+        "n_train": len(split.train),
+        "n_test": len(split.test),
+        "n_positives_train": split.train.positives,
+        "n_positives_test": split.test.positives,
+        "train_labels": split.train_labels,
+        "test_labels": split.test_labels,
+        "label_delays": split.label_delays,
+    }
+
+
+def _top(model: AbuseModel, values: FloatArray, count: int = 15) -> tuple[tuple[str, float], ...]:
+    weight = np.abs(values).mean(axis=0)
+    return tuple((model.feature_names[i], float(weight[i]))
+                 for i in np.argsort(-weight, kind="stable")[:count])  # fmt: skip
+
+
+def instant_of(day: str, name: str = "test_from") -> int:
     """The epoch milliseconds at which an ISO 8601 day, or instant, begins; UTC where not said.
 
     >>> instant_of("1970-01-02"), instant_of("1970-01-01T01:00:00+01:00")
@@ -167,163 +405,24 @@ def instant_of(day: str) -> int:
     try:
         instant = datetime.fromisoformat(day)
     except ValueError:
-        raise ValueError(f"test_from: expected a day as in 2026-01-31, got {day!r}") from None
+        raise ValueError(f"{name}: expected a day as in 2026-01-31, got {day!r}") from None
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=UTC)
     return round(instant.timestamp() * 1000)
 
 
-def fit(split: TimeSplit, *, seed: int, base: str, costs: Costs, digest: str) -> Fitted:
-    """Trees, calibration and bands from the training examples alone."""
-    n = len(split.train)
-    stop_from, calibrate_from = int(n * FIT_SHARE), int(n * (FIT_SHARE + STOP_SHARE))
-    parts = {
-        "fitting the trees": split.train.rows(0, stop_from),
-        "counting the trees": split.train.rows(stop_from, calibrate_from),
-        "calibration": split.train.rows(calibrate_from, n),
-        "the test": split.test,
-    }
-    _check_enough(parts)
-    learn, stop, late, _ = parts.values()
-    grown = split.train.rows(0, calibrate_from)
-    parameters = {**PARAMETERS, "seed": seed}
-    trees = _count_trees(learn, stop, parameters)
-    booster = lightgbm.train(parameters, _dataset(grown), trees)
-    log_odds = np.asarray(booster.predict(late.inputs, raw_score=True))
-    calibration = calibrate(log_odds, late.abuse)
-    probability = calibration.calibrator.probability(log_odds)
-    days = float(late.known_at[-1] - late.known_at[0]) / DAY_MS
-    bands, curve = choose_bands(
-        probability, late.column("payable_minor"), days=days, costs=costs,
-        reviews_per_day=REVIEW_SHARE * len(late) / days,
-    )  # fmt: skip
-    model = AbuseModel(
-        booster,
-        calibration.calibrator,
-        _manifest(split, booster, base, digest),
-        Reference.of(late.inputs, probability),
-    )
-    return Fitted(model, trees, calibration, bands, tuple(curve))
+class _Stages:
+    """Tells which stage begins, and how long each took."""
 
+    def __init__(self, say: Say) -> None:
+        self._say, self._started = say, time.perf_counter()
+        self._begun: list[tuple[str, float]] = []
 
-def _check_enough(parts: Mapping[str, Examples]) -> None:
-    few = [f"{name} has {part.positives} of {len(part)}" for name, part in parts.items()
-           if not MIN_POSITIVES <= part.positives < len(part)]  # fmt: skip
-    if few:
-        raise TooLittleData(
-            f"too few mature labels: expected at least {MIN_POSITIVES} refunds of abuse, and clean "
-            f"ones beside them, in each part; {'; '.join(few)}"
-        )
+    def __call__(self, stage: str) -> None:
+        self._begun.append((stage, time.perf_counter()))
+        self._say(stage)
 
-
-def _dataset(examples: Examples) -> lightgbm.Dataset:
-    codes = [f.name for f in MODEL_FEATURES if f.unit == "code"]
-    return lightgbm.Dataset(
-        examples.inputs, examples.abuse, feature_name=list(MODEL_NAMES), categorical_feature=codes,
-        params={"verbosity": -1, "num_threads": PARAMETERS["num_threads"]},
-    )  # fmt: skip
-
-
-def _count_trees(learn: Examples, stop: Examples, parameters: Mapping[str, Any]) -> int:
-    """How many trees give the best average precision on later refunds."""
-    seen = _dataset(learn)
-    later = seen.create_valid(stop.inputs, stop.abuse)
-    tried = lightgbm.train(
-        dict(parameters), seen, MAX_TREES, valid_sets=[later],
-        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-    )  # fmt: skip
-    return int(tried.best_iteration)
-
-
-def _manifest(split: TimeSplit, booster: lightgbm.Booster, base: str, digest: str) -> Manifest:
-    train = split.train
-    expected = booster.predict(np.zeros((1, len(MODEL_NAMES))), pred_contrib=True)
-    return Manifest(
-        feature_names=MODEL_NAMES,
-        features_hash=definitions_hash(MODEL_FEATURES),
-        base_currency=base,
-        label_definition=label_definition(split.maturity_days),
-        training_from=int(train.known_at[0]),
-        training_until=int(train.known_at[-1]),
-        test_from=split.test_from,
-        base_rate=float(train.abuse.mean()),
-        expected_log_odds=float(np.asarray(expected)[0, -1]),
-        data_digest=digest,
-        libraries={m.__name__: m.__version__ for m in (lightgbm, np, sklearn)},
-    )
-
-
-def _as_table(test: Examples) -> pa.Table:
-    """Test examples as a table: who and when, the label, and the model's inputs."""
-    inputs = dict(zip(MODEL_NAMES, test.inputs.T, strict=True))
-    return pa.table(
-        {"refund_id": pa.array(test.refund_id.tolist()), "customer": test.customer,
-         "known_at": test.known_at, "abuse": test.abuse, "basis": pa.array(test.basis.tolist()),
-         **{f"feature.{name}": values for name, values in inputs.items()}}
-    )  # fmt: skip
-
-
-# --- the report's parts ----------------------------------------------------------------------
-
-
-def _known(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
-
-
-def _periods(split: TimeSplit) -> dict[str, Any]:
-    def day(epoch_ms: int) -> str:
-        return str(np.datetime64(int(epoch_ms), "ms").astype("datetime64[D]"))
-
-    return {
-        "training_from": day(split.train.known_at[0]),
-        "training_until": day(split.train.known_at[-1]),
-        "test_from": day(split.test_from),
-        "test_until": day(split.test.known_at[-1]),
-        "maturity_days": split.maturity_days,
-        "n_train": len(split.train),
-        "n_test": len(split.test),
-        "n_positives_train": split.train.positives,
-        "n_positives_test": split.test.positives,
-        "train_labels": split.train_labels,
-        "test_labels": split.test_labels,
-    }
-
-
-def _judgement(fitted: Fitted, split: TimeSplit, costs: Costs, seed: int) -> dict[str, Any]:
-    test = split.test
-    probability = fitted.model.predict(test.inputs)
-    amount = test.column("payable_minor")
-    days = float(split.test.known_at[-1] - split.test_from + 1) / DAY_MS
-    pay_all = Bands(review_loss_minor=np.inf, prevent_probability=None)
-    return {
-        "trees": fitted.trees,
-        "calibrator": fitted.calibration.calibrator.kind,
-        "calibration_trials": fitted.calibration.trials,
-        "intervals": _intervals(probability, test, seed),
-        "baselines": baselines(test),
-        "average_precision_by_basis": _by_basis(probability, test),
-        "reliability": tuple(reliability(probability, test.abuse)),
-        "bands": outcome(fitted.bands, probability, test.abuse, amount, days, costs),
-        "cost_of_paying_all_minor": outcome(
-            pay_all, probability, test.abuse, amount, days, costs
-        ).cost_minor,
-        "cost_curve": fitted.cost_curve,
-    }
-
-
-def _intervals(probability: Any, test: Examples, seed: int) -> dict[str, Interval]:
-    rounds = bootstrap({"model": probability}, test.abuse, test.customer, seed)
-    return {name: interval([r["model"][name] for r in rounds])
-            for name in ("average_precision", "auc", "brier")}  # fmt: skip
-
-
-def _by_basis(probability: Any, test: Examples) -> dict[str, float]:
-    """Average precision of each source's abuse against refunds that matured clean."""
-    clean = test.basis == CLEAN
-    figures = {}
-    for source in SOURCES:
-        abuse = (test.basis == source) & (test.abuse == 1)
-        if abuse.any() and clean.any():
-            chosen = clean | abuse
-            figures[source] = float(average_precision_score(abuse[chosen], probability[chosen]))
-    return figures
+    def seconds(self) -> dict[str, float]:
+        """By stage, the last up to now."""
+        ends = [at for _, at in self._begun[1:]] + [time.perf_counter()]
+        return {stage: end - at for (stage, at), end in zip(self._begun, ends, strict=True)}

@@ -146,7 +146,7 @@ def test_names_are_derived(expression: Expression, name: str) -> None:
         (lambda: last("label", "case", by="customer", days=7),
          "last: case of label is an identity, not a number"),
         (lambda: total("refund_outcome", "paid", by="refund", days=7),
-         "paid is not kept by 'refund': what a refund asked for may come later"),
+         "paid of refund_outcome is not kept by 'refund': what a refund asked for may come later"),
         (lambda: distinct_near("order", "customer", near="registred_at", within_days=7,
                                by="device", days=30),
          "'registred_at' is no time that events and requests have, did you mean registered_at?"),

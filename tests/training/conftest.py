@@ -6,10 +6,12 @@ import pytest
 
 from features.tables import Tables
 from tests.training.tables import simulated
+from training.bands import default_costs
 from training.dataset import TimeSplit, rates_of, training_frame
-from training.report import TrainedReport
-from training.thresholds import default_costs
-from training.train import Fitted, fit, train
+from training.fit import Fitted, fit
+from training.page import write_page
+from training.report import Picture, TrainedReport
+from training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def report(home: Path, tables: Tables) -> TrainedReport:
+def drawn(home: Path, tables: Tables) -> tuple[TrainedReport, Picture]:
+    """The report of that home's first version, and what its page was drawn from."""
+    pictures: list[Picture] = []
+
+    def kept(report: TrainedReport, picture: Picture, path: Path) -> None:
+        pictures.append(picture)
+        write_page(report, picture, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.page.write_page", kept)
+        report = train(tables, home=home)
+    return report, pictures[0]
+
+
+@pytest.fixture(scope="session")
+def report(drawn: tuple[TrainedReport, Picture]) -> TrainedReport:
     """The report of that home's first version."""
-    return train(tables, home=home)
+    return drawn[0]

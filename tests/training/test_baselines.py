@@ -24,8 +24,8 @@ from training.bootstrap import Interval
 from training.costs import ALLOWED, PREVENTED, REVIEWED
 from training.dataset import Examples, TimeSplit
 from training.evaluate import Figures, Truth
+from training.fit import Fitted
 from training.ranking import Ranking
-from training.train import Fitted
 
 NAN = float("nan")
 SIGNALS = ("refund_count_by_customer_30d", "payable_minor", "registered_age_days",

@@ -63,8 +63,8 @@ def test_a_later_model_waits_until_it_is_shown_better(
     comparison = refusal.value.comparison
     assert comparison is not None
     assert comparison.refunds == report.n_test
-    assert comparison.champion.average_precision == report.metrics["average_precision"]
-    assert comparison.challenger.brier == second.metrics["brier"]
+    assert comparison.champion.average_precision == report.judgement.figures.average_precision
+    assert comparison.challenger.brier == second.judgement.figures.brier
     assert comparison.latency is not None and comparison.latency.champion_ms > 0
     assert Home(home).served_version() == report.model_version
 

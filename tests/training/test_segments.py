@@ -8,10 +8,10 @@ import pytest
 
 from features.attribution import CODES
 from training.dataset import Examples, TimeSplit
+from training.fit import Fitted
 from training.labels import CLEAN
 from training.ranking import Ranking
 from training.segments import divide, segments
-from training.train import Fitted
 
 NAMES = ("reason", "payable_minor", "registered_age_days")
 
