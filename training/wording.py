@@ -28,6 +28,8 @@ FEW_POSITIVES: Final = 200
 SLOPE: Final = (0.9, 1.1)
 """Within these a calibration slope is as good as 1."""
 
+LEAK: Final = "Until the leak is settled no figure of this page is to be believed, money included."
+
 BASELINES: Final[Mapping[str, str]] = {
     "blueprint_score": "the blueprint's score",
     "blueprint_score_ip_high": "the blueprint's score, an unknown IP address taken for risky",
@@ -140,12 +142,13 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def capital(sentence: str) -> str:
-    """A sentence's first letter raised, the others left alone.
+    """A sentence's first letter raised, unless it begins with a name such as a feature's.
 
-    >>> capital("the AP is 0.5")
-    'The AP is 0.5'
+    >>> capital("the AP is 0.5"), capital("ip_risk tells too much")
+    ('The AP is 0.5', 'ip_risk tells too much')
     """
-    return sentence[:1].upper() + sentence[1:]
+    first = sentence.partition(" ")[0]
+    return sentence if "_" in first else sentence[:1].upper() + sentence[1:]
 
 
 # --- features ------------------------------------------------------------------------------------
@@ -228,7 +231,8 @@ class Finding:
 def verdict(report: TrainedReport) -> Finding:
     """Whether the model was registered and serves, or every reason why not."""
     if report.model_version is None:
-        return Finding("bad", "Not registered", tuple(capital(r) for r in report.refusals))
+        reasons = [f"{capital(refusal)}." for refusal in report.refusals]
+        return Finding("bad", "Not registered", (*reasons, *([LEAK] if report.leaks.leaks else [])))
     version = f"version {report.model_version}"
     if report.champion:
         return Finding("good", f"Registered as {version}, now champion", (
@@ -320,6 +324,8 @@ def believed(report: TrainedReport) -> Finding:
         f"({span(slope, two_digits)}); 1 is perfect."
     )
     value = figures.calibration_slope
+    if report.leaks.leaks:
+        return Finding("bad", "Not while there is a leak", (said,))
     if math.isnan(value) or math.isnan(slope.low):
         return Finding("wait", "Cannot be told", ("The test settles no calibration slope.",))
     low, high = SLOPE

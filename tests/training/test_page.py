@@ -125,7 +125,9 @@ def test_a_refused_model_says_why_and_is_not_promoted(drawn: Drawn, few: Picture
         refusals=(leak.says, "the model is not better than amount alone"),
     )  # fmt: skip
     seen = text_of(render(refused, few))
-    assert seen.index("Not registered") < seen.index("Shipping_minor tells it all")
+    assert seen.index("Not registered") < seen.index("shipping_minor tells it all.")
+    assert wording.LEAK in seen and "Not while there is a leak" in seen
+    assert "Would be saved a month" in seen and "Saved a month, against" not in seen
     assert "The model is not better than amount alone" in seen
     assert "Train again" in seen and "--trust" in seen
     assert "recourse promote" not in seen and "None found" not in seen
@@ -210,7 +212,7 @@ def test_features_outside_the_catalog_are_drawn_by_their_names(drawn: Drawn, few
     rows = few.rows.copy()
     rows[:, 0] = NAN  # never known either
     strange = replace(few, rows=rows, manifest=replace(few.manifest, feature_names=names))
-    assert "One_nobody_knows" in text_of(render(drawn[0], strange))
+    assert "one_nobody_knows" in text_of(render(drawn[0], strange))
 
 
 # --- text is data --------------------------------------------------------------------------------
