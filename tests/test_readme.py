@@ -85,7 +85,7 @@ def test_the_commands_of_the_use_block_and_both_curls(home: Path, world: Path) -
     make_env, *commands = USE
     train, imported, keys, serve = (c.replace("data/sample", str(world)) for c in commands)
     run(make_env, home)
-    assert "Test report of refund-abuse model 1" in run(train, home)
+    assert "refund-abuse, version 1, now champion" in run(train, home)
     run(imported, home)
     key = run(keys, home).strip()
     assert key.startswith("sk_test_")

