@@ -236,7 +236,7 @@ def test_the_challenger_was_scored_in_the_shadow_and_never_acted_on(walk: Walk) 
 def test_all_who_score_give_the_services_probabilities_to_the_last_bit(
     walk: Walk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service, `recourse score`, MLflow's pyfunc, and the served directory."""
+    """The service, `recourse score` and `evaluate`, MLflow's pyfunc, and the served directory."""
     import mlflow
 
     home = Home(walk.home)
@@ -257,6 +257,10 @@ def test_all_who_score_give_the_services_probabilities_to_the_last_bit(
     served = AbuseModel.load(home.model("2"))
     assert (served.predict(matrix[list(served.feature_names)].to_numpy()) == pyfunc["2"]).all()
     assert (scored["scores-before"] == pyfunc["1"]).all()
+    evaluated = pq.read_table(walk.home / "evaluated.parquet").to_pydict()
+    first = {refund_id: place for place, refund_id in reversed(list(enumerate(ids)))}
+    of_labelled = [pyfunc["2"][first[refund_id]] for refund_id in evaluated["refund_id"]]
+    assert len(of_labelled) > 100 and of_labelled == evaluated["probability"]
     assert (pyfunc["1"] != pyfunc["2"]).mean() > 0.9
 
     compared = {"1": 0, "2": 0}
