@@ -31,7 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from features.tables import Folder
+    from features.tables import Folder, Tables
     from serving.home import Home
     from serving.scorer import Champion
     from serving.settings import Settings
@@ -157,6 +157,15 @@ def _read(data: Path) -> Folder:
     folder = read_folder(data)
     _say_ignored(folder.ignored)
     return folder
+
+
+def _read_with_rates(data: Path, base: str) -> Tables:
+    """The tables of a checked data folder; amounts that no rate turns into the base are said."""
+    from training.dataset import rates_of, without_rate
+
+    tables = _read(data).tables
+    _say_ignored(without_rate(tables, rates_of(tables, base)))
+    return tables
 
 
 def _say_ignored(notes: Iterable[str]) -> None:
@@ -322,7 +331,9 @@ def train(
     train_days: Annotated[
         int | None, typer.Option(min=1, help="Learn from the latest so many days alone.")
     ] = None,
-    folds: Annotated[int, typer.Option(min=1, max=20, help="Prequential folds.")] = 4,
+    folds: Annotated[
+        int, typer.Option(min=1, max=20, help="Prequential folds; fewer where abuse is rare.")
+    ] = 4,
     fold_days: Annotated[
         int | None, typer.Option(min=1, help="How long a fold is; they share 40 % by default.")
     ] = None,
@@ -390,7 +401,7 @@ def train(
             recipe=Recipe(max_bin=max_bin, class_weight=class_weight, monotone=monotone,
                           categorical=not codes_as_numbers),
         )  # fmt: skip
-        tables = _read(data).tables
+        tables = _read_with_rates(data, settings.base_currency)
         with _progress("training") as progress:
             report = trained(
                 tables, home=settings.home, options=options, seed=seed,
@@ -428,8 +439,8 @@ def promote(
     """
     from serving.service import load_settings_policy
     from training.gate import Bounds
+    from training.promote import PromotionRefused, rollback
     from training.promote import promote as promoted
-    from training.promote import rollback
 
     settings = _settings()
     home = settings.home
@@ -443,6 +454,12 @@ def promote(
         )  # fmt: skip
     except LookupError as error:
         _refuse(str(error))
+    except PromotionRefused as refused:
+        if as_json:
+            compared = refused.comparison
+            _print({"version": refused.version, "reasons": list(refused.reasons),
+                    "comparison": None if compared is None else compared.to_json()})  # fmt: skip
+        _refuse(str(refused))
     if as_json:
         _print(done.to_json())
         return
@@ -466,7 +483,9 @@ def evaluate(
         str | None, typer.Option(help="Requested then or later; what is new to the model.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Requested before; ISO 8601.")] = None,
-    maturity_days: Annotated[int, typer.Option(min=1, help="When a label is mature.")] = 60,
+    maturity_days: Annotated[
+        int | None, typer.Option(min=1, help="When a label is mature; as the model's own were.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write each refund's probability and label.")
     ] = None,
@@ -483,11 +502,13 @@ def evaluate(
     from training.evaluation import evaluate_folder
 
     first, last = _instant(since, "--since"), _instant(until, "--until")
-    policy = load_settings_policy(_settings())
+    settings = _settings()
+    policy = load_settings_policy(settings)
     try:
         found = evaluate_folder(
-            _read(data).tables, _champion(model).model, bands=policy.bands, costs=policy.costs,
-            since=first, until=last, maturity_days=maturity_days, seed=seed,
+            _read_with_rates(data, settings.base_currency), _champion(model).model,
+            bands=policy.bands, costs=policy.costs, since=first, until=last,
+            maturity_days=maturity_days, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         _refuse(str(error))
@@ -524,7 +545,7 @@ def score(
     from training.dataset import rates_of
 
     settings = _settings()
-    tables = _read(data).tables
+    tables = _read_with_rates(data, settings.base_currency)
     with _progress("scoring") as progress:
         actions = score_folder(
             tables, _champion(model), load_settings_policy(settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from dataclasses import dataclass
@@ -90,12 +91,21 @@ class Home:
     def _copied(self, source: Path, version: str) -> Path:
         target = self.model(version)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
+        if not _same_files(source, target):
             staged = Path(mkdtemp(prefix=f".{version}-", dir=target.parent))
             shutil.copytree(source, staged, dirs_exist_ok=True)
             staged.chmod(0o755)
+            if target.exists():  # what is damaged is put aside, for a directory replaces no other
+                target.rename(staged.with_suffix(".damaged"))
             staged.rename(target)
         return target
+
+
+def _same_files(source: Path, target: Path) -> bool:
+    names = sorted(path.name for path in source.iterdir())
+    if not target.is_dir() or sorted(path.name for path in target.iterdir()) != names:
+        return False
+    return all(filecmp.cmp(source / name, target / name, shallow=False) for name in names)
 
 
 def _named_by(pointer: Path) -> str | None:

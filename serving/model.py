@@ -12,6 +12,7 @@ logged to MLflow for everybody else, and at run time neither MLflow nor its serv
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -303,12 +304,18 @@ class AbuseModel:
         if absent:
             raise ModelError(f"{path}: no model, it lacks {', '.join(absent)}")
         manifest = Manifest.from_json(_read_json(path / _MANIFEST))
-        booster = lightgbm.Booster(model_str=(path / _BOOSTER).read_text(encoding="utf-8"))
+        try:
+            booster = lightgbm.Booster(model_str=(path / _BOOSTER).read_text(encoding="utf-8"))
+        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path / _BOOSTER}: expected LightGBM trees, {error}") from error
         if booster.num_feature() != len(manifest.feature_names):
             raise ModelError(f"{path}: the trees have {booster.num_feature()} features, "
                              f"the manifest {len(manifest.feature_names)}")  # fmt: skip
-        with np.load(path / _REFERENCE, allow_pickle=False) as arrays:
-            reference = Reference(**{name: arrays[name] for name in arrays.files})
+        try:
+            with np.load(path / _REFERENCE, allow_pickle=False) as arrays:
+                reference = Reference(**{name: arrays[name] for name in arrays.files})
+        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{path / _REFERENCE}: expected quantiles, {error}") from error
         calibrator = calibrator_from_json(_read_json(path / _CALIBRATOR))
         return cls(booster, calibrator, manifest, reference)
 

@@ -347,11 +347,16 @@ def training_frame(
     training examples end, each ``fold_days`` long; without a length they share the latest
     `FOLDS_SHARE` of the training examples, and are fewer where abuse is too rare for so many.
     ``features`` are those of `feature_frame`, where a caller has them already. Raises
-    TooLittleData where a side would be empty.
+    TooLittleData where a side would be empty, ValueError for a test that ends before it starts.
     """
     as_of = end_of(tables)
     if test_from is None:
         test_from = _latest_share(tables, as_of, maturity_days)
+    if test_until is not None and test_until <= test_from:
+        raise ValueError(
+            f"test_until: expected later than the test's start, {day_of(test_from)}, got "
+            f"{day_of(test_until)}"
+        )
     folder = _Folder(
         tables, maturity_days, feature_frame(tables, rates) if features is None else features
     )

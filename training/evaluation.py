@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,25 @@ from features.tables import Tables
 from rules.document import Band, Costs
 from serving.model import AbuseModel
 from training.capacity import Desk
-from training.dataset import MODEL_NAMES, TooLittleData, day_of, labelled_examples, rates_of
+from training.dataset import (
+    MIN_POSITIVES,
+    MODEL_NAMES,
+    Examples,
+    TooLittleData,
+    day_of,
+    labelled_examples,
+    rates_of,
+)
 from training.evaluate import Judgement, Truth, judge
-from training.labels import DEFAULT_MATURITY_DAYS
+from training.propensity import Weighted, weigh
 from training.segments import Segment, segments
 
 FloatArray = NDArray[np.float64]
+
+
+LEAST_COVERED: Final = 0.5
+"""Weighted figures are given where the weights cover at least this share of the labelled refunds:
+of a history that was imported yesterday they would speak for a handful."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Evaluation:
     until: str
     labels: dict[str, dict[str, int]]
     judgement: Judgement
+    weighted: dict[str, Any] | None
     segments: tuple[Segment, ...]
     scores: pa.Table
 
@@ -46,6 +60,7 @@ class Evaluation:
             "since": self.since,
             "until": self.until,
             "labels": self.labels,
+            "weighted": self.weighted,
             "segments": [segment.to_json() for segment in self.segments],
         }
 
@@ -58,13 +73,14 @@ def evaluate_folder(
     costs: Costs,
     since: int | None = None,
     until: int | None = None,
-    maturity_days: int = DEFAULT_MATURITY_DAYS,
+    maturity_days: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Judge a model on a canonical data folder, at the bands and costs of a policy.
 
     Refunds are those requested from ``since`` (epoch ms; what the model has learnt from when not
-    given) up to ``until``. Raises FeatureMismatch for a model of another catalog, ValueError where
+    given) up to ``until``; labels mature as the model's own did, unless ``maturity_days`` says
+    otherwise. Raises FeatureMismatch for a model of another catalog, ValueError where
     ``since`` lies in what the model has learnt from, and TooLittleData without both classes.
     """
     model.check_features(MODEL_NAMES, definitions_hash(MODEL_FEATURES))
@@ -75,6 +91,8 @@ def evaluate_folder(
             f"since: expected {day_of(new_from)} or later, got {day_of(since)}: the model has "
             "learnt from what came before"
         )
+    if maturity_days is None:
+        maturity_days = int(model.manifest.label_definition["maturity_days"])
     rates = rates_of(tables, model.manifest.base_currency)
     examples, labels = labelled_examples(
         tables, rates, since=since, until=until, maturity_days=maturity_days
@@ -87,11 +105,42 @@ def evaluate_folder(
     probability = model.predict(examples.inputs)
     desk = Desk(reviews_per_day=costs.reviews_per_day)
     judged = judge(probability, Truth.of(examples), desk=desk, bands=bands, costs=costs, seed=seed)
+    weighted = weighted_judgement(
+        weigh_labelled(examples, tables), probability, examples, desk=desk, bands=bands,
+        costs=costs, seed=seed,
+    )  # fmt: skip
     scores = pa.table(
         {"refund_id": pa.array(examples.refund_id.tolist(), pa.string()),
          "known_at": examples.known_at, "probability": probability, "abuse": examples.abuse}
     )  # fmt: skip
     return Evaluation(
-        day_of(since), day_of(examples.known_at[-1]), labels, judged,
+        day_of(since), day_of(examples.known_at[-1]), labels, judged, weighted,
         segments(probability, examples, seed=seed), scores,
     )  # fmt: skip
+
+
+def weigh_labelled(examples: Examples, tables: Tables) -> Weighted | None:
+    """Inverse-propensity weights of examples, where the folder's decisions cover enough of them."""
+    if "decisions" not in tables or not tables["decisions"].num_rows:
+        return None
+    weighed = weigh(examples, tables)
+    abuse = examples.abuse[weighed.used]
+    both = MIN_POSITIVES <= abuse.sum() < len(abuse)
+    return weighed if both and weighed.used.mean() >= LEAST_COVERED else None
+
+
+def weighted_judgement(
+    weighed: Weighted | None, probability: FloatArray, examples: Examples, *, desk: Desk,
+    bands: Sequence[Band], costs: Costs, seed: int,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The figures of probabilities (n,) under the weights, and what these speak for."""
+    if weighed is None:
+        return None
+    used = weighed.used
+    truth = Truth.of(examples.where(used), weighed.weight[used])
+    judged = judge(probability[used], truth, desk=desk, bands=bands, costs=costs, seed=seed)
+    return {
+        "coverage": weighed.coverage.to_json(),
+        "effective_size": weighed.effective_size,
+        "judgement": judged.to_json(),
+    }

@@ -100,10 +100,7 @@ def fit(
     ``reviews_per_day``, else that of ``costs``, else `REVIEW_SHARE` of the refunds. Raises
     TooLittleData where a fold or the test has too few cases of abuse.
     """
-    parts = [("the test", split.test)]
-    for number, fold in enumerate(split.folds, 1):
-        parts += [(f"fold {number} to learn from", fold.learn), (f"fold {number}", fold.judge)]
-    check_enough(parts)
+    check_split(split)
     recipe = recipe or Recipe()
     trials: tuple[dict[str, Any], ...] = ()
     if search_trials:
@@ -131,6 +128,14 @@ def fit(
     return Fitted(model, validation, trials, calibration, probability, placement)
 
 
+def check_split(split: TimeSplit) -> None:
+    """Raise TooLittleData, naming every part of a split without enough of both classes."""
+    parts = [("the test", split.test)]
+    for number, fold in enumerate(split.folds, 1):
+        parts += [(f"fold {number} to learn from", fold.learn), (f"fold {number}", fold.judge)]
+    check_enough(parts)
+
+
 def _manifest(split: TimeSplit, booster: lightgbm.Booster, base: str, digest: str) -> Manifest:
     train = split.train
     expected = booster.predict(np.zeros((1, len(MODEL_NAMES))), pred_contrib=True)
@@ -152,8 +157,8 @@ def _manifest(split: TimeSplit, booster: lightgbm.Booster, base: str, digest: st
 def sizes(fitted: Fitted, rows: FloatArray) -> tuple[Size, ...]:
     """AP and cost of a decision for several numbers of trees; ``rows`` (n, features) are timed.
 
-    The sizes larger than the model are grown of nothing new: the time of twice as many trees is
-    that of the model's own, walked as far as they go, so only sizes up to the model's are timed.
+    More trees than the model has are not grown for it: their AP is known from the folds, their time
+    is NaN.
     """
     curve = fitted.validation.curve.mean(axis=1)
     found: list[Size] = []

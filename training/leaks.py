@@ -189,7 +189,7 @@ def find_leaks(
     known when they say. Raises ValueError for a name that is neither, and TooLittleData unless
     training and test have both abuse and clean refunds. The same seed finds the same.
     """
-    _check_trusted(trusted, split.train.names)
+    check_trusted(trusted, split.train.names)
     for name, examples in (("training", split.train), ("the test", split.test)):
         if not 0 < examples.positives < len(examples):
             raise TooLittleData(f"leaks: expected abuse and clean refunds in {name}, got "
@@ -214,7 +214,8 @@ def _may_be_trusted(leak: Leak) -> bool:
     return leak.kind in ("separates_alone", "collapses_with_the_gap")
 
 
-def _check_trusted(trusted: Collection[str], features: Sequence[str]) -> None:
+def check_trusted(trusted: Collection[str], features: Sequence[str]) -> None:
+    """Raise ValueError, naming the nearest, for what is no feature and no table of verdicts."""
     names = (*VERDICTS, *features)
     wrong = []
     for name in sorted(set(trusted) - set(names)):

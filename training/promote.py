@@ -8,7 +8,7 @@ back to whom the champion replaced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from serving.model import AbuseModel, FeatureMismatch
 from training.bands import default_policy_path
 from training.dataset import MIN_POSITIVES, MODEL_NAMES
 from training.evaluate import Truth
+from training.evaluation import LEAST_COVERED
 from training.gate import Bounds, Comparison, compare, measure_latency, objections
 from training.registry import MODEL_NAME, Registry
 from training.train import GROUP_PREFIX, TEST_ROWS, WEIGHT
@@ -94,13 +95,19 @@ def promote(
     if champion is not None and (other := _other_currency(challenger, champion)) is not None:
         reasons.append(other)
     comparison = None
-    # A champion of other features can serve no more, so it is no measure either.
-    if champion is not None and not reasons and _mismatch(champion) is None:
+    rows = None
+    try:
         rows = pq.read_table(registry.run_file(version, TEST_ROWS))
+    except LookupError as error:
+        reasons.append(f"{error}: train again")
+    # A champion of other features can serve no more, so it is no measure either.
+    if champion is not None and rows is not None and not reasons and _mismatch(champion) is None:
         rows = rows.filter(rows["known_at"].to_numpy() >= champion.manifest.test_from)
+        rows, notes = _covered(rows)
         positives = int(rows["abuse"].to_numpy().sum())
         if MIN_POSITIVES <= positives < rows.num_rows:
-            comparison = _compare(challenger, champion, rows, policy)
+            compared = _compare(challenger, champion, rows, policy)
+            comparison = replace(compared, notes=(*compared.notes, *notes))
             reasons += objections(comparison, bounds or Bounds())
         else:
             reasons.append(
@@ -119,6 +126,8 @@ def rollback(*, home: Path) -> Promotion:
     Raises LookupError where there is no champion or it replaced none, and PromotionRefused where
     the catalog has changed since.
     """
+    if not Home(home).registry.exists():
+        raise LookupError(f"nothing to roll back to: {Home(home).registry} is not there")
     registry = Registry(Home(home))
     *earlier, champion = registry.champions() or ["none"]
     if not earlier:
@@ -127,6 +136,24 @@ def rollback(*, home: Path) -> Promotion:
         raise PromotionRefused(earlier[-1], [mismatch])
     registry.crown(earlier)
     return Promotion(earlier[-1], champion, None)
+
+
+def _covered(rows: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows that have a weight; all of them, unweighted, where these are too few to judge by."""
+    if WEIGHT not in rows.column_names:
+        return rows, ()
+    covered = rows.filter(rows[WEIGHT].to_numpy() > 0)
+    positives = int(covered["abuse"].to_numpy().sum())
+    if (
+        MIN_POSITIVES <= positives < covered.num_rows
+        and covered.num_rows >= LEAST_COVERED * rows.num_rows
+    ):
+        return covered, ()
+    said = (
+        f"refunds are not weighed by propensity: of the {rows.num_rows} that are new to both only "
+        f"{covered.num_rows} were decided with one, {positives} of them abuse"
+    )
+    return rows.drop([WEIGHT]), (said,)
 
 
 def _mismatch(model: AbuseModel) -> str | None:

@@ -9,6 +9,7 @@ it without acting on it; each goes with a pointer of `serving.home.Home`, which 
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import warnings
@@ -68,6 +69,10 @@ class Registry:
         home.root.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._client = mlflow.MlflowClient(home.tracking_uri)
+        # MLflow makes its tables when first asked, and two of it at once would both.
+        with (home.root / ".mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._client.search_registered_models(max_results=1)
 
     @contextmanager
     def run(self) -> Iterator[str]:
@@ -111,6 +116,21 @@ class Registry:
         )
         return str(version.version)
 
+    @contextmanager
+    def registered(self, directory: Path | None, model: AbuseModel) -> Iterator[str | None]:
+        """A saved model as a registered version, for good when the block ends well.
+
+        Where it fails, or is interrupted, the version is taken back. Without a directory nothing
+        is registered.
+        """
+        version = None if directory is None else self.register(model, directory)
+        try:
+            yield version
+        except BaseException:
+            if version is not None:
+                self._client.delete_model_version(MODEL_NAME, version)
+            raise
+
     def champion(self) -> str | None:
         """The version that serves, None before the first."""
         return self._version_of(CHAMPION)
@@ -138,9 +158,10 @@ class Registry:
     def crown(self, champions: list[str]) -> None:
         """Make the last of ``champions`` champion and serve it, the others those before it."""
         version = champions[-1]
+        # The history first: whoever is champion can then always be rolled back from.
+        self._client.set_registered_model_tag(MODEL_NAME, _CHAMPIONS, " ".join(champions))
         self.home.serve_model(self._directory(version), version)
         self._client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
-        self._client.set_registered_model_tag(MODEL_NAME, _CHAMPIONS, " ".join(champions))
         if self.challenger() == version:
             self.end_challenge()
 
@@ -192,9 +213,12 @@ class Registry:
         return found[0].parent
 
     def run_file(self, version: str, name: str) -> Path:
-        """A file that the version's run logged."""
+        """A file that the version's run logged; raises LookupError where it is gone."""
         run_id = self._client.get_model_version(MODEL_NAME, version).run_id
-        return self._fetched(run_id=run_id, artifact_path=name)
+        try:
+            return self._fetched(run_id=run_id, artifact_path=name)
+        except (MlflowException, OSError) as error:
+            raise LookupError(f"the run of version {version} has no {name} any more") from error
 
     def _directory(self, version: str) -> Path:
         return self.find(f"models:/{MODEL_NAME}/{version}")

@@ -9,6 +9,7 @@ the same, for it says why. No resampling anywhere: it raises AUC and lowers AP.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 
 from features.catalog import MODEL_FEATURES
 from features.feature import definitions_hash
-from features.money import DAY_MS
+from features.money import DAY_MS, Rates
 from features.tables import Tables
 from rules.document import Band, Costs
 from rules.policy import Policy, load_policy
@@ -45,20 +46,24 @@ from training.capacity import Desk
 from training.dataset import (
     FOLDS,
     MODEL_NAMES,
+    FeatureFrame,
     TimeSplit,
+    TooLittleData,
     data_digest,
     day_of,
     feature_frame,
     rates_of,
     training_frame,
+    without_rate,
 )
 from training.drift import drift
 from training.evaluate import Truth, judge
+from training.evaluation import weigh_labelled, weighted_judgement
 from training.fairness import Fairness, fairness, groups_of
-from training.fit import Fitted, fit, sizes
+from training.fit import Fitted, check_split, fit, sizes
 from training.labels import DEFAULT_MATURITY_DAYS
-from training.leaks import LeakReport, find_leaks
-from training.propensity import Weighted, weigh
+from training.leaks import LeakReport, check_trusted, find_leaks
+from training.propensity import Weighted
 from training.proposal import propose
 from training.recipe import Recipe
 from training.report import FloatArray, Picture, TrainedReport, contributions
@@ -105,6 +110,12 @@ class Options:
     reviews_per_day: float | None = None
     reviews_per_reviewer_per_day: float = REVIEWS_PER_REVIEWER_PER_DAY
 
+    def __post_init__(self) -> None:
+        for name in ("reviews_per_day", "reviews_per_reviewer_per_day"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}: expected a finite number of at least 0, got {value}")
+
 
 class NotRegistered(Exception):  # noqa: N818 - a verdict, not a fault
     """A model was trained and not registered; ``report`` says all, its ``refusals`` why."""
@@ -141,49 +152,81 @@ def train(
     options = options or Options()
     path = policy_path or default_policy_path()
     policy = load_policy(path, FACTS)
+    costs = policy.costs
+    if options.reviews_per_day is not None:
+        costs = costs.model_copy(update={"reviews_per_day": options.reviews_per_day})
+    _check_before(tables, options)
+    registry = Registry(Home(home))
     clock = _Stages(say)
     rates = rates_of(tables, base)
     clock("features and labels")
     frame = feature_frame(tables, rates)
-    split = training_frame(
-        tables, rates, test_from=options.test_from, test_until=options.test_until,
-        maturity_days=options.maturity_days, train_days=options.train_days, folds=options.folds,
-        fold_days=options.fold_days, features=frame,
-    )  # fmt: skip
+    if np.isnan(frame.columns["payable_minor"]).all():
+        raise TooLittleData(
+            f"no amount is known in {base}: {'; '.join(without_rate(tables, rates))}"
+        )
+    split = _split(tables, rates, frame, options)
     clock("leaks")
     leaks = find_leaks(split, tables, rates, trusted=options.trusted, seed=seed)
     clock("trees")
-    digest = data_digest(tables)
     fitted = fit(
-        split, seed=seed, base=base, costs=policy.costs, digest=digest, recipe=options.recipe,
-        search_trials=options.search_trials, reviews_per_day=options.reviews_per_day,
+        split, seed=seed, base=base, costs=costs, digest=data_digest(tables),
+        recipe=options.recipe, search_trials=options.search_trials,
         reviews_per_reviewer_per_day=options.reviews_per_reviewer_per_day, progress=progress,
     )  # fmt: skip
     clock("test")
-    registry = Registry(Home(home))
     rivals = baselines(split.train, split.test, champion=_champion(registry))
-    judged = judge_on_test(fitted, split, tables, policy, options, leaks, rivals, seed)
+    weighed = weigh_labelled(split.test, tables)
+    judged = judge_on_test(
+        fitted, split, tables, policy.bands, costs, options, leaks, rivals, weighed, seed
+    )
     model = replace(
         fitted.model,
         manifest=replace(fitted.model.manifest, metrics=judged["judgement"].figures.to_json()),
     )
     clock("report")
     return _keep(
-        registry, model, fitted, split, tables, judged, rivals, clock,
-        options=options, seed=seed, base=base, policy=policy,
+        registry, model, fitted, split, tables, judged, rivals, weighed, clock,
+        options=options, seed=seed, base=base, policy=policy, costs=costs,
         policy_text=path.read_text(encoding="utf-8"),
     )  # fmt: skip
 
 
+def _check_before(tables: Tables, options: Options) -> None:
+    """Refuse what needs no training to be refused."""
+    for column in options.groups:
+        groups_of(tables, column, np.arange(tables["refund_requests"].num_rows))
+    check_trusted(options.trusted, MODEL_NAMES)
+
+
+def _split(tables: Tables, rates: Rates, frame: FeatureFrame, options: Options) -> TimeSplit:
+    """The split in time, with enough abuse in each of its parts."""
+    try:
+        split = training_frame(
+            tables, rates, test_from=options.test_from, test_until=options.test_until,
+            maturity_days=options.maturity_days, train_days=options.train_days,
+            folds=options.folds, fold_days=options.fold_days, features=frame,
+        )  # fmt: skip
+        check_split(split)
+    except TooLittleData as error:
+        given = {name: getattr(options, name) for name in ("train_days", "fold_days")}
+        said = [f"{name} {value}" for name, value in given.items() if value is not None]
+        said += [f"no table of {name}" for name in ("labels", "disputes") if name not in tables]
+        about = f" (with {', '.join(said)})" if said else ""
+        raise TooLittleData(f"{error}{about}") from error
+    return split
+
+
 def judge_on_test(
-    fitted: Fitted, split: TimeSplit, tables: Tables, policy: Policy, options: Options,
-    leaks: LeakReport, rivals: Sequence[Baseline], seed: int,
+    fitted: Fitted, split: TimeSplit, tables: Tables, policy_bands: Sequence[Band], costs: Costs,
+    options: Options, leaks: LeakReport, rivals: Sequence[Baseline], weighed: Weighted | None,
+    seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that a report says of the test, by the names of `TrainedReport`."""
-    test, costs, placement = split.test, policy.costs, fitted.placement
+    test, placement = split.test, fitted.placement
     probability = fitted.model.predict(test.inputs)
     truth = Truth.of(test)
-    desk = Desk(reviews_per_day=options.reviews_per_day or costs.reviews_per_day)
+    desk = Desk(reviews_per_day=costs.reviews_per_day)
     bands = placement.bands.written()
     compared = against(probability, truth, rivals, desk=desk, seed=seed)
     scored = blueprint(test)
@@ -200,12 +243,14 @@ def judge_on_test(
         "doubts": tuple(doubts(compared)),
         "leaks": leaks,
         "judgement": judge(probability, truth, desk=desk, bands=bands, costs=costs, seed=seed),
-        "weighted": _weighted(_weigh(split, tables), probability, split, desk, bands, costs, seed),
+        "weighted": weighted_judgement(
+            weighed, probability, test, desk=desk, bands=bands, costs=costs, seed=seed
+        ),
         "against": compared,
         "blueprint_unknown": dict(scored.unknown),
         "blueprint_costs": blueprint_costs(scored, truth, costs),
         "outcome": led_to(placement.bands),
-        "outcome_of_policy": led_to(policy.bands),
+        "outcome_of_policy": led_to(policy_bands),
         "outcome_of_paying_all": led_to(()),
         "segments": segments(probability, test, seed=seed),
         "fairness": _fairness(probability, split, tables, options.groups, seed),
@@ -219,32 +264,6 @@ TIMED: Final = 100
 
 def _days(split: TimeSplit) -> float:
     return float(split.test.known_at[-1] - split.test_from + 1) / DAY_MS
-
-
-def _weigh(split: TimeSplit, tables: Tables) -> Weighted | None:
-    """Inverse-propensity weights of the test, where the folder says how likely its labels were."""
-    if "decisions" not in tables or not tables["decisions"].num_rows:
-        return None
-    weighed = weigh(split.test, tables)
-    abuse = split.test.abuse[weighed.used]
-    return weighed if 0 < abuse.sum() < len(abuse) else None
-
-
-def _weighted(
-    weighed: Weighted | None, probability: FloatArray, split: TimeSplit, desk: Desk,
-    bands: Sequence[Band], costs: Costs, seed: int,
-) -> dict[str, Any] | None:  # fmt: skip
-    """The same figures under the weights, and what they speak for."""
-    if weighed is None:
-        return None
-    used = weighed.used
-    truth = Truth.of(split.test.where(used), weighed.weight[used])
-    judged = judge(probability[used], truth, desk=desk, bands=bands, costs=costs, seed=seed)
-    return {
-        "coverage": weighed.coverage.to_json(),
-        "effective_size": weighed.effective_size,
-        "judgement": judged.to_json(),
-    }
 
 
 def _fairness(
@@ -276,10 +295,15 @@ def _champion(registry: Any) -> AbuseModel | None:
 
 def _keep(
     registry: Any, model: AbuseModel, fitted: Fitted, split: TimeSplit, tables: Tables,
-    judged: Mapping[str, Any], rivals: Sequence[Baseline], clock: _Stages, *, options: Options,
-    seed: int, base: str, policy: Policy, policy_text: str,
+    judged: Mapping[str, Any], rivals: Sequence[Baseline], weighed: Weighted | None,
+    clock: _Stages, *, options: Options, seed: int, base: str, policy: Policy, costs: Costs,
+    policy_text: str,
 ) -> TrainedReport:  # fmt: skip
-    """Log the run with all it found, and register the model unless something speaks against it."""
+    """Log the run with all it found, and register the model unless something speaks against it.
+
+    The registry hears of the model when its run has what promotion needs, and forgets it again
+    when what follows fails or is interrupted.
+    """
     from training.page import write_page  # imports matplotlib and shap
 
     refused = bool(judged["refusals"])
@@ -287,77 +311,78 @@ def _keep(
         directory, logged = Path(scratch) / "abuse_model", Path(scratch) / "logged"
         logged.mkdir()
         model.save(directory)
-        version = None if refused else registry.register(model, directory)
-        first = version is not None and registry.champion() is None
         values, rows = contributions(model, split.test)
-        report = TrainedReport(
-            model_version=version, champion=first, run_id=run_id, base_currency=base,
-            policy_version=policy.version, **_periods(split), **judged,
-            recipe=fitted.validation.recipe.to_json(), trees=fitted.trees,
-            validation=fitted.validation.to_json(), trials=fitted.trials,
-            calibrator=fitted.calibration.calibrator.kind,
-            calibration_trials=fitted.calibration.trials,
-            placement=fitted.placement, costs=policy.costs,
-            top_features=_top(model, values), seconds=clock.seconds(),
-        )  # fmt: skip
-        document = json.dumps(report.to_json(), indent=2, allow_nan=False)
-        (logged / "report.json").write_text(document, encoding="utf-8")
-        proposal = _proposal(fitted, report, policy, policy_text, base)
-        (logged / PROPOSAL).write_text(proposal, encoding="utf-8")
-        picture = Picture(
-            split, model.predict(split.test.inputs), values, rows, tuple(rivals), model.manifest,
-            seed,
-        )  # fmt: skip
-        write_page(report, picture, logged / REPORT)
-        pq.write_table(
-            _as_table(split, tables, options.groups), logged / TEST_ROWS, compression="zstd"
-        )
+        test_rows = _as_table(split, tables, options.groups, weighed)
+        pq.write_table(test_rows, logged / TEST_ROWS, compression="zstd")
         metrics = asdict(judged["judgement"].figures)
-        registry.log(_parameters(report, options, seed, model), metrics, logged)
-        kept = registry.home.report(version or f"refused-{run_id[:8]}")
-        kept.mkdir(parents=True, exist_ok=True)
-        for name in (REPORT, "report.json", PROPOSAL):
-            shutil.copy(logged / name, kept / name)
-        if first:
-            registry.crown([version])
+        registry.log(_parameters(fitted, split, options, seed, model), metrics, logged)
+        with registry.registered(None if refused else directory, model) as version:
+            first = version is not None and registry.champion() is None
+            report = TrainedReport(
+                model_version=version, champion=first, run_id=run_id, base_currency=base,
+                policy_version=policy.version, **_periods(split), **judged,
+                recipe=fitted.validation.recipe.to_json(), trees=fitted.trees,
+                validation=fitted.validation.to_json(), trials=fitted.trials,
+                calibrator=fitted.calibration.calibrator.kind,
+                calibration_trials=fitted.calibration.trials, placement=fitted.placement,
+                costs=costs, top_features=_top(model, values), seconds=clock.seconds(),
+            )  # fmt: skip
+            document = json.dumps(report.to_json(), indent=2, allow_nan=False)
+            (logged / "report.json").write_text(document, encoding="utf-8")
+            proposal = _proposal(fitted, report, policy, costs, policy_text, base)
+            (logged / PROPOSAL).write_text(proposal, encoding="utf-8")
+            picture = Picture(
+                split, model.predict(split.test.inputs), values, rows, tuple(rivals),
+                model.manifest, seed,
+            )  # fmt: skip
+            write_page(report, picture, logged / REPORT)
+            registry.log({"registered": version or "no"}, {}, logged)
+            kept = registry.home.report(version or f"refused-{run_id[:8]}")
+            kept.mkdir(parents=True, exist_ok=True)
+            for name in (REPORT, "report.json", PROPOSAL):
+                shutil.copy(logged / name, kept / name)
+            if first:
+                registry.crown([version])
     if refused:
         raise NotRegistered(report, kept / REPORT)
     return replace(report, kept=kept / REPORT)
 
 
-def _proposal(fitted: Fitted, report: TrainedReport, policy: Policy, text: str, base: str) -> str:
+def _proposal(
+    fitted: Fitted, report: TrainedReport, policy: Policy, costs: Costs, text: str, base: str
+) -> str:
     judged, placement = fitted.validation.examples, fitted.placement
-    amount = judged.column("payable_minor")
     before = outcome(
-        policy.bands, fitted.probability, fitted.probability, amount,
-        placement.chosen.outcome.days, policy.costs,
+        policy.bands, fitted.probability, fitted.probability, judged.column("payable_minor"),
+        placement.chosen.outcome.days, costs,
     )  # fmt: skip
-    room = placement.chosen.reviews_per_day_at_most
     return propose(
         text, placement.chosen.outcome, before, facts=FACTS, base_currency=base,
         model_version=report.model_version or "(not registered)",
-        data_until=report.training_until,
-        reviews_per_day=round(room, 1) if np.isfinite(room) else None,
+        data_until=report.training_until, reviews_per_day=costs.reviews_per_day,
     )  # fmt: skip
 
 
 def _parameters(
-    report: TrainedReport, options: Options, seed: int, model: AbuseModel
+    fitted: Fitted, split: TimeSplit, options: Options, seed: int, model: AbuseModel
 ) -> dict[str, Any]:
+    manifest = model.manifest
     return {
-        **report.recipe, "trees": report.trees, "seed": seed, "base": report.base_currency,
-        "maturity_days": report.maturity_days, "test_from": report.test_from,
-        "train_days": options.train_days, "search_trials": options.search_trials,
-        "calibrator": report.calibrator, "data_digest": model.manifest.data_digest,
-        "features_hash": model.manifest.features_hash, "registered": report.model_version or "no",
+        **fitted.validation.recipe.to_json(), "trees": fitted.trees, "seed": seed,
+        "base": manifest.base_currency, "maturity_days": split.maturity_days,
+        "test_from": day_of(split.test_from), "train_days": options.train_days,
+        "search_trials": options.search_trials,
+        "calibrator": fitted.calibration.calibrator.kind, "data_digest": manifest.data_digest,
+        "features_hash": manifest.features_hash,
     }  # fmt: skip
 
 
-def _as_table(split: TimeSplit, tables: Tables, groups: tuple[str, ...]) -> pa.Table:
+def _as_table(
+    split: TimeSplit, tables: Tables, groups: tuple[str, ...], weighed: Weighted | None
+) -> pa.Table:
     """Test examples as a table: who and when, the label, groups, and the model's inputs."""
     test = split.test
     inputs = {f"feature.{name}": test.column(name) for name in MODEL_NAMES}
-    weighed = _weigh(split, tables)
     if weighed is not None:
         inputs = {WEIGHT: weighed.weight, **inputs}
     named = {f"{GROUP_PREFIX}{column}": pa.array(groups_of(tables, column, test.row).tolist())

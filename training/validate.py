@@ -96,7 +96,7 @@ def validate(
     while len(losses) < recipe.max_trees and _still_rising(precisions, losses):
         for booster in boosters:
             booster.update()
-        said = [{name: value for _, name, value, _ in booster.eval_valid()} for booster in boosters]
+        said = [{each[1]: each[2] for each in booster.eval_valid()} for booster in boosters]
         precisions.append([of["average_precision"] for of in said])
         losses.append(float(np.mean([of["binary_logloss"] for of in said])))
         progress(len(losses), recipe.max_trees)

@@ -42,3 +42,17 @@ def test_an_exported_version_is_never_rewritten(tmp_path: Path) -> None:
 def test_the_tracking_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Home(Path("var")).tracking_uri == f"sqlite:///{tmp_path.resolve()}/var/mlflow.db"
+
+
+def test_a_damaged_copy_is_copied_anew(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "booster.txt").write_text("trees")
+    home = Home(tmp_path / "home")
+    home.serve_model(source, "1")
+    (home.model("1") / "booster.txt").write_text("tre")
+    home.serve_model(source, "1")
+    assert (home.model("1") / "booster.txt").read_text() == "trees"
+    inode = (home.model("1") / "booster.txt").stat().st_ino
+    home.serve_model(source, "1")
+    assert (home.model("1") / "booster.txt").stat().st_ino == inode, "a sound copy is left alone"

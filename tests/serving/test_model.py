@@ -185,3 +185,12 @@ def test_the_reference_knows_what_was_never_known(rows: np.ndarray) -> None:
     assert reference.unknown_share.tolist() == [0, pytest.approx(86 / 600), 0, 1]
     assert reference.quantiles[0, 0] == rows[:, 0].min()
     assert (np.diff(reference.quantiles[:3], axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["booster.txt", "reference.npz", "manifest.json"])
+def test_a_damaged_file_is_named(name: str, model: AbuseModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(ModelError, match=name):
+        AbuseModel.load(tmp_path)

@@ -107,6 +107,52 @@ def test_only_rows_new_to_both_their_weights_and_groups_are_judged(
     json.dumps(comparison.to_json(), allow_nan=False)
 
 
+def test_a_handful_of_weighted_refunds_does_not_judge_for_all(
+    champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
+) -> None:
+    """The state of every shop whose history is imported and whose first decisions are weeks old."""
+    rows = pq.read_table(Registry(Home(home)).run_file(report.model_version, TEST_ROWS))
+    blind = replace(champion, calibrator=Platt(slope=0.0, intercept=-3.0))
+    for covered in (0, 20):
+        Registry(Home(home)).crown([registered(home, blind, made(tmp_path / f"blind{covered}"))])
+        weight = pa.array((np.arange(rows.num_rows) < covered).astype(float))
+        version = registered(home, champion, made(tmp_path / f"challenger{covered}"),
+                             rows.append_column("weight", weight))  # fmt: skip
+        comparison = promote(version, home=home).comparison
+        assert comparison is not None
+        assert comparison.refunds == rows.num_rows
+        assert any(f"only {covered} were decided" in note for note in comparison.notes)
+
+
+def test_a_version_whose_run_has_lost_its_test_is_not_promoted(
+    champion: AbuseModel, home: Path, tmp_path: Path
+) -> None:
+    version = registered(home, champion, made(tmp_path / "bare"))
+    with pytest.raises(PromotionRefused, match=r"has no test.parquet any more: train again"):
+        promote(version, home=home)
+    assert Home(home).served_version() != version
+
+
+def test_a_run_that_is_interrupted_leaves_no_version(
+    champion: AbuseModel, home: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Registry(Home(home)).versions()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.page.write_page", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tables, home=home, seed=2)
+    assert Registry(Home(home)).versions() == before
+
+
+def test_an_empty_home_has_nothing_to_roll_back_to(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="nothing to roll back to"):
+        rollback(home=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_the_policy_that_stands_prices_the_decisions(
     champion: AbuseModel, report: TrainedReport, home: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,15 @@ import pytest
 
 from features.catalog import MODEL_FEATURES
 from features.feature import definitions_hash
+from features.tables import Tables
 from serving.home import Home
 from serving.model import AbuseModel
+from tests.training.tables import START
 from training.bands import default_costs
-from training.dataset import MODEL_NAMES, TimeSplit, TooLittleData
+from training.dataset import MODEL_NAMES, TimeSplit, TooLittleData, rates_of, training_frame
 from training.fit import Fitted, fit
 from training.report import TrainedReport
+from training.train import Options, train
 
 # --- fitting -------------------------------------------------------------------------------------
 
@@ -68,6 +72,32 @@ def test_too_few_positives_are_refused_part_by_part(split: TimeSplit) -> None:
         fit(few, seed=0, base="GBP", costs=default_costs(), digest="d1")
     assert "the test has" in str(refusal.value) and "fold 1 has" in str(refusal.value)
     assert "fold 2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reviews_per_day": float("inf")}, "reviews_per_day: expected a finite number"),
+        ({"groups": ("colour",)}, "group: expected a column of refund_requests"),
+        ({"trusted": frozenset({"ip_rsk"})}, "did you mean ip_risk"),
+    ],
+)
+def test_a_wrong_choice_is_refused_before_anything_is_made(
+    options: dict[str, Any], said: str, tables: Tables, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        train(tables, home=tmp_path / "home", options=Options(**options))
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_window_too_small_is_named(tables: Tables, tmp_path: Path) -> None:
+    with pytest.raises(TooLittleData, match=r"has 0 of 0.*\(with train_days 1\)$"):
+        train(tables, home=tmp_path / "home", options=Options(train_days=1))
+
+
+def test_a_test_that_ends_before_it_starts_is_refused(tables: Tables) -> None:
+    with pytest.raises(ValueError, match="test_until: expected later than the test's start"):
+        training_frame(tables, rates_of(tables), test_until=START)
 
 
 # --- with MLflow ---------------------------------------------------------------------------------
