@@ -91,7 +91,7 @@ def test_a_wrong_choice_is_refused_before_anything_is_made(
 
 
 def test_a_window_too_small_is_named(tables: Tables, tmp_path: Path) -> None:
-    with pytest.raises(TooLittleData, match=r"has 0 of 0.*\(with train_days 1\)$"):
+    with pytest.raises(TooLittleData, match=r"has 0 of .*\(with train_days 1\)$"):
         train(tables, home=tmp_path / "home", options=Options(train_days=1))
 
 
