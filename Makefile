@@ -49,6 +49,9 @@ bench: env ## Every benchmark that needs no data from outside; JSON on standard 
 	$(BIN)/python -m benchmarks.explain
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.censoring
+	$(BIN)/python -m benchmarks.world
+	$(BIN)/python -m benchmarks.training
 
 docs: env ## Make docs/ again from the catalog and the schema
 	$(BIN)/python -m training.feature_table > docs/features.md

@@ -48,7 +48,7 @@ from training.labels import CENSORED, label_refunds
 from training.propensity import NEVER_EXPLORABLE, effective_size, fates, weights
 from training.ranking import Ranking
 from training.simulate import simulate_with_truth
-from training.thresholds import choose_bands
+from training.thresholds import place_bands
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -141,11 +141,11 @@ def fit(
     calibrator = calibrate(log_odds(late), abuse[cut:]).calibrator
     at = shop.frame.known_at[late]
     days = float(at[-1] - at[0]) / DAY_MS
-    bands, _ = choose_bands(
+    placed = place_bands(
         calibrator.probability(log_odds(late)), shop.frame.columns["payable_minor"][late],
         days=days, costs=costs, reviews_per_day=REVIEW_SHARE * len(late) / days,
     )  # fmt: skip
-    return Model(calibrator.probability(log_odds(judged)), bands.written())
+    return Model(calibrator.probability(log_odds(judged)), placed.bands.written())
 
 
 def fit_all(shop: Shop, judged: IntArray, maturity_days: int, costs: Costs) -> dict[str, Model]:

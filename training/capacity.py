@@ -160,17 +160,6 @@ def card_precision(
     return desk.precision(weight), desk.ceiling()
 
 
-def at_capacity(
-    score: FloatArray,
-    abuse: FloatArray,
-    known_at: IntArray,
-    k: int,
-    weight: FloatArray | None = None,
-) -> dict[str, float]:
-    """Precision and recall of the ``k`` riskiest refunds a day, with ceilings; see `RefundDesk`."""
-    return RefundDesk(score, abuse, known_at, k).figures(weight)
-
-
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 

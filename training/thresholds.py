@@ -46,7 +46,6 @@ __all__ = [
     "Outcome",
     "Placement",
     "Staffing",
-    "choose_bands",
     "default_costs",
     "outcome",
     "place_bands",
@@ -140,26 +139,6 @@ class Placement:
             "one_reviewer_fewer": self.one_fewer.to_json(),
             "reviews_per_reviewer_per_day": self.reviews_per_reviewer_per_day,
         }
-
-
-def choose_bands(
-    probability: FloatArray,
-    amount_minor: FloatArray,
-    *,
-    days: float,
-    costs: Costs,
-    reviews_per_day: float,
-    weight: FloatArray | None = None,
-) -> tuple[Bands, list[Outcome]]:
-    """The bands of least expected cost within the review capacity, and the curve they lie on.
-
-    In short `place_bands`.
-    """
-    placed = place_bands(
-        probability, amount_minor, days=days, costs=costs, reviews_per_day=reviews_per_day,
-        weight=weight,
-    )  # fmt: skip
-    return placed.bands, [point.outcome for point in placed.curve]
 
 
 def place_bands(

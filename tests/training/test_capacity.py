@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.money import DAY_MS
-from training.capacity import CardDesk, Desk, RefundDesk, at_capacity, card_precision
+from training.capacity import CardDesk, Desk, RefundDesk, card_precision
 
 # Day, customer, abuse; the score is a permutation, so that nothing is tied.
 REFUNDS = st.lists(
@@ -62,12 +62,12 @@ def test_a_queue_takes_the_riskiest_refunds_of_each_day() -> None:
     day = np.array([0, 0, 0, 1, 1, 2])
     score = np.array([0.9, 0.5, 0.7, 0.2, 0.3, 0.1])
     abuse = np.array([1, 1, 0, 1, 0, 1.0])
-    figures = at_capacity(score, abuse, day * DAY_MS, 2)
+    figures = RefundDesk(score, abuse, day * DAY_MS, 2).figures()
     assert figures["precision_at_capacity"] == 3 / 5
     assert figures["recall_at_capacity"] == 3 / 4
     assert figures["precision_at_capacity_ceiling"] == 4 / 5
     assert figures["recall_at_capacity_ceiling"] == 1
-    tight = at_capacity(score, abuse, day * DAY_MS, 1)
+    tight = RefundDesk(score, abuse, day * DAY_MS, 1).figures()
     assert tight["precision_at_capacity"] == 2 / 3
     assert tight["recall_at_capacity_ceiling"] == 3 / 4
 
@@ -78,8 +78,8 @@ def test_the_abuse_itself_reaches_the_queues_ceilings(
 ) -> None:
     score, abuse, known_at, _ = columns(refunds, seed)
     for name in ("precision", "recall"):
-        some = at_capacity(score, abuse, known_at, k)
-        best = at_capacity(abuse, abuse, known_at, k)
+        some = RefundDesk(score, abuse, known_at, k).figures()
+        best = RefundDesk(abuse, abuse, known_at, k).figures()
         if abuse.any():
             ceiling = some[f"{name}_at_capacity_ceiling"]
             assert best[f"{name}_at_capacity"] == pytest.approx(ceiling)

@@ -12,7 +12,7 @@ from rules.decision import Action
 from rules.document import Band, Costs
 from rules.engine import Score, band_action
 from training.bands import actions
-from training.thresholds import Bands, choose_bands, default_costs, outcome, place_bands
+from training.thresholds import Bands, default_costs, outcome, place_bands
 
 COSTS = Costs(fee_minor=500, review_minor=400, prevented_honest_multiple=1.5)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -238,8 +238,9 @@ def test_bands_keep_within_capacity_and_no_affordable_ones_are_cheaper(
     draw = np.random.default_rng(seed)
     probability, amount = refunds(seed, 300)
     weight = draw.choice([0.5, 1.0, 4.0], 300) if weighted else np.ones(300)
-    bands, curve = choose_bands(probability, amount, days=10, costs=COSTS,
-                                reviews_per_day=capacity, weight=weight)  # fmt: skip
+    placed = place_bands(probability, amount, days=10, costs=COSTS, reviews_per_day=capacity,
+                         weight=weight)  # fmt: skip
+    bands, curve = placed.bands, [point.outcome for point in placed.curve]
 
     def expected(bands: Bands):
         return outcome(bands, probability, probability, amount, 10, COSTS, weight=weight)
@@ -337,6 +338,6 @@ def test_the_default_costs_are_the_default_policys() -> None:
 
 def test_preventing_never_pays_where_honest_customers_are_dear() -> None:
     dear = Costs(fee_minor=0, review_minor=1, prevented_honest_multiple=1e6)
-    bands, _ = choose_bands(np.full(50, 0.5), np.full(50, 1000.0), days=1, costs=dear,
-                            reviews_per_day=1000)  # fmt: skip
-    assert bands.prevent_probability is None
+    placed = place_bands(np.full(50, 0.5), np.full(50, 1000.0), days=1, costs=dear,
+                         reviews_per_day=1000)  # fmt: skip
+    assert placed.bands.prevent_probability is None
