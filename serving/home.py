@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+
+from serving.model import is_whole
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Home:
     def _copied(self, source: Path, version: str) -> Path:
         target = self.model(version)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not _same_files(source, target):
+        if not target.exists() or (is_whole(source) and not is_whole(target)):
             staged = Path(mkdtemp(prefix=f".{version}-", dir=target.parent))
             shutil.copytree(source, staged, dirs_exist_ok=True)
             staged.chmod(0o755)
@@ -99,13 +100,6 @@ class Home:
                 target.rename(staged.with_suffix(".damaged"))
             staged.rename(target)
         return target
-
-
-def _same_files(source: Path, target: Path) -> bool:
-    names = sorted(path.name for path in source.iterdir())
-    if not target.is_dir() or sorted(path.name for path in target.iterdir()) != names:
-        return False
-    return all(filecmp.cmp(source / name, target / name, shallow=False) for name in names)
 
 
 def _named_by(pointer: Path) -> str | None:

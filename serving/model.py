@@ -2,7 +2,8 @@
 
 - ``booster.txt``: the LightGBM trees, as text;
 - ``calibrator.json``: the curve from the trees' log-odds to a probability;
-- ``manifest.json``: which features in which order, what a label meant, when and on what trained;
+- ``manifest.json``: which features in which order, what a label meant, when and on what trained,
+  and the SHA-256 of the other files: LightGBM ends the process when its trees are cut short;
 - ``reference.npz``: quantiles of each feature and of the score in training, to measure drift by.
 
 This directory under RECOURSE_HOME is the one way a model reaches serving: the same files are
@@ -11,8 +12,8 @@ logged to MLflow for everybody else, and at run time neither MLflow nor its serv
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,12 +25,13 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the directory's layout; another one is refused."""
 
 _BOOSTER, _CALIBRATOR, _MANIFEST, _REFERENCE = (
     "booster.txt", "calibrator.json", "manifest.json", "reference.npz",
 )  # fmt: skip
+_FILES: Final = "files"
 _QUANTILES: Final = np.linspace(0, 1, 101)
 
 
@@ -183,7 +185,7 @@ class Manifest:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
         """The inverse of `to_json`; raises ModelError for another format."""
-        values = dict(document)
+        values = {name: value for name, value in document.items() if name != _FILES}
         found = values.pop("format", None)
         if found != FORMAT:
             raise ModelError(f"manifest: expected format {FORMAT}, got {found!r}")
@@ -288,13 +290,13 @@ class AbuseModel:
         path.mkdir(parents=True, exist_ok=True)
         (path / _BOOSTER).write_text(self.booster.model_to_string(), encoding="utf-8")
         _write_json(path / _CALIBRATOR, calibrator_to_json(self.calibrator))
-        _write_json(path / _MANIFEST, self.manifest.to_json())
         np.savez(
             path / _REFERENCE,
             quantiles=self.reference.quantiles,
             unknown_share=self.reference.unknown_share,
             score_quantiles=self.reference.score_quantiles,
         )
+        _write_json(path / _MANIFEST, {**self.manifest.to_json(), _FILES: file_digests(path)})
 
     @classmethod
     def load(cls, path: Path) -> AbuseModel:
@@ -303,21 +305,38 @@ class AbuseModel:
                   if not (path / name).is_file()]  # fmt: skip
         if absent:
             raise ModelError(f"{path}: no model, it lacks {', '.join(absent)}")
-        manifest = Manifest.from_json(_read_json(path / _MANIFEST))
-        try:
-            booster = lightgbm.Booster(model_str=(path / _BOOSTER).read_text(encoding="utf-8"))
-        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
-            raise ModelError(f"{path / _BOOSTER}: expected LightGBM trees, {error}") from error
+        document = _read_json(path / _MANIFEST)
+        manifest = Manifest.from_json(document)
+        if damaged := _damaged(path, document):
+            files = ", ".join(str(path / name) for name in damaged)
+            raise ModelError(f"{files}: damaged, expected the SHA-256 that the manifest has")
+        booster = lightgbm.Booster(model_str=(path / _BOOSTER).read_text(encoding="utf-8"))
         if booster.num_feature() != len(manifest.feature_names):
             raise ModelError(f"{path}: the trees have {booster.num_feature()} features, "
                              f"the manifest {len(manifest.feature_names)}")  # fmt: skip
-        try:
-            with np.load(path / _REFERENCE, allow_pickle=False) as arrays:
-                reference = Reference(**{name: arrays[name] for name in arrays.files})
-        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{path / _REFERENCE}: expected quantiles, {error}") from error
+        with np.load(path / _REFERENCE, allow_pickle=False) as arrays:
+            reference = Reference(**{name: arrays[name] for name in arrays.files})
         calibrator = calibrator_from_json(_read_json(path / _CALIBRATOR))
         return cls(booster, calibrator, manifest, reference)
+
+
+def file_digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of a model's files but the manifest, which holds them."""
+    return {name: hashlib.sha256((path / name).read_bytes()).hexdigest()
+            for name in (_BOOSTER, _CALIBRATOR, _REFERENCE)}  # fmt: skip
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a directory has all files of a model, as they were saved."""
+    try:
+        return not _damaged(path, _read_json(path / _MANIFEST))
+    except (OSError, ModelError):
+        return False
+
+
+def _damaged(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    saved = manifest.get(_FILES, {})
+    return [name for name, digest in file_digests(path).items() if saved.get(name) != digest]
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:

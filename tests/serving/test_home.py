@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving.home import Home
+from tests.serving.champions import trained_model
 
 
 def model_in(folder: Path, text: str) -> Path:
@@ -46,13 +47,13 @@ def test_the_tracking_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_damaged_copy_is_copied_anew(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    source.mkdir()
-    (source / "booster.txt").write_text("trees")
+    trained_model().save(source)
     home = Home(tmp_path / "home")
     home.serve_model(source, "1")
-    (home.model("1") / "booster.txt").write_text("tre")
+    trees = (home.model("1") / "booster.txt").read_text()
+    (home.model("1") / "booster.txt").write_text(trees[:100])
     home.serve_model(source, "1")
-    assert (home.model("1") / "booster.txt").read_text() == "trees"
+    assert (home.model("1") / "booster.txt").read_text() == trees
     inode = (home.model("1") / "booster.txt").stat().st_ino
     home.serve_model(source, "1")
     assert (home.model("1") / "booster.txt").stat().st_ino == inode, "a sound copy is left alone"

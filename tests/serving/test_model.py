@@ -160,8 +160,8 @@ def test_what_is_no_model_is_refused_with_all_that_lacks(model: AbuseModel, tmp_
     with pytest.raises(ModelError, match=r"lacks booster.txt, calibrator.json, manifest.json, ref"):
         AbuseModel.load(tmp_path)
     model.save(tmp_path)
-    (tmp_path / "calibrator.json").write_text("[")
-    with pytest.raises(ModelError, match=r"calibrator.json: expected JSON"):
+    (tmp_path / "manifest.json").write_text("[")
+    with pytest.raises(ModelError, match=r"manifest.json: expected JSON"):
         AbuseModel.load(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_another_format_or_other_trees_are_refused(model: AbuseModel, tmp_path: 
     model.save(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(ModelError, match="expected format 1, got 99"):
+    with pytest.raises(ModelError, match="expected format 2, got 99"):
         AbuseModel.load(tmp_path)
     other = replace(model, manifest=replace(model.manifest, feature_names=("amount",)))
     other.save(tmp_path)
@@ -187,7 +187,9 @@ def test_the_reference_knows_what_was_never_known(rows: np.ndarray) -> None:
     assert (np.diff(reference.quantiles[:3], axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["booster.txt", "reference.npz", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["booster.txt", "reference.npz", "calibrator.json", "manifest.json"]
+)
 def test_a_damaged_file_is_named(name: str, model: AbuseModel, tmp_path: Path) -> None:
     model.save(tmp_path)
     whole = (tmp_path / name).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import structlog
 
 from serving.home import Home
-from serving.model import AbuseModel, ModelError, Platt
+from serving.model import AbuseModel, ModelError, Platt, file_digests
 from serving.models import Models, ModelWatch
 from serving.scorer import Champion
 from tests.serving.champions import trained_model
@@ -164,9 +165,10 @@ def missing_files(home: Home, offer: Callable[..., None]) -> None:
 
 def no_number(home: Home, offer: Callable[..., None]) -> None:
     offer("2")
-    (home.model("2") / "calibrator.json").write_text(
-        '{"kind": "platt", "slope": NaN, "intercept": 0}'
-    )
+    path = home.model("2")
+    (path / "calibrator.json").write_text('{"kind": "platt", "slope": NaN, "intercept": 0}')
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "files": file_digests(path)}))
 
 
 def empty_pointer(home: Home, offer: Callable[..., None]) -> None:
@@ -174,7 +176,7 @@ def empty_pointer(home: Home, offer: Callable[..., None]) -> None:
 
 
 BROKEN = {
-    "a broken booster": (broken_files, "Model file doesn't specify"),
+    "a broken booster": (broken_files, "booster.txt: damaged"),
     "no files": (missing_files, "no model, it lacks booster.txt, calibrator.json"),
     "no probability": (no_number, "expected a number in [0, 1], got nan"),
     "an empty pointer": (empty_pointer, "no model, it lacks"),
