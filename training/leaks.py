@@ -72,7 +72,8 @@ PERFECT_AUC: Final = 0.99
 """No single fact separates so well out of time (honest: 0.78)."""
 
 SHARE_OF_MODEL: Final = 0.75
-"""A feature is suspect when its AP alone is so much of the whole model's (honest: 0.67) ..."""
+"""A feature is suspect when its AP alone is so much of the whole model's, both taken above chance
+(honest: 0.67) ..."""
 
 SHARE_OF_REST: Final = 0.3
 """... and it goes so far from the AP of all features beside the suspects to a perfect 1."""
@@ -316,7 +317,9 @@ def separates_alone(split: TimeSplit, *, trusted: Collection[str] = (), seed: in
     untrusted = np.flatnonzero([name not in trusted for name in MODEL_NAMES])
     whole = _ap(together(untrusted), test.abuse)
     near_perfect = (alone.auc >= PERFECT_AUC) | (alone.pure >= PURE_RECALL)
-    suspects = np.flatnonzero(near_perfect | (alone.ap >= SHARE_OF_MODEL * whole))
+    chance = float(test.abuse.mean())
+    telling = alone.ap - chance >= SHARE_OF_MODEL * max(whole - chance, 0.0)
+    suspects = np.flatnonzero(near_perfect | (telling & (alone.ap > chance)))
     check = _looked_at_each(alone, whole, len(suspects), test)
     if not len(suspects):
         return Found((), (check,))
