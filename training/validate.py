@@ -119,8 +119,8 @@ def _still_rising(precisions: list[list[float]], losses: list[float]) -> bool:
 def choose_trees(average_precision: FloatArray, log_loss: FloatArray) -> int:
     """How many trees, from the mean AP and log-loss (rounds,) after each; see the module's head.
 
-    >>> choose_trees(np.array([0.30, 0.42, 0.45, 0.45]), np.array([0.20, 0.15, 0.11, 0.10]))
-    3
+    >>> choose_trees(np.array([0.30, 0.45, 0.45, 0.45]), np.array([0.20, 0.15, 0.11, 0.10]))
+    4
     """
     rounds = len(average_precision)
     half = min(SMOOTHED, rounds) // 2
