@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.catalog import BY_NAME, FEATURES, MODEL_FEATURES, PLAN
 from features.events import EVENTS
-from features.feature import Aggregate, (
+from features.feature import (
     Age,
     Aggregate,
     Between,
