@@ -6,12 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
 import training.leaks
+from benchmarks.plants import (
+    answers,
+    at_random,
+    both_parts,
+    known_soon,
+    looking_ahead,
+    risk_written_afterwards,
+    with_column,
+)
 from features.money import DAY_MS, Rates
 from features.tables import Tables, canonical_table
 from tests.training.tables import simulated
@@ -24,7 +31,6 @@ from training.dataset import (
     rates_of,
     training_frame,
 )
-from training.labels import label_refunds
 from training.leaks import (
     LeakReport,
     find_leaks,
@@ -82,29 +88,6 @@ def test_the_report_is_plain_values(clean: LeakReport) -> None:
 
 
 # --- 1: a feature that separates alone -----------------------------------------------------------
-
-
-def answers(tables: Tables) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows of the requests and what they turned out to be, as an export at the end would say."""
-    labels = label_refunds(tables, as_of=2**60)
-    settled = ~np.isnan(labels.abuse)
-    return labels.row[settled], labels.abuse[settled] == 1
-
-
-def with_column(tables: Tables, name: str, values: Any) -> Tables:
-    requests = tables["refund_requests"]
-    place = requests.schema.get_field_index(name)
-    column = pa.array(values, requests.schema.field(name).type, from_pandas=True)
-    return {**tables, "refund_requests": requests.set_column(place, name, column)}
-
-
-def risk_written_afterwards(tables: Tables) -> Tables:
-    """The risk of an IP address looked up when the case was closed: nearly the answer."""
-    row, abuse = answers(tables)
-    draw = np.random.default_rng(1)
-    values = np.full(len(tables["refund_requests"]), 0.3)
-    values[row] = np.where(abuse, draw.uniform(0.55, 1, len(row)), draw.uniform(0, 0.6, len(row)))
-    return with_column(tables, "ip_risk", values)
 
 
 def risk_known_of_the_accused(tables: Tables) -> Tables:
@@ -185,24 +168,6 @@ def test_trust_names_what_there_is(split: TimeSplit, tables: Tables, rates: Rate
 # --- 2: a score that collapses when the label gap widens -----------------------------------------
 
 
-def known_soon(tables: Tables, table: str, source: str | None = None) -> Tables:
-    """Verdicts dated five minutes after the refund, or the order, that they are about."""
-    verdicts = tables[table].to_pandas()
-    at = pd.Series(-1, verdicts.index)
-    for named, key in (("refund_requests", "refund_id"), ("orders", "order_id")):
-        if key in verdicts:
-            first = tables[named].to_pandas().drop_duplicates(key).set_index(key)["known_at"]
-            at = at.where(at >= 0, verdicts[key].map(first).fillna(-1).astype("int64"))
-    if table == "disputes":  # of the latest refund of the order, as only those teach
-        asked = tables["refund_requests"].to_pandas().groupby("order_id")["known_at"].max()
-        at = at.where(verdicts["order_id"].map(asked).isna(), verdicts["order_id"].map(asked))
-    moved = (at >= 0) & (True if source is None else verdicts["source"].eq(source))
-    known_at = verdicts["known_at"].where(~moved, at + 5 * MINUTE_MS).astype("int64")
-    place = tables[table].schema.get_field_index("known_at")
-    return {**tables, table: canonical_table(
-        table, tables[table].set_column(place, "known_at", pa.array(known_at)))}  # fmt: skip
-
-
 @pytest.mark.parametrize(("table", "trusted"), [("labels", ()), ("disputes", ("disputes",))])
 def test_verdicts_known_too_soon_are_named_unless_trusted(
     tables: Tables, rates: Rates, table: str, trusted: tuple[str, ...]
@@ -236,18 +201,10 @@ def test_verdicts_a_week_after_each_refund_are_no_leak(tables: Tables, rates: Ra
 # --- 3: training and test that share refunds, or their time --------------------------------------
 
 
-def both_parts(split: TimeSplit) -> Examples:
-    return Examples.one_after_another([split.train, split.test])
-
-
 def test_a_random_split_is_refused_and_the_reason_says_how_mixed_it_is(
     split: TimeSplit, tables: Tables, rates: Rates
 ) -> None:
-    whole = both_parts(split)
-    chosen = np.random.default_rng(3).permutation(len(whole))
-    train, test = np.sort(chosen[: len(split.train)]), np.sort(chosen[len(split.train) :])
-    mixed = replace(split, train=whole.where(train), test=whole.where(test))
-    report = find_leaks(mixed, tables, rates)
+    report = find_leaks(at_random(split, seed=3), tables, rates)
     assert kinds(report) == {("interleaved", "the split")}
     (leak,) = report.leaks
     assert 0.45 < leak.evidence["later_pairs"] < 0.55
@@ -287,19 +244,6 @@ def test_copies_under_other_ids_are_found(split: TimeSplit) -> None:
 
 
 # --- 4: features computed from what came later ---------------------------------------------------
-
-
-def looking_ahead(tables: Tables, rates: Rates) -> FeatureFrame:
-    """The features of the catalog, one of which counts the customer's requests of the next week."""
-    frame = feature_frame(tables, rates)
-    requests = tables["refund_requests"].select(["customer_id", "known_at"]).to_pandas()
-    times = {who: np.sort(of["known_at"]) for who, of in requests.groupby("customer_id")}
-    ahead = [
-        np.searchsorted(times[who], at + 7 * DAY_MS) - np.searchsorted(times[who], at, "right")
-        for who, at in zip(requests["customer_id"], requests["known_at"], strict=True)
-    ]
-    columns = {**frame.columns, "refund_count_by_customer_7d": np.array(ahead, np.float64)}
-    return replace(frame, columns=columns)
 
 
 def scaled_by_all_that_ever_came(tables: Tables, rates: Rates) -> FeatureFrame:
