@@ -188,7 +188,9 @@ class Manifest:
         values = {name: value for name, value in document.items() if name != _FILES}
         found = values.pop("format", None)
         if found != FORMAT:
-            raise ModelError(f"manifest: expected format {FORMAT}, got {found!r}")
+            raise ModelError(
+                f"manifest: expected format {FORMAT}, got {found!r} (train and promote again)"
+            )
         try:
             return cls(**{**values, "feature_names": tuple(values["feature_names"])})
         except (KeyError, TypeError) as error:
