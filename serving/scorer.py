@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -179,15 +179,7 @@ def judge(
             reasons = ranked_reasons(
                 MODEL_FEATURES, vector[0].tolist(), contributions.tolist(), base_currency
             )
-    decision = decide(
-        facts_of(request, row),
-        scored,
-        policy,
-        circumstances.lists,
-        disposition=circumstances.disposition,
-        sandbox=circumstances.sandbox,
-        exploration_draw=circumstances.exploration_draw,
-    )
+    decision = _decided(request, row, scored, policy, circumstances)
     version = champion.version if champion else None
     return Verdict(decision, scored, level, reasons, row, contributions, problem, version)
 
@@ -207,17 +199,26 @@ def shadow(
     try:
         deadline("the challenger")
         scored = _scored(challenger, _vector(row), policy, row)
-        decision = decide(
-            facts_of(request, row),
-            scored,
-            policy,
-            circumstances.lists,
-            disposition=circumstances.disposition,
-            sandbox=circumstances.sandbox,
-        )
+        unexplored = replace(circumstances, exploration_draw=None)
+        decision = _decided(request, row, scored, policy, unexplored)
     except Exception as error:  # whatever it is, the decision stands
         return Shadow(challenger.version, problem=f"the challenger {_what_happened(error)}")
     return Shadow(challenger.version, scored, decision)
+
+
+def _decided(
+    request: RefundRequest, row: Mapping[str, float], scored: Score | None, policy: Policy,
+    circumstances: Circumstances,
+) -> Decision:  # fmt: skip
+    return decide(
+        facts_of(request, row),
+        scored,
+        policy,
+        circumstances.lists,
+        disposition=circumstances.disposition,
+        sandbox=circumstances.sandbox,
+        exploration_draw=circumstances.exploration_draw,
+    )
 
 
 def _vector(row: Mapping[str, float]) -> FloatArray:

@@ -27,9 +27,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from features.catalog import MODEL_FEATURES
-from features.feature import definitions_hash
 from rules.document import Costs
-from serving.model import AbuseModel, FeatureMismatch
+from serving.model import AbuseModel
 from training.bootstrap import BOOTSTRAP_ROUNDS, Interval, known, resample
 from training.costs import ALLOWED, PREVENTED, REVIEWED, cost_of, mean_cost
 from training.dataset import MODEL_NAMES, Examples
@@ -251,9 +250,8 @@ def baselines(
 ) -> tuple[Baseline, ...]:
     """The scores that a model of this training is held against, on its test.
 
-    ``weight`` is that of the training examples. A champion whose features are not among the
-    catalog's can score nothing, and one that learnt after all of the test is no measure: such a
-    champion is left out.
+    ``weight`` is that of the training examples. A champion that learnt after all of the test is no
+    measure, and left out.
     """
     every = np.ones(len(test), np.bool_)
     scored = blueprint(test)
@@ -272,10 +270,6 @@ def baselines(
 
 def _champion(champion: AbuseModel, test: Examples) -> Baseline | None:
     new = test.known_at >= champion.manifest.test_from
-    try:
-        champion.check_features(MODEL_NAMES, definitions_hash(MODEL_FEATURES))
-    except FeatureMismatch:
-        return None
     if not 0 < test.abuse[new].sum() < new.sum():
         return None
     return Baseline("champion", champion.predict(test.inputs), new, NOTHING, True)

@@ -90,14 +90,13 @@ def fit(
     digest: str,
     recipe: Recipe | None = None,
     search_trials: int = 0,
-    reviews_per_day: float | None = None,
     reviews_per_reviewer_per_day: float = REVIEWS_PER_REVIEWER_PER_DAY,
     progress: Progress = lambda done, total: None,
 ) -> Fitted:
     """Recipe, trees, calibration and bands from the training examples alone.
 
     ``search_trials`` recipes are tried beside ``recipe``. The desk's capacity is
-    ``reviews_per_day``, else that of ``costs``, else `REVIEW_SHARE` of the refunds. Raises
+    that of ``costs``, else `REVIEW_SHARE` of the refunds. Raises
     TooLittleData where a fold or the test has too few cases of abuse.
     """
     check_split(split)
@@ -113,7 +112,7 @@ def fit(
     calibration = calibrate(validation.log_odds, judged.abuse)
     probability = calibration.calibrator.probability(validation.log_odds)
     days = float(split.folds[-1].end - split.folds[0].start) / DAY_MS
-    room = costs.reviews_per_day if reviews_per_day is None else reviews_per_day
+    room = costs.reviews_per_day
     placement = place_bands(
         probability, judged.column("payable_minor"), days=days, costs=costs,
         reviews_per_day=REVIEW_SHARE * len(judged) / days if room is None else room,

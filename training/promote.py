@@ -88,7 +88,7 @@ def promote(
     before = registry.champion()
     if version == before:
         raise PromotionRefused(version, ["it is champion already"])
-    challenger, champion = registry.load(version), registry.load(before) if before else None
+    challenger, champion = registry.load(version), registry.usable_champion()
     reasons = []
     if (mismatch := _mismatch(challenger)) is not None:
         reasons.append(mismatch)
@@ -100,8 +100,7 @@ def promote(
         rows = pq.read_table(registry.run_file(version, TEST_ROWS))
     except LookupError as error:
         reasons.append(f"{error}: train again")
-    # A champion of other features can serve no more, so it is no measure either.
-    if champion is not None and rows is not None and not reasons and _mismatch(champion) is None:
+    if champion is not None and rows is not None and not reasons:
         rows = rows.filter(rows["known_at"].to_numpy() >= champion.manifest.test_from)
         rows, notes = _covered(rows)
         positives = int(rows["abuse"].to_numpy().sum())

@@ -31,8 +31,10 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from numpy.typing import NDArray
 
+from features.catalog import MODEL_FEATURES
+from features.feature import definitions_hash
 from serving.home import Home
-from serving.model import AbuseModel
+from serving.model import AbuseModel, ModelError
 from serving.scorer import Champion
 
 MODEL_NAME: Final = "refund-abuse"
@@ -192,6 +194,23 @@ class Registry:
     def load(self, version: str) -> AbuseModel:
         """The model of a registered version."""
         return AbuseModel.load(self._directory(version))
+
+    def usable_champion(self) -> AbuseModel | None:
+        """The champion, if it could still decide: one of another catalog or format is no measure.
+
+        None where there is no champion either.
+        """
+        version = self.champion()
+        if version is None:
+            return None
+        try:
+            model = self.load(version)
+            model.check_features(
+                tuple(feature.name for feature in MODEL_FEATURES), definitions_hash(MODEL_FEATURES)
+            )
+        except ModelError:
+            return None
+        return model
 
     def find(self, uri: str) -> Path:
         """The AbuseModel directory behind an MLflow address of a model that `register` logged.

@@ -23,15 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalog import MODEL_FEATURES
-from features.feature import definitions_hash
 from features.money import DAY_MS, Rates
 from features.tables import Tables
 from rules.document import Band, Costs
 from rules.policy import Policy, load_policy
 from serving.facts import FACTS
 from serving.home import Home
-from serving.model import AbuseModel, FeatureMismatch
+from serving.model import AbuseModel
 from training.bands import Bands, Outcome, default_policy_path, outcome
 from training.baselines import (
     Baseline,
@@ -175,7 +173,7 @@ def train(
         reviews_per_reviewer_per_day=options.reviews_per_reviewer_per_day, progress=progress,
     )  # fmt: skip
     clock("test")
-    rivals = baselines(split.train, split.test, champion=_champion(registry))
+    rivals = baselines(split.train, split.test, champion=registry.usable_champion())
     weighed = weigh_labelled(split.test, tables)
     judged = judge_on_test(
         fitted, split, tables, policy.bands, costs, options, leaks, rivals, weighed, seed
@@ -279,18 +277,6 @@ def _fairness(
         )
         for column in groups
     )  # fmt: skip
-
-
-def _champion(registry: Any) -> AbuseModel | None:
-    version = registry.champion()
-    if version is None:
-        return None
-    model: AbuseModel = registry.load(version)
-    try:
-        model.check_features(MODEL_NAMES, definitions_hash(MODEL_FEATURES))
-    except FeatureMismatch:
-        return None  # it can serve no more, so it is no measure either
-    return model
 
 
 def _keep(

@@ -134,10 +134,9 @@ def test_the_model_is_held_against_each_on_refunds_new_to_it(
 def test_a_champion_that_is_no_measure_is_left_out(fitted: Fitted, split: TimeSplit) -> None:
     manifest = fitted.model.manifest
     ended = replace(manifest, test_from=int(split.test.known_at[-1]) + 1)
-    other = replace(manifest, features_hash="another")
-    for champion in (replace(fitted.model, manifest=m) for m in (ended, other)):
-        found = baselines(split.train.rows(0, 2500), split.test, champion=champion)
-        assert "champion" not in {one.name for one in found}
+    champion = replace(fitted.model, manifest=ended)
+    found = baselines(split.train.rows(0, 2500), split.test, champion=champion)
+    assert "champion" not in {one.name for one in found}
 
 
 def compared(demand: str, gain: tuple[float, float], model: float, baseline: float) -> Against:

@@ -147,6 +147,26 @@ def test_a_run_that_is_interrupted_leaves_no_version(
     assert Registry(Home(home)).versions() == before
 
 
+def test_a_champion_that_can_serve_no_more_is_no_measure(
+    champion: AbuseModel, home: Path, report: TrainedReport, tmp_path: Path
+) -> None:
+    """As after an upgrade that changed the catalog, or the files of a model."""
+    registry = Registry(Home(home))
+    assert registry.usable_champion() is not None
+    for spoilt in ("other features", "another format"):
+        manifest = champion.manifest
+        if spoilt == "other features":
+            manifest = replace(manifest, feature_names=("colour", *manifest.feature_names[1:]))
+        old = registered(home, replace(champion, manifest=manifest), made(tmp_path / spoilt))
+        if spoilt == "another format":
+            file = registry.find(f"models:/refund-abuse/{old}") / "manifest.json"
+            file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+        registry.crown([old])
+        assert registry.usable_champion() is None, spoilt
+        promotion = promote(report.model_version, home=home)
+        assert (promotion.replaced, promotion.comparison) == (old, None)
+
+
 def test_an_empty_home_has_nothing_to_roll_back_to(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="nothing to roll back to"):
         rollback(home=tmp_path / "nowhere")
