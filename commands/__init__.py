@@ -1,0 +1,1 @@
+"""`recourse …`, a module per group of commands: thin over the packages."""
