@@ -19,18 +19,19 @@ Mode: TypeAlias = Literal["test", "live"]
 SCOPES: Final = ("score", "report", "review", "admin")
 
 _KEY_BYTES: Final = 32
-_COLUMNS: Final = ("id", "mode", "scopes", "created_at", "revoked_at")
+_COLUMNS: Final = ("id", "mode", "scopes", "created_at", "revoked_at", "name")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key without the key."""
+    """An API key without the key; ``name`` is its holder's, if it was made with one."""
 
     id: str
     mode: Mode
     scopes: frozenset[str]
     created_at: int
     revoked_at: int | None = None
+    name: str | None = None
 
 
 class ApiKeys:
@@ -39,10 +40,11 @@ class ApiKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, mode: Mode, scopes: Iterable[str], at: int) -> str:
+    def create(self, mode: Mode, scopes: Iterable[str], at: int, name: str | None = None) -> str:
         """A new key of 256 bits, which nobody can show again.
 
-        Raises `ValueError` for a mode or scopes that do not exist.
+        ``name`` says who holds it: what is done with the key is done by them. Raises `ValueError`
+        for a mode or scopes that do not exist, and for a blank name.
         """
         wanted = sorted(set(scopes))
         unknown = [scope for scope in wanted if scope not in SCOPES]
@@ -51,9 +53,11 @@ class ApiKeys:
             raise ValueError(f"scopes: expected some of {', '.join(SCOPES)}, got {got}")
         if mode not in ("test", "live"):
             raise ValueError(f"mode: expected test or live, got {mode!r}")
+        if name is not None and not name.strip():
+            raise ValueError(f"name: expected the holder's name, got {name!r}")
         key = f"sk_{mode}_{secrets.token_urlsafe(_KEY_BYTES)}"
-        columns = ("id", "sha256", "mode", "scopes", "created_at")
-        row = (f"key_{secrets.token_hex(8)}", _hash(key), mode, " ".join(wanted), at)
+        columns = ("id", "sha256", "mode", "scopes", "created_at", "name")
+        row = (f"key_{secrets.token_hex(8)}", _hash(key), mode, " ".join(wanted), at, name)
         statement = self._database.inserting(api_keys, columns)
         with self._database.write() as connection:
             self._database.run(connection, statement, row)
@@ -95,7 +99,7 @@ class ApiKeys:
 
 
 def _api_key(row: Any) -> ApiKey:
-    return ApiKey(row[0], row[1], frozenset(row[2].split()), row[3], row[4])
+    return ApiKey(row[0], row[1], frozenset(row[2].split()), row[3], row[4], row[5])
 
 
 def _hash(key: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, or_, select, tuple_
 
 from features.events import ENTITIES
 from serving.store.database import Database
@@ -15,12 +15,15 @@ from serving.store.schema import identifiers, lists
 
 ListName: TypeAlias = Literal["block", "allow"]
 
-_COLUMNS: Final = ("value", "list", "entity", "reason", "created_at", "expires_at")
+_COLUMNS: Final = ("value", "list", "entity", "reason", "created_at", "expires_at", "author")
 
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """An entity on a list; ``value`` is its pseudonym, times are epoch milliseconds."""
+    """An entity on a list; ``value`` is its pseudonym, times are epoch milliseconds.
+
+    ``author`` is who put it there: None where a program did that did not ask.
+    """
 
     value: str
     list: ListName
@@ -28,6 +31,30 @@ class ListEntry:
     reason: str
     created_at: int
     expires_at: int | None
+    author: str | None
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it stands among a list's entries: what `Lists.entries` goes on after."""
+        return self.created_at, self.value
+
+    def is_in_force(self, at: int) -> bool:
+        """Whether the entry counts at this instant: from ``expires_at`` on it does not.
+
+        >>> entry = ListEntry("pseudonym", "block", "email", "fraud", 1, 10, "ann")
+        >>> entry.is_in_force(9), entry.is_in_force(10)
+        (True, False)
+        """
+        return self.expires_at is None or at < self.expires_at
+
+
+class NewEntry(NamedTuple):
+    """An entity to put on a list: ``original`` is its id as backends send it."""
+
+    entity: str
+    original: str
+    reason: str
+    expires_at: int | None = None
 
 
 class Lists:
@@ -37,38 +64,44 @@ class Lists:
         self._database = database
         self._identifiers = pseudonyms_of
 
+    # --- changing ----------------------------------------------------------------------------
+
     def put(
-        self,
-        connection: Connection,
-        list: ListName,
-        entity: str,
-        original: str,
-        *,
-        reason: str,
-        at: int,
-        expires_at: int | None = None,
-    ) -> ListEntry:
-        """Add an entity to a list, or renew its entry."""
-        if entity not in ENTITIES:
-            raise ValueError(f"entity: expected one of {', '.join(ENTITIES)}, got {entity!r}")
-        mac = self._identifiers.mac(entity, original)
-        entry = ListEntry(mac, list, entity, reason, at, expires_at)
-        row = tuple(getattr(entry, name) for name in _COLUMNS)
-        statement = self._database.inserting(lists, _COLUMNS, "replace")
-        self._database.run(connection, statement, row)
+        self, connection: Connection, list: ListName, new: Iterable[NewEntry], *,
+        author: str, at: int,
+    ) -> tuple[ListEntry, ...]:  # fmt: skip
+        """Put entities on a list, or renew their entries; of one entity the last entry counts.
+
+        Returns the entries as they now stand. Raises `ValueError` for what is no entity.
+        """
+        found: dict[str, tuple[ListEntry, NewEntry]] = {}
+        for one in new:
+            if one.entity not in ENTITIES:
+                expected = ", ".join(ENTITIES)
+                raise ValueError(f"entity: expected one of {expected}, got {one.entity!r}")
+            mac = self._identifiers.mac(one.entity, one.original)
+            entry = ListEntry(mac, list, one.entity, one.reason, at, one.expires_at, author)
+            found[mac] = entry, one
+        rows = [tuple(getattr(entry, name) for name in _COLUMNS) for entry, _ in found.values()]
+        # In key order: two who put the same entities on a list then wait, and never in a circle.
+        rows.sort(key=lambda row: row[:2])
+        run_many, inserting = self._database.run_many, self._database.inserting
+        run_many(connection, inserting(lists, _COLUMNS, "replace"), rows)
         # Analysts list entities that no event has named yet; their page shows the original.
+        key_id, seal = self._identifiers.key_id, self._identifiers.seal
+        sealed = sorted((e.entity, mac, key_id, seal(e.entity, mac, one.original))
+                        for mac, (e, one) in found.items())  # fmt: skip
         columns = ("kind", "mac", "key_id", "ciphertext")
-        sealed = (entity, mac, self._identifiers.key_id,
-                  self._identifiers.seal(entity, mac, original))  # fmt: skip
-        statement = self._database.inserting(identifiers, columns, "ignore")
-        self._database.run(connection, statement, sealed)
-        return entry
+        run_many(connection, inserting(identifiers, columns, "ignore"), sealed)
+        return tuple(entry for entry, _ in found.values())
 
     def remove(self, connection: Connection, list: ListName, entity: str, original: str) -> bool:
         """Take an entity off a list; returns whether it was on it."""
         mac = self._identifiers.mac(entity, original)
         gone = delete(lists).where(lists.c.value == mac, lists.c.list == list)
         return connection.execute(gone).rowcount > 0
+
+    # --- reading -----------------------------------------------------------------------------
 
     def matching(
         self, connection: Connection, keys: Mapping[str, str], at: int
@@ -82,15 +115,31 @@ class Lists:
             ),
         )
         rows = self._database.run(connection, prepared, tuple(wanted))
-        found = (ListEntry(*row) for row in rows)
-        return tuple(e for e in found if e.expires_at is None or e.expires_at > at)
+        return tuple(entry for row in rows if (entry := ListEntry(*row)).is_in_force(at))
 
-    def entries(self, connection: Connection, list: ListName) -> tuple[ListEntry, ...]:
-        """Everything on a list, the newest entry first, expired ones included."""
-        columns = [lists.c[name] for name in _COLUMNS]
+    def entries(
+        self,
+        connection: Connection,
+        list: ListName,
+        *,
+        entity: str | None = None,
+        in_force_at: int | None = None,
+        limit: int | None = None,
+        after: tuple[int, str] | None = None,
+    ) -> tuple[ListEntry, ...]:
+        """The entries of a list, the newest first; see `Store.list_entries`."""
+        place = tuple_(lists.c.created_at, lists.c.value)
         statement = (
-            select(*columns)
+            select(*(lists.c[name] for name in _COLUMNS))
             .where(lists.c.list == list)
-            .order_by(lists.c.created_at.desc(), lists.c.value)
+            .order_by(lists.c.created_at.desc(), lists.c.value.desc())
+            .limit(limit)
         )
+        if entity is not None:
+            statement = statement.where(lists.c.entity == entity)
+        if in_force_at is not None:
+            expires = lists.c.expires_at
+            statement = statement.where(or_(expires.is_(None), expires > in_force_at))
+        if after is not None:
+            statement = statement.where(place < tuple_(*after))
         return tuple(ListEntry(*row) for row in connection.execute(statement))

@@ -182,10 +182,40 @@ lists = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
+    Column("author", Text),
     PrimaryKeyConstraint("value", "list"),
+    Index("lists_by_time", "list", "created_at", "value"),
     sqlite_with_rowid=False,
 )
-"""Blocked and allowed entities. A pseudonym differs by kind, so it alone is the key."""
+"""Blocked and allowed entities. A pseudonym differs by kind, so it alone is the key. Who put an
+entity there is unknown for the entries of a store before version 4."""
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("hash", _ID, primary_key=True),
+    Column("version", _ID, nullable=False, unique=True),
+    Column("text", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("note", Text),
+    Column("created_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Every policy that was ever proposed. Only ever appended to."""
+
+policy_acts = Table(
+    "policy_acts",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("hash", _ID, nullable=False),
+    Column("replaced", _ID),
+    Column("actor", Text, nullable=False),
+    Column("note", Text),
+    sqlite_autoincrement=True,
+)
+"""Which policy was put in force, when and by whom. Only ever appended to."""
 
 api_keys = Table(
     "api_keys",
@@ -196,8 +226,9 @@ api_keys = Table(
     Column("scopes", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("name", Text),
 )
-"""API keys by the hash of the key."""
+"""API keys by the hash of the key; ``name`` is the holder's, as a person or a program."""
 
 fx_rates = Table(
     "fx_rates",

@@ -16,7 +16,8 @@ from serving.store.history import Appended, History, Slices
 from serving.store.identifiers import Identifiers
 from serving.store.indexing import StoredEvent
 from serving.store.keys import ApiKeys
-from serving.store.lists import ListEntry, ListName, Lists
+from serving.store.lists import ListEntry, ListName, Lists, NewEntry
+from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
 from serving.store.refunds import Refund, Refunds, State
 from serving.store.schema import fx_rates, identifiers
 
@@ -56,6 +57,7 @@ class Store:
         self.lists = Lists(database, pseudonyms_of)
         self.audit_log = AuditLog(database)
         self.keys = ApiKeys(database)
+        self.policies = Policies(database)
 
     @classmethod
     def open(
@@ -114,10 +116,57 @@ class Store:
         with self.database.read() as connection:
             return self.lists.matching(connection, keys, at)
 
-    def list_entries(self, name: ListName) -> tuple[ListEntry, ...]:
-        """Everything on a list, the newest entry first."""
+    def list_entries(
+        self,
+        name: ListName,
+        *,
+        entity: str | None = None,
+        in_force_at: int | None = None,
+        limit: int | None = None,
+        after: tuple[int, str] | None = None,
+    ) -> tuple[ListEntry, ...]:
+        """The entries of a list, the newest first: of one kind of entity, in force at an instant.
+
+        Expired ones are among them unless ``in_force_at`` is given. ``limit`` entries from
+        ``after`` on, which is the `ListEntry.place` of the last one of the page before.
+        """
         with self.database.read() as connection:
-            return self.lists.entries(connection, name)
+            return self.lists.entries(
+                connection, name, entity=entity, in_force_at=in_force_at, limit=limit, after=after
+            )
+
+    def policy_versions(self) -> list[PolicyVersion]:
+        """Every policy there ever was, the oldest first."""
+        with self.database.read() as connection:
+            return self.policies.versions(connection)
+
+    def policy(self, version: str) -> PolicyVersion | None:
+        """The policy of this version."""
+        with self.database.read() as connection:
+            return self.policies.get(connection, version)
+
+    def policy_by_hash(self, hash: str) -> PolicyVersion | None:
+        """The policy of this hash, as decisions name it."""
+        with self.database.read() as connection:
+            return self.policies.by_hash(connection, hash)
+
+    def active_policy(self) -> PolicyVersion | None:
+        """The policy in force; None before the first was activated."""
+        with self.database.read() as connection:
+            return self.policies.active(connection)
+
+    def last_policy_act(self) -> int:
+        """The number of the last act that put a policy in force, 0 before the first.
+
+        A look at the end of an index: to be asked as often as each second.
+        """
+        with self.database.read() as connection:
+            return self.policies.last_act(connection)
+
+    def policy_acts(self) -> list[PolicyAct]:
+        """Every act that put a policy in force, the first first."""
+        with self.database.read() as connection:
+            return self.policies.acts(connection)
 
     def refund(self, refund_id: str) -> Refund | None:
         """Where a refund stands; None if nothing ever named it."""
@@ -243,14 +292,59 @@ class Transaction:
         original: str,
         *,
         reason: str,
+        author: str,
         at: int,
         expires_at: int | None = None,
     ) -> ListEntry:
-        """Add an entity to a list, or renew its entry."""
-        return self._store.lists.put(
-            self._connection, name, entity, original, reason=reason, at=at, expires_at=expires_at
-        )
+        """Put an entity on a list, or renew its entry."""
+        new = NewEntry(entity, original, reason, expires_at)
+        [entry] = self.put_many_on_list(name, [new], author=author, at=at)
+        return entry
+
+    def put_many_on_list(
+        self, name: ListName, new: Iterable[NewEntry], *, author: str, at: int
+    ) -> tuple[ListEntry, ...]:
+        """Put entities on a list, or renew their entries; of one entity the last entry counts."""
+        return self._store.lists.put(self._connection, name, new, author=author, at=at)
 
     def take_off_list(self, name: ListName, entity: str, original: str) -> bool:
         """Take an entity off a list; returns whether it was on it."""
         return self._store.lists.remove(self._connection, name, entity, original)
+
+    # --- policies ----------------------------------------------------------------------------
+
+    def lock_policies(self) -> None:
+        """Hold other authors and activations off, so that what is read here stays so."""
+        self._store.policies.lock(self._connection)
+
+    def add_policy(
+        self, *, version: str, hash: str, text: str, author: str, note: str | None, at: int
+    ) -> PolicyVersion:
+        """Keep a policy for ever; one of this hash that is kept already is returned as it is.
+
+        Raises `serving.store.policies.PolicyExistsError` for a version kept with other content.
+        """
+        return self._store.policies.add(
+            self._connection, version=version, hash=hash, text=text, author=author, note=note, at=at
+        )
+
+    def activate_policy(
+        self, hash: str, *, actor: str, at: int, act: ActName = "activated",
+        note: str | None = None,
+    ) -> PolicyAct:  # fmt: skip
+        """Put a policy that is kept in force, in place of the one that is."""
+        return self._store.policies.activate(
+            self._connection, hash, actor=actor, at=at, act=act, note=note
+        )
+
+    def policy(self, version: str) -> PolicyVersion | None:
+        """The policy of this version."""
+        return self._store.policies.get(self._connection, version)
+
+    def active_policy(self) -> PolicyVersion | None:
+        """The policy in force."""
+        return self._store.policies.active(self._connection)
+
+    def policy_acts(self) -> list[PolicyAct]:
+        """Every act that put a policy in force, the first first."""
+        return self._store.policies.acts(self._connection)

@@ -448,7 +448,7 @@ def test_the_sandbox_decides_by_itself_what_it_is_not_told(open_desk, now):
 
 def put_on(desk: Desk, name: str, entity: str = "customer", **more: Any) -> None:
     with desk.store.write() as tx:
-        tx.put_on_list(name, entity, NAMES[entity], reason=f"on the {name} list", at=NOW, **more)
+        tx.put_on_list(name, entity, NAMES[entity], reason=f"on the {name} list", author="ann", at=NOW, **more)
 
 
 @pytest.mark.parametrize("entity", ["customer", "email", "device", "ip"])

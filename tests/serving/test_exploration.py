@@ -95,7 +95,7 @@ def test_blocked_customers_are_never_explored(exploring: Desk):
     desk = replace(exploring, policy=everything)
     with desk.store.write() as tx:
         customer = BODY["customer"]["customerId"]
-        tx.put_on_list("block", "customer", customer, reason="known thief", at=1)
+        tx.put_on_list("block", "customer", customer, reason="known thief", author="ann", at=1)
     desk.decide(report(), Clock(), ME)
     (decision,) = kept(desk).values()
     assert (decision["action"], decision["source"]) == ("PREVENT", "LIST")

@@ -45,7 +45,7 @@ def test_no_identifier_stands_in_the_file(
     }  # fmt: skip
     with store.write("customer-4711") as tx:
         tx.append([refund("refund-4711", **people)])
-        tx.put_on_list("block", "email", "bob@example.com", reason="fraud", at=1)
+        tx.put_on_list("block", "email", "bob@example.com", reason="fraud", author="ann", at=1)
     store.close()
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"refund-4711" in content
