@@ -182,6 +182,7 @@ class OrderUpdate(Event):
     status: OrderStatus
     delivered_at: Millis | None = None
     line_id: Id | None = None
+    sku: Id | None = None
     quantity: Count | None = None
 
 
@@ -235,6 +236,7 @@ class RefundRequest(Event):
     email: Id | None = None
     billing_country: Country | None = None
     shipping_country: Country | None = None
+    payment_method_expires_at: Millis | None = None
     final_sale: Flag | None = None
     ip_risk: Share | None = None
     ignore: Flag | None = None

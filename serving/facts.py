@@ -14,8 +14,7 @@ import numpy as np
 from features.attribution import CODES
 from features.catalog import FEATURES
 from features.events import RefundRequest, due_minor
-
-Fact = float | str | bool | None
+from features.ledger import LEDGER_FACTS, Fact
 
 _WORDS: Final[Mapping[str, str]] = {
     "currency": "currency",
@@ -26,6 +25,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "initiated_by": "initiated_by",
     "issued_to": "issued_to",
     "channel": "channel",
+    "billing_country": "billing_country",
+    "shipping_country": "shipping_country",
 }
 """Fact -> the field of a refund request that holds it."""
 
@@ -40,12 +41,22 @@ FACTS: Final[Mapping[str, str]] = {
     "order_currency": "string",
     "order_known": "bool",
     "final_sale": "bool",
+    "payment_method_expired": "bool",
+    "item_categories": "strings",
+    "item_skus": "strings",
+    **LEDGER_FACTS,
 }
 """Every fact and its CEL type: what a policy is checked against when it is loaded."""
 
 
-def facts_of(request: RefundRequest, row: Mapping[str, float]) -> dict[str, Fact]:
-    """The facts of one request, given its feature row; None or NaN where nothing is known."""
+def facts_of(
+    request: RefundRequest, row: Mapping[str, float], ledger: Mapping[str, Fact] | None = None
+) -> dict[str, Fact]:
+    """The facts of one request, given its feature row; None or NaN where nothing is known.
+
+    ``ledger`` is what `features.ledger.order_ledger` says of its order; without it those facts are
+    unknown.
+    """
     kept = request.non_refundable_minor
     currency = row["order_currency_last_by_order_365d"]
     return {
@@ -58,7 +69,26 @@ def facts_of(request: RefundRequest, row: Mapping[str, float]) -> dict[str, Fact
         "order_known": row["order_count_by_order_365d"] > 0
         or request.order_amount_minor is not None,
         "final_sale": request.final_sale,
+        "payment_method_expired": _expired(request),
+        "item_categories": _of_every_line(request, "category"),
+        "item_skus": _of_every_line(request, "sku"),
+        **(dict.fromkeys(LEDGER_FACTS) if ledger is None else ledger),
     }
+
+
+def _expired(request: RefundRequest) -> bool | None:
+    """Whether the last instant at which the payment method was valid is before the cutoff."""
+    expires_at = request.payment_method_expires_at
+    return None if expires_at is None else expires_at < request.known_at
+
+
+def _of_every_line(request: RefundRequest, column: str) -> tuple[str, ...] | None:
+    """What the lines say, each value once; unknown unless there are lines and all of them say it.
+
+    A line that says nothing may be of any category: the list of the others would not tell so.
+    """
+    said = [getattr(item, column) for item in request.items]
+    return tuple(dict.fromkeys(said)) if said and None not in said else None
 
 
 def _word(column: str, code: float) -> str | None:
