@@ -11,8 +11,19 @@ from typing import Any, TypeVar
 import cel
 from pydantic import ValidationError
 
-from rules.condition import Condition, ConditionError, known_facts, nearest
-from rules.document import Band, Costs, Document, Examples, Exploration, Part, Rule
+from rules.condition import Amount, Condition, ConditionError, known_facts, nearest
+from rules.document import (
+    Band,
+    Costs,
+    Document,
+    Examples,
+    Exploration,
+    Limit,
+    Lists,
+    Part,
+    Rule,
+    Suggestion,
+)
 from rules.source import Path, Source
 
 _Model = TypeVar("_Model", bound=Part)
@@ -46,8 +57,20 @@ class PolicyError(ValueError):
         super().__init__("\n  ".join([f"policy refused, {count}:", *map(str, self.problems)]))
 
 
-def checked(text: str, kinds: Mapping[str, str]) -> tuple[Document, list[Condition]]:
-    """Read a policy over facts of the given kinds; the conditions are in the order of the rules.
+#: The condition of a rule or limit, and the amount of its follow-up where it has one.
+Clause = tuple[Condition, Amount | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Clauses:
+    """What a policy says in CEL, compiled, in the order of its rules and its limits."""
+
+    rules: tuple[Clause, ...]
+    limits: tuple[Clause, ...]
+
+
+def checked(text: str, kinds: Mapping[str, str]) -> tuple[Document, Clauses]:
+    """Read a policy over facts of the given kinds.
 
     Raises:
         PolicyError: with every problem in the text.
@@ -60,10 +83,11 @@ def checked(text: str, kinds: Mapping[str, str]) -> tuple[Document, list[Conditi
     document = _validated(source, problems)
     problems.extend(_band_problems(source))
     problems.extend(_duplicate_ids(source))
-    conditions = list(_checked_rules(source, kinds, problems))
+    rules = tuple(_checked_rules(source, kinds, problems))
+    limits = tuple(_checked_limits(source, kinds, problems))
     if problems or document is None:
         raise PolicyError(problems)
-    return document, conditions
+    return document, Clauses(rules, limits)
 
 
 # What a path in the document is called, and which model describes its keys.
@@ -73,6 +97,9 @@ _MODELS: Mapping[str, tuple[type[Part], str]] = {
     "exploration": (Exploration, "exploration"),
     "bands": (Band, "a band"),
     "rules": (Rule, "a rule"),
+    "limits": (Limit, "a limit"),
+    "lists": (Lists, "lists"),
+    "follow_up": (Suggestion, "a follow-up"),
     "examples": (Examples, "examples"),
 }
 
@@ -91,10 +118,13 @@ def _place(source: Source, path: Path) -> str:
         if isinstance(step, str):
             names.append(f".{step}" if names else step)
             continue
-        rule_id = _at(source.value, (*path[: index + 1], "id")) if path[0] == "rules" else None
+        rule_id = _at(source.value, (*path[: index + 1], "id")) if path[0] in _NAMED else None
         named = index == 1 and isinstance(rule_id, str)
         names.append(f".{rule_id}" if named else f"[{step}]")
     return "".join(names) or "policy"
+
+
+_NAMED = ("rules", "limits")
 
 
 def _at(value: Any, path: Path) -> Any:
@@ -187,33 +217,74 @@ def _band_problems(source: Source) -> Iterator[Problem]:
 
 
 def _duplicate_ids(source: Source) -> Iterator[Problem]:
-    first: dict[str, int] = {}
-    for i, raw in enumerate(_raw(source, "rules")):
-        rule_id = _at(raw, ("id",))
-        if isinstance(rule_id, str) and first.setdefault(rule_id, i) != i:
-            message = f"id already used by rules[{first[rule_id]}]"
-            yield _problem(source, ("rules", i, "id"), message, repr(rule_id), "an id of its own")
+    first: dict[str, str] = {}
+    for key in _NAMED:
+        for i, raw in enumerate(_raw(source, key)):
+            here, rule_id = f"{key}[{i}]", _at(raw, ("id",))
+            if isinstance(rule_id, str) and first.setdefault(rule_id, here) != here:
+                message = f"id already used by {first[rule_id]}"
+                yield _problem(source, (key, i, "id"), message, repr(rule_id), "an id of its own")
 
 
 def _checked_rules(
     source: Source, kinds: Mapping[str, str], problems: list[Problem]
-) -> Iterator[Condition]:
+) -> Iterator[Clause]:
     """Compile every condition and run its examples, even in rules that have other problems."""
-    for i, raw in enumerate(_raw(source, "rules")):
-        text = _at(raw, ("when",))
-        if not isinstance(text, str):
-            continue
-        condition = None
-        try:
-            condition = Condition.parse(text, kinds)
-        except ConditionError as error:
-            for fault in error.faults:
-                message = f"{fault.message} (at {fault.line}:{fault.column} of the condition)"
-                path: Path = ("rules", i, "when")
-                problems.append(_problem(source, path, message, "", fault.expected, fault.nearest))
+    for i in range(len(_raw(source, "rules"))):
+        condition = _compiled(Condition, source, ("rules", i, "when"), kinds, problems)
+        amount = _amount(source, ("rules", i), kinds, problems)
         problems.extend(_example_problems(source, ("rules", i, "examples"), condition, kinds))
         if condition is not None:
-            yield condition
+            yield condition, amount
+
+
+def _checked_limits(
+    source: Source, kinds: Mapping[str, str], problems: list[Problem]
+) -> Iterator[Clause]:
+    """Compile every limit whose window is one that the catalog counts."""
+    for i, raw in enumerate(_raw(source, "limits")):
+        amount = _amount(source, ("limits", i), kinds, problems)
+        limit = _parsed(Limit, raw)
+        if limit is None:
+            continue
+        if limit.fact not in kinds:
+            pattern = re.compile(rf"refund_count_by_{limit.by}_(\d+)d")
+            days = sorted(int(m[1]) for m in map(pattern.fullmatch, kinds) if m)
+            near = min(days, key=lambda d: abs(d - limit.days), default=None)
+            expected = (
+                f"one of {', '.join(map(str, days))} days" if days else "an entity counted by"
+            )
+            here: Path = ("limits", i, "days")
+            message = f"no count of refunds by {limit.by} over this window"
+            hint = None if near is None else str(near)
+            problems.append(_problem(source, here, message, str(limit.days), expected, hint))
+            continue
+        yield Condition.parse(limit.when, kinds), amount
+
+
+def _amount(
+    source: Source, path: Path, kinds: Mapping[str, str], problems: list[Problem]
+) -> Amount | None:
+    return _compiled(Amount, source, (*path, "follow_up", "amount_minor"), kinds, problems)
+
+
+_Text = TypeVar("_Text", Condition, Amount)
+
+
+def _compiled(
+    kind: type[_Text], source: Source, path: Path, kinds: Mapping[str, str],
+    problems: list[Problem],
+) -> _Text | None:  # fmt: skip
+    text = _at(source.value, path)
+    if not isinstance(text, str):
+        return None
+    try:
+        return kind.parse(text, kinds)
+    except ConditionError as error:
+        for fault in error.faults:
+            message = f"{fault.message} (at {fault.line}:{fault.column} of the condition)"
+            problems.append(_problem(source, path, message, "", fault.expected, fault.nearest))
+    return None
 
 
 def _example_problems(

@@ -9,16 +9,18 @@ facts, lists of literals, operators, `?:` and the string predicates. The rest is
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
 import cel
 
-#: A fact's value; None and NaN both mean unknown.
-FactValue = float | str | bool | None
+#: A fact's value; None and NaN both mean unknown, an empty sequence of strings does not.
+FactValue = float | str | bool | Sequence[str] | None
 Facts = Mapping[str, FactValue]
+KnownValue = float | str | bool | Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str, kinds: Mapping[str, str]) -> Condition:
-        """Compile `text` over facts of the given kinds (name -> "double" | "string" | "bool").
+        """Compile `text` over facts of the given kinds (name -> "double" | "string" | "bool" |
+        "strings", a list of them).
 
         Raises:
             ConditionError: with every mistake in the text.
@@ -65,13 +68,7 @@ class Condition:
         rules.condition.ConditionError: 'amount_minr > 100': unknown fact 'amount_minr'; \
 '100' is an integer, and facts are doubles
         """
-        try:
-            program = cel.compile(text)
-        except ValueError as error:
-            raise ConditionError(text, (_syntax_fault(str(error)),)) from None
-        faults = _Checker(text, kinds).faults()
-        if faults:
-            raise ConditionError(text, faults)
+        program = _compiled(text, kinds, "bool")
         return cls(text, tuple(program.variables()), program)
 
     def holds(self, context: cel.Context) -> bool | None:
@@ -86,7 +83,49 @@ class Condition:
             return None
 
 
-def known_facts(facts: Facts, kinds: Mapping[str, str]) -> dict[str, float | str | bool]:
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A compiled amount: the language of conditions, with a double as its value."""
+
+    text: str
+    reads: tuple[str, ...]
+    program: cel.Program
+
+    @classmethod
+    def parse(cls, text: str, kinds: Mapping[str, str]) -> Amount:
+        """Compile `text`; kinds and errors as in `Condition.parse`.
+
+        >>> amount = Amount.parse("paid - fee", {"paid": "double", "fee": "double"})
+        >>> amount.minor(cel.Context({"paid": 500.0, "fee": 120.0}))
+        380
+        >>> amount.minor(cel.Context({"paid": 500.0})) is None
+        True
+        """
+        program = _compiled(text, kinds, "double")
+        return cls(text, tuple(program.variables()), program)
+
+    def minor(self, context: cel.Context) -> int | None:
+        """Evaluate, rounded down to whole minor units; None when it is unknown or not finite."""
+        try:
+            value = self.program.execute(context)
+        except (RuntimeError, TypeError, ValueError):
+            return None
+        return math.floor(value) if math.isfinite(value) else None
+
+
+def _compiled(text: str, kinds: Mapping[str, str], wanted: str) -> cel.Program:
+    """Compile and check a text whose value is to be of the `wanted` type."""
+    try:
+        program = cel.compile(text)
+    except ValueError as error:
+        raise ConditionError(text, (_syntax_fault(str(error)),)) from None
+    faults = _Checker(text, kinds, wanted).faults()
+    if faults:
+        raise ConditionError(text, faults)
+    return program
+
+
+def known_facts(facts: Facts, kinds: Mapping[str, str]) -> dict[str, KnownValue]:
     """Pick the facts named in `kinds` that are known, as the exact types CEL expects.
 
     Raises:
@@ -96,12 +135,12 @@ def known_facts(facts: Facts, kinds: Mapping[str, str]) -> dict[str, float | str
     >>> known_facts({"a": 3, "b": None, "c": float("nan"), "not read": "x"}, kinds)
     {'a': 3.0}
     """
-    known: dict[str, float | str | bool] = {}
+    known: dict[str, KnownValue] = {}
     for name, kind in kinds.items():
         value = facts.get(name)
         if value is None or value != value:
             continue
-        if type(value) is not _EXACT[kind]:
+        if type(value) is not _EXACT.get(kind):
             value = _convert(name, value, kind)
         known[name] = value
     return known
@@ -119,12 +158,14 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 _EXACT: dict[str, type] = {"double": float, "string": str, "bool": bool}
 
 
-def _convert(name: str, value: object, kind: str) -> float | str:
+def _convert(name: str, value: object, kind: str) -> KnownValue:
     """Turn an int, a NumPy number or a string enum into the plain type of its kind."""
     if kind == "double" and isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
     if kind == "string" and isinstance(value, str):
         return str(value)
+    if kind == "strings" and isinstance(value, list | tuple):
+        return [str(_convert(name, item, "string")) for item in value]
     raise TypeError(f"fact {name}: expected a {kind}, got {value!r}")
 
 
@@ -188,8 +229,9 @@ class _Checker:
     the CEL compiler, so it is well-formed; what is looked for is meaning.
     """
 
-    def __init__(self, text: str, kinds: Mapping[str, str]) -> None:
+    def __init__(self, text: str, kinds: Mapping[str, str], wanted: str) -> None:
         self._text = text
+        self._wanted = wanted
         self._kinds = kinds
         self._found: list[Fault] = []
         self._tokens = [
@@ -209,7 +251,9 @@ class _Checker:
         except _Outside as outside:
             self._fault(outside.token, outside.message, outside.expected)
         else:
-            self._agree(self._tokens[0], f"the condition is a {kind}", "a bool", kind, "bool")
+            what = "condition" if self._wanted == "bool" else "amount"
+            message = f"the {what} is a {kind}"
+            self._agree(self._tokens[0], message, f"a {self._wanted}", kind, self._wanted)
         return tuple(self._found)
 
     @property
@@ -337,7 +381,7 @@ class _Checker:
             near = nearest(token.text, self._kinds)
             self._fault(token, f"unknown fact {token.text!r}", "the name of a fact", near)
             return _UNSURE
-        return kind
+        return "list of string" if kind == "strings" else kind
 
     def _list(self, token: _Token) -> str:
         kinds = set()

@@ -66,9 +66,10 @@ class Mode(StrEnum):
 
 
 class Stage(StrEnum):
-    """Where a rule stands: before lists and model (hard), or beside the model's bands (risk)."""
+    """Where a rule stands: before lists and model (hard), a limit, or beside the bands (risk)."""
 
     HARD = "hard"
+    LIMIT = "limit"
     RISK = "risk"
 
 
@@ -78,6 +79,35 @@ class Outcome(StrEnum):
     HIT = "hit"
     MISS = "miss"
     UNKNOWN = "unknown"
+
+
+class FollowUpCode(StrEnum):
+    """What the backend may offer beside the verdict. Advice: nothing acts on it here."""
+
+    STORE_CREDIT = "STORE_CREDIT"
+    WAIT_FOR_RETURN = "WAIT_FOR_RETURN"
+    STEP_UP_VERIFICATION = "STEP_UP_VERIFICATION"
+    PARTIAL_AMOUNT = "PARTIAL_AMOUNT"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A suggestion, and the rule or limit that makes it; None where a band does.
+
+    `amount_minor` belongs to PARTIAL_AMOUNT alone: whole minor units of the request's currency.
+    """
+
+    code: FollowUpCode
+    rule_id: str | None = None
+    amount_minor: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the suggestion as plain JSON values."""
+        return {
+            "code": self.code.value,
+            "rule_id": self.rule_id,
+            "amount_minor": self.amount_minor,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +155,8 @@ class Decision:
     `band` is the action of the score's band (None without a score). `propensity` is the probability
     with which this policy takes this action on this request: below 1 only where exploration may
     turn a hold into an ALLOW. `explored` says that it did: the `exploration_draw`, uniform in
-    [0, 1) and None where none was made, was below the policy's share.
+    [0, 1) and None where none was made, was below the policy's share. `follow_up` is what may be
+    offered instead, where somebody said so.
     """
 
     action: Action
@@ -140,6 +171,7 @@ class Decision:
     degraded: bool
     policy_version: str
     policy_hash: str
+    follow_up: FollowUp | None = None
 
     @property
     def hits(self) -> tuple[RuleResult, ...]:
@@ -172,4 +204,5 @@ class Decision:
             "degraded": self.degraded,
             "policy_version": self.policy_version,
             "policy_hash": self.policy_hash,
+            "follow_up": self.follow_up.to_json() if self.follow_up else None,
         }

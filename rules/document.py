@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rules.decision import Action, Mode, Stage
+from rules.decision import Action, FollowUpCode, Mode, Stage
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Minor = Annotated[float, Field(ge=0)]
 _RuleAction = Literal[Action.MANUAL_REVIEW, Action.PREVENT]
 _PlainAction = Literal[Action.ALLOW, Action.MANUAL_REVIEW, Action.PREVENT]
+#: What a list entry names and a limit counts by; the same as `features.events.ENTITIES`.
+Entity = Literal["customer", "device", "payment_method", "address", "ip", "email"]
+_Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+_Reason = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+_Description = Annotated[str, Field(min_length=1, max_length=300)]
 _Example = dict[str, Any]  # checked against the kinds of the facts, which are known at load only
 
 
@@ -52,12 +57,37 @@ class Exploration(Part):
     max_amount_minor: _Minor
 
 
+class Suggestion(Part):
+    """What the backend may offer beside a hold or a refusal.
+
+    `amount_minor` is a condition's text whose value is a double; PARTIAL_AMOUNT needs it, and it
+    means nothing elsewhere.
+    """
+
+    code: FollowUpCode
+    amount_minor: Annotated[str, Field(max_length=2000)] | None = None
+
+    @model_validator(mode="after")
+    def _has_an_amount_where_it_needs_one(self) -> Suggestion:
+        if (self.code is FollowUpCode.PARTIAL_AMOUNT) != (self.amount_minor is not None):
+            raise ValueError("amount_minor for PARTIAL_AMOUNT, and for no other code")
+        return self
+
+
+class Lists(Part):
+    """Which entities' entries count, on the block list and on the allow list."""
+
+    block: tuple[Entity, ...] = get_args(Entity)
+    allow: tuple[Entity, ...] = get_args(Entity)
+
+
 class Band(Part):
     """Scores that reach every threshold given here call for the action; below all bands, ALLOW."""
 
     action: _RuleAction
     probability_at_least: _Share | None = None
     expected_loss_minor_at_least: _Minor | None = None
+    follow_up: Suggestion | None = None
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> Band:
@@ -83,7 +113,7 @@ class Examples(Part):
 class Rule(Part):
     """One rule as written. A rule never calls for ALLOW: it may hold a refund, not wave it on."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    id: _Id
     version: Annotated[int, Field(ge=1)]
     mode: Mode = Mode.LIVE
     stage: Stage
@@ -91,14 +121,64 @@ class Rule(Part):
     when: Annotated[str, Field(max_length=2000)]
     on_unknown: Literal["miss", "review"] | None = None
     action: _RuleAction
-    reason: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
-    description: Annotated[str, Field(min_length=1, max_length=300)]
+    reason: _Reason
+    description: _Description
+    follow_up: Suggestion | None = None
     examples: Examples
 
     @property
     def reviews_unknown(self) -> bool:
         """Whether an unsettled condition calls for review: by default for hard rules alone."""
         return (self.on_unknown or ("review" if self.stage is Stage.HARD else "miss")) == "review"
+
+
+class Limit(Part):
+    """How many refunds one entity may ask for within a window, and what happens to the next.
+
+    With `at_most: 5` the sixth passes the limit: five earlier requests lie in its window.
+    """
+
+    id: _Id
+    version: Annotated[int, Field(ge=1)]
+    mode: Mode = Mode.LIVE
+    by: Entity
+    days: Annotated[int, Field(ge=1)]
+    at_most: Annotated[int, Field(ge=0)]
+    action: _RuleAction
+    on_unknown: Literal["miss", "review"] = "miss"
+    reason: _Reason = "REFUND_LIMIT"
+    description: _Description | None = None
+    follow_up: Suggestion | None = None
+
+    @property
+    def fact(self) -> str:
+        """The name of the count that is limited."""
+        return f"refund_count_by_{self.by}_{self.days}d"
+
+    @property
+    def when(self) -> str:
+        """The limit as a condition."""
+        return f"{self.fact} >= {self.at_most}.0"
+
+    @property
+    def told(self) -> str:
+        """The description, made from the numbers where none is given.
+
+        >>> numbers = {"by": "payment_method", "days": 7, "at_most": 2}
+        >>> Limit(id="a", version=1, action=Action.PREVENT, **numbers).told
+        'More than 2 refund requests of one payment method within 7 days'
+        """
+        times = "1 day" if self.days == 1 else f"{self.days} days"
+        plural = "" if self.at_most == 1 else "s"
+        return self.description or (
+            f"More than {self.at_most} refund request{plural} of one "
+            f"{self.by.replace('_', ' ')} within {times}"
+        )
+
+    @property
+    def reviews_unknown(self) -> bool:
+        """Whether an unknown count calls for review."""
+        return self.on_unknown == "review"
 
 
 class Document(Part):
@@ -109,14 +189,19 @@ class Document(Part):
     author: str | None = None
     orders_complete: bool = False
     fallback: _PlainAction = Action.MANUAL_REVIEW
-    rate_limited: _RuleAction = Action.MANUAL_REVIEW
+    lists: Lists = Lists()
+    limits: tuple[Limit, ...] = ()
     costs: Costs = Costs()
     exploration: Exploration | None = None
     bands: tuple[Band, ...]
     rules: tuple[Rule, ...]
 
     def digest(self) -> str:
-        """Return the SHA-256 of the content: layout, comments and spelled-out defaults aside."""
-        content = self.model_dump(mode="json", exclude_none=True)
+        """Return the SHA-256 of the content: layout, comments and spelled-out defaults aside.
+
+        Defaults are left out, so a key that is new in a later release moves no hash; in return
+        what a default means may never change.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()

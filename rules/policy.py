@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rules.checks import PolicyError, Problem, checked
-from rules.condition import Condition
-from rules.decision import FACT_MISSING, Action, Mode, Outcome, RuleResult
-from rules.document import Band, Costs, Exploration, Rule
+from features.events import ENTITIES
+from rules.checks import Clauses, PolicyError, Problem, checked
+from rules.condition import Amount, Condition, nearest
+from rules.decision import FACT_MISSING, Action, FollowUp, Mode, Outcome, RuleResult, Stage
+from rules.document import Band, Costs, Document, Exploration, Limit, Lists, Rule
 
-__all__ = ["SCORE_FACTS", "CompiledRule", "Policy", "PolicyError", "Problem", "load_policy"]
+__all__ = ["DECISION_FACTS", "CompiledRule", "Policy", "PolicyError", "Problem", "load_policy"]
 
-#: Facts that come from the score rather than from the catalog; a condition may read them too.
-SCORE_FACTS: Mapping[str, str] = {"probability": "double", "expected_loss_minor": "double"}
+#: Facts that a decision itself brings: the score, and what the lists say of each entity that the
+#: request names. Conditions may read them beside those of catalog and request.
+DECISION_FACTS: Mapping[str, str] = {
+    "probability": "double",
+    "expected_loss_minor": "double",
+    **{f"{entity}_on_{name}_list": "bool" for name in ("block", "allow") for entity in ENTITIES},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +31,42 @@ class CompiledRule:
     hit: RuleResult
     miss: RuleResult
     unsettled: RuleResult
+    follow_up: FollowUp | None = None
+    amount: Amount | None = None
 
     @classmethod
-    def of(cls, rule: Rule, condition: Condition, *, orders_complete: bool) -> CompiledRule:
+    def of_rule(
+        cls, rule: Rule, condition: Condition, amount: Amount | None, *, orders_complete: bool
+    ) -> CompiledRule:
         """Make a rule ready; one that requires what the policy cannot promise runs as shadow."""
+        mode = Mode.SHADOW if rule.requires and not orders_complete else rule.mode
+        return cls._of(rule, mode, rule.stage, rule.description, condition, amount)
+
+    @classmethod
+    def of_limit(cls, limit: Limit, condition: Condition, amount: Amount | None) -> CompiledRule:
+        """Make a limit ready: a rule of a stage of its own."""
+        return cls._of(limit, limit.mode, Stage.LIMIT, limit.told, condition, amount)
+
+    @classmethod
+    def _of(
+        cls, rule: Rule | Limit, mode: Mode, stage: Stage, description: str,
+        condition: Condition, amount: Amount | None,
+    ) -> CompiledRule:  # fmt: skip
         miss = RuleResult(
             rule_id=rule.id,
             version=rule.version,
-            mode=Mode.SHADOW if rule.requires and not orders_complete else rule.mode,
-            stage=rule.stage,
+            mode=mode,
+            stage=stage,
             outcome=Outcome.MISS,
             action=rule.action,
             calls_for=Action.ALLOW,
             reason=rule.reason,
-            description=rule.description,
+            description=description,
         )
+        suggested = rule.follow_up
         return cls(
+            follow_up=FollowUp(suggested.code, rule.id) if suggested else None,
+            amount=amount,
             condition=condition,
             hit=replace(miss, outcome=Outcome.HIT, calls_for=rule.action),
             miss=miss,
@@ -55,7 +81,12 @@ class CompiledRule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A checked policy. `reads` names the facts its rules read, each with its kind."""
+    """A checked policy.
+
+    `rules` holds the rules and then the limits, which are rules of a stage of their own. `reads`
+    names the facts that rules, limits and follow-ups read, each with its kind. `text` is the YAML
+    as given; a policy made by `with_mode` or `without` keeps the text it was made from.
+    """
 
     version: str
     hash: str
@@ -63,16 +94,18 @@ class Policy:
     author: str | None
     orders_complete: bool
     fallback: Action
-    rate_limited: Action
+    lists: Lists
     costs: Costs
     exploration: Exploration | None
     bands: tuple[Band, ...]
     rules: tuple[CompiledRule, ...]
     reads: Mapping[str, str]
+    text: str
+    document: Document
 
     @classmethod
     def from_yaml(cls, text: str, *, facts: Mapping[str, str]) -> Policy:
-        """Read a policy over the given facts (name -> "double" | "string" | "bool").
+        """Read a policy over the given facts (name -> "double" | "string" | "bool" | "strings").
 
         Raises:
             PolicyError: with every problem in the text, each with its place and what was expected.
@@ -84,9 +117,25 @@ class Policy:
           line 1:1 rules: missing; expected a value
           line 1:34 ruels: unknown key; expected a key of the policy; did you mean rules?
         """
-        kinds = {**facts, **SCORE_FACTS}
-        document, conditions = checked(text, kinds)
-        reads = sorted({name for condition in conditions for name in condition.reads})
+        kinds = {**facts, **DECISION_FACTS}
+        document, clauses = checked(text, kinds)
+        return cls._of(document, clauses, text, kinds)
+
+    @classmethod
+    def _of(
+        cls, document: Document, clauses: Clauses, text: str, kinds: Mapping[str, str]
+    ) -> Policy:
+        complete = document.orders_complete
+        rules = [
+            CompiledRule.of_rule(rule, *clause, orders_complete=complete)
+            for rule, clause in zip(document.rules, clauses.rules, strict=True)
+        ]
+        rules += [
+            CompiledRule.of_limit(limit, *clause)
+            for limit, clause in zip(document.limits, clauses.limits, strict=True)
+        ]
+        reads = {name for rule in rules for name in rule.condition.reads}
+        reads |= {name for rule in rules if rule.amount for name in rule.amount.reads}
         return cls(
             version=document.version,
             hash=document.digest(),
@@ -94,16 +143,49 @@ class Policy:
             author=document.author,
             orders_complete=document.orders_complete,
             fallback=document.fallback,
-            rate_limited=document.rate_limited,
+            lists=document.lists,
             costs=document.costs,
             exploration=document.exploration,
             bands=document.bands,
-            rules=tuple(
-                CompiledRule.of(rule, condition, orders_complete=document.orders_complete)
-                for rule, condition in zip(document.rules, conditions, strict=True)
-            ),
-            reads={name: kinds[name] for name in reads},
+            rules=tuple(rules),
+            reads={name: kinds[name] for name in sorted(reads)},
+            text=text,
+            document=document,
         )
+
+    def with_mode(self, rule_id: str, mode: Mode) -> Policy:
+        """Return this policy with one rule or limit in another mode, for what-if reports.
+
+        Version and hash get a suffix: it is no policy that was ever checked in.
+
+        Raises:
+            KeyError: there is no such rule or limit; the message names the nearest.
+        """
+        rule = self._rule(rule_id)
+        moved = replace(
+            rule,
+            hit=replace(rule.hit, mode=mode),
+            miss=replace(rule.miss, mode=mode),
+            unsettled=replace(rule.unsettled, mode=mode),
+        )
+        rules = tuple(moved if other is rule else other for other in self.rules)
+        return self._derived(f"+{rule_id}={mode.value}", rules)
+
+    def without(self, rule_id: str) -> Policy:
+        """Return this policy without one rule or limit; suffix and errors as in `with_mode`."""
+        rule = self._rule(rule_id)
+        return self._derived(f"-{rule_id}", tuple(r for r in self.rules if r is not rule))
+
+    def _rule(self, rule_id: str) -> CompiledRule:
+        for rule in self.rules:
+            if rule.hit.rule_id == rule_id:
+                return rule
+        near = nearest(rule_id, [rule.hit.rule_id for rule in self.rules])
+        hint = f"; did you mean {near}?" if near else ""
+        raise KeyError(f"no rule or limit {rule_id!r} in policy {self.version}{hint}")
+
+    def _derived(self, suffix: str, rules: tuple[CompiledRule, ...]) -> Policy:
+        return replace(self, version=self.version + suffix, hash=self.hash + suffix, rules=rules)
 
 
 def load_policy(path: Path, facts: Mapping[str, str]) -> Policy:

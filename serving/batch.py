@@ -17,8 +17,9 @@ from features.engine import compute
 from features.events import RefundRequest
 from features.money import Rates
 from features.tables import Tables
+from rules.engine import Circumstances
 from rules.policy import Policy
-from serving.scorer import Champion, Circumstances, Verdict, judge
+from serving.scorer import Champion, Verdict, judge
 
 SCORES: Final = pa.schema({
     "refund_id": pa.string(), "known_at": pa.int64(), "probability": pa.float64(),

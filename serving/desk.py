@@ -23,14 +23,13 @@ from features.events import RefundRequest
 from features.feature import definitions_hash
 from features.money import Rates
 from rules.decision import Action, Mode, Outcome, RuleResult
-from rules.engine import ListMatch
+from rules.engine import Circumstances, ListHit, ListMatch
 from rules.policy import Policy
 from serving import answers
 from serving.models import Models
 from serving.reasons import as_json
 from serving.reports import RefundReport, Report
 from serving.scorer import (
-    Circumstances,
     Late,
     Shadow,
     Verdict,
@@ -178,8 +177,9 @@ class Desk:
         entries = self.store.matching_lists(keys, request.known_at)
         circumstances = Circumstances(
             lists=ListMatch(
-                block=tuple(entry.reason for entry in entries if entry.list == "block"),
-                allow=tuple(entry.reason for entry in entries if entry.list == "allow"),
+                block=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "block"),
+                allow=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "allow"),
+                entities=frozenset(keys),
             ),
             sandbox=_forced(request.email) if self.is_sandbox else None,
             exploration_draw=exploration_draw(self.secret, request.refund_id, self.policy.hash),

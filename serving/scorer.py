@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from features.events import COLUMN_OF, RefundRequest
 from features.feature import definitions_hash
 from features.kernels import FloatArray
 from features.money import Rates
-from rules.decision import Action, Decision
-from rules.engine import ListMatch, Score, decide
+from rules.decision import Decision
+from rules.engine import Circumstances, Score, decide
 from rules.policy import Policy
 from serving.explain import TreeExplainer
 from serving.facts import facts_of
@@ -65,16 +65,6 @@ class Champion:
         explainer = TreeExplainer.from_booster(model.booster)
         explainer.warm_up()
         return cls(model, explainer, version)
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What else bears on a decision: list entries, an analyst's word, the sandbox, the draw."""
-
-    lists: ListMatch = field(default_factory=ListMatch)
-    disposition: Action | None = None
-    sandbox: Action | None = None
-    exploration_draw: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,15 +200,7 @@ def _decided(
     request: RefundRequest, row: Mapping[str, float], scored: Score | None, policy: Policy,
     circumstances: Circumstances,
 ) -> Decision:  # fmt: skip
-    return decide(
-        facts_of(request, row),
-        scored,
-        policy,
-        circumstances.lists,
-        disposition=circumstances.disposition,
-        sandbox=circumstances.sandbox,
-        exploration_draw=circumstances.exploration_draw,
-    )
+    return decide(facts_of(request, row), scored, policy, circumstances)
 
 
 def _vector(row: Mapping[str, float]) -> FloatArray:

@@ -14,7 +14,7 @@ from benchmarks import censoring
 from benchmarks.censoring import FIGURES, WAYS, Gauge, Model, Past, cell, is_sound, main
 from benchmarks.censoring import weights_by_way as weigh
 from rules.document import Band, Costs
-from rules.engine import ListMatch, Score, decide
+from rules.engine import Circumstances, Score, decide
 from rules.policy import Policy
 from training.propensity import fates, weights
 
@@ -56,8 +56,8 @@ def test_weights_are_those_of_decisions_that_the_policy_makes(past: Past) -> Non
     draw = np.random.default_rng(2).random(len(past.abuse))
     probability = {0: 0.1, REVIEW: 0.6, PREVENT: 0.9}
     made = [
-        decide({"payable_minor": amount}, Score(probability[action], 1.0), policy, ListMatch(),
-               exploration_draw=float(drawn))
+        decide({"payable_minor": amount}, Score(probability[action], 1.0), policy,
+               Circumstances(exploration_draw=float(drawn)))
         for amount, action, drawn in zip(past.amount_minor.tolist(), past.action.tolist(), draw,
                                          strict=True)
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from features.engine import Past
 from features.events import RefundRequest
 from features.money import Rates
 from rules.decision import Action, Source
-from rules.engine import ListMatch
+from rules.engine import ListHit, ListMatch
 from serving.model import FeatureMismatch
 from serving.reasons import as_json
 from serving.scorer import (
@@ -104,8 +104,8 @@ def test_circumstances_bear_on_the_decision(policy, row):
         return judge(REQUEST, row, fixed(0.6), policy, "GBP", given).decision.action
 
     assert action() is Action.MANUAL_REVIEW
-    assert action(lists=ListMatch(block=("b",))) is Action.PREVENT
-    assert action(lists=ListMatch(allow=("a",))) is Action.ALLOW
+    assert action(lists=ListMatch(block=(ListHit("customer", "b"),))) is Action.PREVENT
+    assert action(lists=ListMatch(allow=(ListHit("customer", "a"),))) is Action.ALLOW
     assert action(disposition=Action.ALLOW) is Action.ALLOW
     assert action(sandbox=Action.REVIEW) is Action.REVIEW
 
@@ -147,7 +147,7 @@ def test_a_model_that_fails_is_the_fallback_and_says_why(policy, row, broken):
 
 
 def test_a_model_that_fails_lifts_no_block(policy, row):
-    blocked = Circumstances(lists=ListMatch(block=("b",)))
+    blocked = Circumstances(lists=ListMatch(block=(ListHit("customer", "b"),)))
     assert judge(REQUEST, row, None, policy, "GBP", blocked).decision.action is Action.PREVENT
 
 

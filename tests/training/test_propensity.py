@@ -13,7 +13,7 @@ from features.catalog import FEATURES
 from features.money import DAY_MS
 from features.tables import Tables
 from rules.decision import Action
-from rules.engine import ListMatch, Score, decide
+from rules.engine import Circumstances, Score, decide
 from rules.policy import Policy
 from serving.scorer import exploration_draw
 from tests.training.tables import START, folder_of
@@ -216,7 +216,7 @@ rules: []
     amount = np.where(np.arange(2000) % 20 == 2, 1001.0, 1000.0)  # a quarter of the risky ones
     made = [
         decide({"payable_minor": amount[i]}, Score(0.9 if risky[i] else 0.1, 1.0), policy,
-               ListMatch(), exploration_draw=exploration_draw(b"secret", name, policy.hash))
+               Circumstances(exploration_draw=exploration_draw(b"secret", name, policy.hash)))
         for i, name in enumerate(refunds)
     ]  # fmt: skip
     rows = [
