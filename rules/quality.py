@@ -1,0 +1,436 @@
+"""What the rules and bands of a policy did over logged requests: counted in one pass, no judgement.
+
+`count_policy` decides each request under one policy and counts, per rule, hits, unknowns, common
+hits and decisive calls. `ShadowCounts` takes each request under the policy that decided it and
+counts what its shadow rules would have changed had they been live. Both keep of a refund that some
+rule hit a few numbers, and nothing of the others, so millions of requests can be streamed.
+
+As in a backtest, analysts' dispositions and the exploration draw are left out on all sides: a rule
+is judged by what the policy comes to with it and without it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rules.backtest import as_backtested
+from rules.decision import Action, Decision, Mode, Outcome, RuleResult, Stage
+from rules.document import Band
+from rules.engine import Circumstances, band_action, decide
+from rules.logged import Logged
+from rules.policy import DECISION_FACTS, CompiledRule, Policy
+
+MOST_VALUES = 20
+"""So many different values of a fact are kept; what has more is told by its number of values."""
+
+_NOT_LABELLED, _NO_AMOUNT = -1, float("nan")
+
+
+@dataclass(slots=True)
+class Refunds:
+    """Refunds that some rule hit or called upon, each once: at its first such request.
+
+    Columns stand in order of place. ``customer`` holds codes, ``abuse`` 1, 0, or -1 where there is
+    no label, ``payable_minor`` NaN where unknown, ``action`` None where nothing was decided.
+    """
+
+    customer: array[int] = field(default_factory=lambda: array("q"))
+    decided_at: array[int] = field(default_factory=lambda: array("q"))
+    payable_minor: array[float] = field(default_factory=lambda: array("d"))
+    abuse: array[int] = field(default_factory=lambda: array("b"))
+    action: list[Action | None] = field(default_factory=list)
+    explored: array[int] = field(default_factory=lambda: array("b"))
+    propensity: array[float] = field(default_factory=lambda: array("d"))
+    _places: dict[str, int] = field(default_factory=dict)
+    _customers: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def place(self, row: Logged) -> int:
+        """Where the refund of a request stands; it is taken in when it is new.
+
+        A label that came with any of its requests is kept.
+        """
+        place = self._places.setdefault(row.refund_id, len(self._places))
+        if place == len(self.action):
+            payable = row.payable_minor
+            self.customer.append(self._customers.setdefault(row.customer, len(self._customers)))
+            self.decided_at.append(row.decided_at)
+            self.payable_minor.append(_NO_AMOUNT if payable is None else payable)
+            self.abuse.append(_NOT_LABELLED)
+            self.action.append(row.action)
+            self.explored.append(row.explored)
+            self.propensity.append(row.propensity)
+        if row.abuse is not None:
+            self.abuse[place] = row.abuse
+        return place
+
+
+@dataclass(slots=True)
+class RuleCount:
+    """One rule or limit of a policy over the requests counted.
+
+    ``payable_minor`` sums up what its hits would be paid, in minor units of the base currency.
+    ``decisive`` counts its hits without which the action had been another, ``shifts`` by (action
+    without it, action); ``decisive_unknowns`` the same of requests on which it could not be settled
+    and called for a review. ``missing`` counts the facts that left it unsettled. ``places`` are
+    those of its hits among the refunds, a refund as often as it was hit.
+    """
+
+    rule_id: str
+    version: int
+    mode: Mode
+    stage: Stage
+    action: Action
+    hits: int = 0
+    unknowns: int = 0
+    payable_minor: float = 0.0
+    decisive: int = 0
+    decisive_minor: float = 0.0
+    decisive_unknowns: int = 0
+    shifts: Counter[tuple[Action, Action]] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    first_hit: int | None = None
+    last_hit: int | None = None
+    places: array[int] = field(default_factory=lambda: array("q"))
+
+    @classmethod
+    def of(cls, rule: CompiledRule) -> RuleCount:
+        """Nothing counted yet."""
+        miss = rule.miss
+        return cls(miss.rule_id, miss.version, miss.mode, miss.stage, miss.action)
+
+
+@dataclass(slots=True)
+class BandCount:
+    """One band: scores that reach it, and requests on which the action had been another without."""
+
+    band: Band
+    reached: int = 0
+    decisive: int = 0
+
+
+@dataclass(slots=True)
+class FactSeen:
+    """What history showed of a fact: how often it was known, and which values it had."""
+
+    known: int = 0
+    low: float | None = None
+    high: float | None = None
+    values: set[str | bool] = field(default_factory=set)
+
+    @property
+    def all_values(self) -> bool:
+        """Whether ``values`` are all there were."""
+        return len(self.values) < MOST_VALUES
+
+    def take(self, value: Any) -> None:
+        """Count one value; unknown ones are none."""
+        if value is None or value != value:
+            return
+        self.known += 1
+        if isinstance(value, str | bool):
+            self._keep(value)
+        elif isinstance(value, int | float):
+            self.low = float(value) if self.low is None else min(self.low, float(value))
+            self.high = float(value) if self.high is None else max(self.high, float(value))
+        else:
+            for one in value:
+                self._keep(one)
+
+    def _keep(self, value: str | bool) -> None:
+        if len(self.values) < MOST_VALUES:
+            self.values.add(value)
+
+
+@dataclass(slots=True)
+class PolicyCounts:
+    """A policy over logged requests.
+
+    ``together[a, b]`` counts the requests that both rules hit, a before b in policy order.
+    ``actions`` counts the policy's answers. ``facts`` tells of the facts of rules that never hit
+    what history showed of them.
+    """
+
+    policy: Policy
+    rules: dict[str, RuleCount]
+    bands: tuple[BandCount, ...]
+    requests: int = 0
+    payable_unknown: int = 0
+    first_at: int | None = None
+    last_at: int | None = None
+    actions: Counter[Action] = field(default_factory=Counter)
+    together: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refunds: Refunds = field(default_factory=Refunds)
+    facts: dict[str, FactSeen] = field(default_factory=dict)
+
+    def common(self, rule: str, other: str) -> int:
+        """How many requests both rules hit, whichever comes first in the policy."""
+        return self.together[rule, other] or self.together[other, rule]
+
+
+def count_policy(policy: Policy, rows: Iterable[Logged]) -> PolicyCounts:
+    """Count a policy's rules and bands over logged requests, each decided once more.
+
+    Two decisions tell whether a rule decides: with it, and without it. The second is made only
+    where the rule calls for the very action taken, since a milder or overruled call changes nothing
+    by going.
+    """
+    counting = _Counting(policy)
+    for row in rows:
+        counting.take(row)
+    return counting.counts
+
+
+class _Counting:
+    """The pass of `count_policy`; policies without one part are made once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        rules = {rule.miss.rule_id: RuleCount.of(rule) for rule in policy.rules}
+        bands = tuple(BandCount(band) for band in policy.bands)
+        self.counts = PolicyCounts(policy, rules, bands)
+        self._without = {rule_id: policy.without(rule_id) for rule_id in rules}
+        self._bandless = tuple(
+            replace(policy, bands=(*policy.bands[:i], *policy.bands[i + 1 :]))
+            for i in range(len(bands))
+        )
+        self._never_hit = {rule.miss.rule_id: rule.condition.reads for rule in policy.rules}
+        self._watch()
+
+    def _watch(self) -> None:
+        """Look at the facts of the rules that have not hit yet, and at no others."""
+        facts = self.counts.facts
+        watched = {name for reads in self._never_hit.values() for name in reads}
+        self.counts.facts = {name: facts.get(name, FactSeen()) for name in sorted(watched)}
+
+    def take(self, row: Logged) -> None:
+        counts = self.counts
+        circumstances = as_backtested(row.circumstances)
+        decision = decide(row.facts, row.score, self._policy, circumstances)
+        payable = row.payable_minor
+        counts.requests += 1
+        counts.payable_unknown += payable is None
+        counts.first_at = _least(counts.first_at, row.decided_at)
+        counts.last_at = _most(counts.last_at, row.decided_at)
+        counts.actions[decision.action] += 1
+        for name, seen in counts.facts.items():
+            seen.take(_fact(row, name))
+        hits = [result.rule_id for result in decision.hits]
+        for i, rule_id in enumerate(hits):
+            counts.together.update((rule_id, other) for other in hits[i + 1 :])
+        for result in (*decision.hits, *decision.unknowns):
+            self._rule(row, decision, result, circumstances)
+        self._bands(row, decision, circumstances)
+        if not self._never_hit.keys().isdisjoint(hits):
+            for rule_id in hits:
+                self._never_hit.pop(rule_id, None)
+            self._watch()
+
+    def _rule(
+        self, row: Logged, decision: Decision, result: RuleResult, circumstances: Circumstances
+    ) -> None:
+        count = self.counts.rules[result.rule_id]
+        is_hit = result.outcome is Outcome.HIT
+        if is_hit:
+            count.hits += 1
+            count.payable_minor += row.payable_minor or 0.0
+            count.first_hit = _least(count.first_hit, row.decided_at)
+            count.last_hit = _most(count.last_hit, row.decided_at)
+            count.places.append(self.counts.refunds.place(row))
+        else:
+            count.unknowns += 1
+            count.missing.update(result.unknown_facts)
+        if result.mode is not Mode.LIVE or result.calls_for is not decision.action:
+            return
+        without = decide(row.facts, row.score, self._without[result.rule_id], circumstances)
+        if without.action is decision.action:
+            return
+        if is_hit:
+            count.decisive += 1
+            count.decisive_minor += row.payable_minor or 0.0
+            count.shifts[without.action, decision.action] += 1
+        else:
+            count.decisive_unknowns += 1
+
+    def _bands(self, row: Logged, decision: Decision, circumstances: Circumstances) -> None:
+        if row.score is None:
+            return
+        for count, bandless in zip(self.counts.bands, self._bandless, strict=True):
+            call = band_action(row.score, (count.band,))
+            if call is Action.ALLOW:
+                continue
+            count.reached += 1
+            if call is decision.action:
+                without = decide(row.facts, row.score, bandless, circumstances)
+                count.decisive += without.action is not decision.action
+
+
+# --- rules in the shadow -----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ShadowCount:
+    """One version of a shadow rule or limit, on the requests that a policy with it in it decided.
+
+    ``changes[a, b]`` counts the requests that would have gone from action a to b, with
+    ``changes_minor`` what they would be paid; those on which the rule could not be settled and
+    would have called for a review are among them, and ``changed_unknowns`` of them.
+    ``answered`` counts hits on which the answer was as severe anyway, ``answered_by_rule`` those on
+    which a live rule or limit called for it; ``beside`` counts the live rules that hit together
+    with it. Calls are kept as columns: place of the refund, severities before and after, is a hit.
+    """
+
+    rule_id: str
+    version: int
+    stage: Stage
+    action: Action
+    reason: str
+    description: str
+    policies: set[str] = field(default_factory=set)
+    evaluated: int = 0
+    hits: int = 0
+    unknowns: int = 0
+    hits_minor: float = 0.0
+    first_at: int | None = None
+    last_at: int | None = None
+    last_hit: int | None = None
+    missing: Counter[str] = field(default_factory=Counter)
+    changes: Counter[tuple[Action, Action]] = field(default_factory=Counter)
+    changes_minor: dict[tuple[Action, Action], float] = field(default_factory=dict)
+    changed_unknowns: int = 0
+    answered: int = 0
+    answered_by_rule: int = 0
+    beside: Counter[str] = field(default_factory=Counter)
+    places: array[int] = field(default_factory=lambda: array("q"))
+    before: array[int] = field(default_factory=lambda: array("b"))
+    after: array[int] = field(default_factory=lambda: array("b"))
+    is_hit: array[int] = field(default_factory=lambda: array("b"))
+
+    @classmethod
+    def of(cls, result: RuleResult) -> ShadowCount:
+        """Nothing counted yet."""
+        return cls(result.rule_id, result.version, result.stage, result.action, result.reason,
+                   result.description)  # fmt: skip
+
+
+@dataclass(slots=True)
+class ShadowCounts:
+    """What shadow rules saw, by (id, version): a rule with other content is another rule.
+
+    ``policies`` are those that decided, by hash; requests of others are counted as ``elsewhere``.
+    With ``rule_id``, only that rule is counted.
+
+    >>> ShadowCounts({}).take(Logged("r", "c", 0, {}, None, Circumstances()))
+    """
+
+    policies: Mapping[str, Policy]
+    rule_id: str | None = None
+    requests: int = 0
+    elsewhere: int = 0
+    first_at: int | None = None
+    last_at: int | None = None
+    by_policy: Counter[str] = field(default_factory=Counter)
+    rules: dict[tuple[str, int], ShadowCount] = field(default_factory=dict)
+    refunds: Refunds = field(default_factory=Refunds)
+    _live: dict[tuple[str, str], Policy] = field(default_factory=dict)
+
+    def take(self, row: Logged) -> None:
+        """Count one decided request."""
+        self.requests += 1
+        self.first_at = _least(self.first_at, row.decided_at)
+        self.last_at = _most(self.last_at, row.decided_at)
+        policy = self.policies.get(row.policy_hash or "")
+        if policy is None:
+            self.elsewhere += 1
+            return
+        self.by_policy[policy.hash] += 1
+        circumstances = as_backtested(row.circumstances)
+        decision = decide(row.facts, row.score, policy, circumstances)
+        for result in decision.rules:
+            if result.mode is Mode.SHADOW and self.rule_id in (None, result.rule_id):
+                self._shadow(row, policy, decision, result, circumstances)
+
+    def _shadow(
+        self, row: Logged, policy: Policy, decision: Decision, result: RuleResult,
+        circumstances: Circumstances,
+    ) -> None:  # fmt: skip
+        key = result.rule_id, result.version
+        count = self.rules.get(key)
+        if count is None:
+            count = self.rules[key] = ShadowCount.of(result)
+        count.policies.add(policy.hash)
+        count.evaluated += 1
+        count.first_at = _least(count.first_at, row.decided_at)
+        count.last_at = _most(count.last_at, row.decided_at)
+        if result.outcome is Outcome.UNKNOWN:
+            count.unknowns += 1
+            count.missing.update(result.unknown_facts)
+        elif result.outcome is Outcome.HIT:
+            self._hit(count, row, decision, result)
+        if result.calls_for > Action.ALLOW:
+            live = self._live_policy(policy, result.rule_id)
+            after = decide(row.facts, row.score, live, circumstances).action
+            self._called(count, row, decision.action, after, result.outcome is Outcome.HIT)
+
+    def _live_policy(self, policy: Policy, rule_id: str) -> Policy:
+        key = policy.hash, rule_id
+        if key not in self._live:
+            self._live[key] = policy.with_mode(rule_id, Mode.LIVE)
+        return self._live[key]
+
+    def _hit(self, count: ShadowCount, row: Logged, decision: Decision, result: RuleResult) -> None:
+        count.hits += 1
+        count.hits_minor += row.payable_minor or 0.0
+        count.last_hit = _most(count.last_hit, row.decided_at)
+        count.answered += decision.action >= result.action
+        live = [other for other in decision.rules if other.mode is Mode.LIVE]
+        count.answered_by_rule += any(other.calls_for >= result.action for other in live)
+        count.beside.update(o.rule_id for o in live if o.outcome is Outcome.HIT)
+
+    def _called(
+        self, count: ShadowCount, row: Logged, before: Action, after: Action, is_hit: bool
+    ) -> None:
+        if after is not before:
+            shift = before, after
+            count.changes[shift] += 1
+            count.changes_minor[shift] = count.changes_minor.get(shift, 0.0) + (
+                row.payable_minor or 0.0
+            )
+            count.changed_unknowns += not is_hit
+        count.places.append(self.refunds.place(row))
+        count.before.append(before.severity)
+        count.after.append(after.severity)
+        count.is_hit.append(is_hit)
+
+
+def count_shadow(
+    policies: Mapping[str, Policy], rows: Iterable[Logged], rule_id: str | None = None
+) -> ShadowCounts:
+    """Count the shadow rules of the policies that decided, by hash, over what they decided."""
+    counts = ShadowCounts(policies, rule_id)
+    for row in rows:
+        counts.take(row)
+    return counts
+
+
+def _fact(row: Logged, name: str) -> Any:
+    """A fact's value on a request; what the decision itself tells comes from score and lists."""
+    if name not in DECISION_FACTS:
+        return row.facts.get(name)
+    if name in ("probability", "expected_loss_minor"):
+        return None if row.score is None else getattr(row.score, name)
+    return row.circumstances.lists.facts()[name]
+
+
+def _least(known: int | None, value: int) -> int:
+    return value if known is None else min(known, value)
+
+
+def _most(known: int | None, value: int) -> int:
+    return value if known is None else max(known, value)
