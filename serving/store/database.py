@@ -88,6 +88,7 @@ class Database:
         )
         self._driver_error: type[Exception] = self._writing.dialect.loaded_dbapi.Error
         self._prepared: dict[Hashable, Prepared] = {}
+        self._once_committed: dict[Connection, list[Callable[[], None]]] = {}
         self._upsert = sqlite.insert if self.is_sqlite else postgresql.insert
 
     def _sqlite_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
@@ -119,8 +120,19 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: committed at the end, rolled back on any exception."""
+        acts: list[Callable[[], None]] = []
         with self._writing.begin() as connection:
-            yield connection
+            self._once_committed[connection] = acts
+            try:
+                yield connection
+            finally:
+                del self._once_committed[connection]
+        for act in acts:
+            act()
+
+    def once_committed(self, connection: Connection, act: Callable[[], None]) -> None:
+        """Do something when the write transaction of this connection is kept, and else never."""
+        self._once_committed[connection].append(act)
 
     def lock(self, connection: Connection, names: Iterable[Sequence[str]]) -> None:
         """Hold other writers off these names until the transaction ends.

@@ -8,12 +8,14 @@ request that is sent again.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 import orjson
-from sqlalchemy import Connection, bindparam, literal_column, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, literal_column, select, tuple_, update
 
 from serving.store.database import Database
 from serving.store.schema import decisions, idempotency_keys, name_lists, refunds
@@ -44,11 +46,30 @@ class FirstResult:
     created_at: int
 
 
-NUMBERED: Final = ("features", "contributions")
-"""Parts of a record with a number per name. The names are the same in every record of a catalog and
-take most of its room, so the list of them is kept once, and the numbers in its order."""
+class RawDecision(NamedTuple):
+    """A decision as it is read by the million: ``record`` is JSON text without the numbers.
 
-_DECISION: Final = ("score_id", "refund_id", "content_hash", "decided_at", "record", "response")
+    ``features`` are float64, little-endian, one for each of ``feature_names``, NaN where unknown
+    (``np.frombuffer(raw.features, "<f8")``); both are empty for a decision made without any.
+    """
+
+    score_id: str
+    refund_id: str
+    decided_at: int
+    record: str
+    features: bytes
+    feature_names: tuple[str, ...]
+
+
+NUMBERED: Final = {"features": "feature_names", "contributions": "contribution_names"}
+"""Parts of a record with a number per name, each a column, and the column with the id of the names.
+These are the same in every record of a catalog, so the list of them is kept once."""
+
+_DECISION: Final = (
+    "score_id", "refund_id", "content_hash", "decided_at", "record", "response",
+    *(column for columns in NUMBERED.items() for column in columns),
+)  # fmt: skip
+_RAW: Final = ("score_id", "refund_id", "decided_at", "record", "features", "feature_names")
 _BATCH: Final = 500
 _END_OF_TIME: Final = 2**63 - 1
 _RESULT: Final = ("content_hash", "status", "response", "created_at")
@@ -61,13 +82,17 @@ class Decisions:
         self._database = database
         self._list_of: dict[tuple[str, ...], tuple[str, str]] = {}
         self._names_of: dict[str, tuple[str, ...]] = {}
+        self._kept: set[str] = set()
 
     def save(self, connection: Connection, decision: Decision) -> None:
         """Store a decision and make it the refund's last one."""
-        d = decision
-        record = self._numbered(connection, d.record)
+        d, record = decision, dict(decision.record)
+        numbers: list[bytes | str | None] = []
+        for part in NUMBERED:
+            kept = record.get(part)
+            numbers += (None, None) if kept is None else self._numbers(connection, record.pop(part))
         row = (d.score_id, d.refund_id, d.content_hash, d.decided_at, _json(record),
-               _json(d.response))  # fmt: skip
+               _json(d.response), *numbers)  # fmt: skip
         self._database.run(connection, self._database.inserting(decisions, _DECISION), row)
         last = self._database.prepared(
             "last_decision",
@@ -116,13 +141,34 @@ class Decisions:
         rows = connection.execute(statement).all()
         return [self._decision(connection, row) for row in rows]
 
+    # --- many of them ------------------------------------------------------------------------
+
     def between(self, since: int | None, until: int | None) -> Iterator[Decision]:
         """Decisions with ``since <= decided_at < until``, oldest first; see `Store.decisions`."""
+        with self._database.read() as connection:
+            for row in self._rows(connection, _DECISION, since, until):
+                yield self._decision(connection, row)
+
+    def raw_between(self, since: int | None, until: int | None) -> Iterator[RawDecision]:
+        """As `between`, for millions; see `Store.raw_decisions`."""
+        with self._database.read() as connection:
+            for score_id, refund_id, at, text, numbers, list_id in self._rows(
+                connection, _RAW, since, until
+            ):
+                if list_id is None:
+                    yield self._raw_of_old(connection, score_id, refund_id, at, text)
+                else:
+                    names = self._names_of.get(list_id) or self._names(connection, list_id)
+                    yield RawDecision(score_id, refund_id, at, text, numbers, names)
+
+    def _rows(
+        self, connection: Connection, columns: tuple[str, ...], since: int | None, until: int | None
+    ) -> Iterator[Any]:
         time_and_id = tuple_(decisions.c.decided_at, decisions.c.score_id)
         prepared = self._database.prepared(
-            "decisions_between",
+            ("decisions_between", columns),
             lambda: (
-                select(*(decisions.c[name] for name in _DECISION))
+                select(*(decisions.c[name] for name in columns))
                 .where(
                     time_and_id > tuple_(bindparam("at"), bindparam("after")),
                     decisions.c.decided_at < bindparam("until"),
@@ -131,41 +177,80 @@ class Decisions:
                 .limit(literal_column(str(_BATCH)))
             ),
         )
+        at, score_id = columns.index("decided_at"), columns.index("score_id")
         values = {"at": since or 0, "after": "", "until": _END_OF_TIME if until is None else until}
-        with self._database.read() as connection:
-            while found := self._database.run(connection, prepared, prepared.bind(values)):
-                yield from [self._decision(connection, row) for row in found]
-                values |= {"at": found[-1][3], "after": found[-1][0]}
+        while found := self._database.run(connection, prepared, prepared.bind(values)):
+            yield from found
+            values |= {"at": found[-1][at], "after": found[-1][score_id]}
 
-    # --- records ---------------------------------------------------------------------------
+    def _raw_of_old(
+        self, connection: Connection, score_id: str, refund_id: str, at: int, text: str
+    ) -> RawDecision:
+        """A decision without numbers of its own: made without, or kept before they were."""
+        record = orjson.loads(text)
+        self._name_old(connection, record)
+        features = record.pop("features", None)
+        if features is None:
+            return RawDecision(score_id, refund_id, at, text, b"", ())
+        record.pop("contributions", None)
+        numbers = np.array(list(features.values()), "<f8").tobytes()
+        return RawDecision(score_id, refund_id, at, _json(record), numbers, tuple(features))
+
+    def ranges(
+        self, connection: Connection, parts: int, since: int | None, until: int | None
+    ) -> list[tuple[int, int]]:
+        """Ranges of time with about as many decisions each; see `Store.decision_ranges`."""
+        at, end = decisions.c.decided_at, _END_OF_TIME if until is None else until
+        is_wanted = (at >= (since or 0)) & (at < end)
+        count, last = connection.execute(
+            select(func.count(), func.max(at)).where(is_wanted)
+        ).one()  # fmt: skip
+        if not count:
+            return []
+        nth = select(at).where(is_wanted).order_by(at, decisions.c.score_id).limit(1)
+        cuts = {connection.execute(nth.offset(count * part // parts)).scalar_one()
+                for part in range(parts)}  # fmt: skip
+        return list(itertools.pairwise([*sorted(cuts), last + 1]))
+
+    # --- records -----------------------------------------------------------------------------
 
     def _decision(self, connection: Connection, row: Any) -> Decision:
         record = orjson.loads(row[4])
-        for part in NUMBERED:
-            kept = record.get(part)
-            if kept is not None and "numbers" in kept:  # a store of schema version 1 has them named
-                names = self._names(connection, kept["names"])
-                record[part] = dict(zip(names, kept["numbers"], strict=True))
+        self._name_old(connection, record)
+        for place, part in enumerate(NUMBERED):
+            packed, list_id = row[6 + 2 * place : 8 + 2 * place]
+            if packed is not None:
+                numbers = np.frombuffer(packed, "<f8").tolist()
+                named = zip(self._names(connection, list_id), numbers, strict=True)
+                record[part] = {name: v if v == v else None for name, v in named}
         return Decision(row[0], row[1], row[2], row[3], record, orjson.loads(row[5]))
 
-    def _numbered(self, connection: Connection, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record with its numbered parts as the id of a list of names and the numbers."""
-        parts = {
-            part: {"names": self._id(connection, tuple(kept)), "numbers": list(kept.values())}
-            for part in NUMBERED
-            if (kept := record.get(part)) is not None
-        }
-        return {**record, **parts}
+    def _name_old(self, connection: Connection, record: dict[str, Any]) -> None:
+        """Give numbers their names where a store of version 2 or 3 kept them in the record."""
+        for part in NUMBERED:
+            kept = record.get(part)
+            if kept is not None and "numbers" in kept:  # else version 1, which has them named
+                names = self._names(connection, kept["names"])
+                record[part] = dict(zip(names, kept["numbers"], strict=True))
+
+    def _numbers(
+        self, connection: Connection, named: Mapping[str, float | None]
+    ) -> tuple[bytes, str]:
+        """The numbers packed, and the id of the list of their names."""
+        return np.array(list(named.values()), "<f8").tobytes(), self._id(connection, tuple(named))
 
     def _id(self, connection: Connection, names: tuple[str, ...]) -> str:
         if names not in self._list_of:
             text = _json(names)
             digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
             self._list_of[names] = digest, text
-        # Each time, as a transaction that put it there may have come to nothing.
-        inserting = self._database.inserting(name_lists, ("id", "names"), "ignore")
-        self._database.run(connection, inserting, self._list_of[names])
-        return self._list_of[names][0]
+        list_id, text = self._list_of[names]
+        if list_id not in self._kept:
+            inserting = self._database.inserting(name_lists, ("id", "names"), "ignore")
+            self._database.run(connection, inserting, (list_id, text))
+            # Only then, as a transaction that put it there may come to nothing.
+            self._database.once_committed(connection, lambda: self._kept.add(list_id))
+        return list_id
 
     def _names(self, connection: Connection, list_id: str) -> tuple[str, ...]:
         """The names of a list, by its id, which is a hash of them."""

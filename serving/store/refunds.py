@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, literal_column, select, update
 
 from features.events import due_minor
 from serving.store.database import Database, padded, padded_size
@@ -140,6 +140,10 @@ class Refunds:
             elif refund.report(STATE_OF_OUTCOME[event.payload["status"]], event.known_at):
                 unexpected.add(event.event_id)
         self._put(connection, found.values())
+        # What has an outcome holds nothing more: what was paid counts as paid from here on.
+        settled = (e for e in relevant if e.event_type == "refund_outcome")
+        for refund_id in sorted({event.payload["refund_id"] for event in settled}):
+            self.reserve(connection, refund_id, 0)
         return unexpected
 
     def transition(
@@ -189,15 +193,20 @@ class Refunds:
         values = {"id": refund_id, "amount": amount_minor}
         self._database.run(connection, prepared, prepared.bind(values))
 
-    def reserved_minor(self, connection: Connection, order_id: str, besides: str) -> int:
-        """What other refunds than ``besides`` hold of an order's balance."""
+    def reserved(self, connection: Connection, order_id: str, besides: str) -> dict[str, int]:
+        """What other refunds than ``besides`` hold of an order's balance, by currency."""
         prepared = self._database.prepared(
             "reserved",
-            lambda: select(func.coalesce(func.sum(refunds.c.reserved_minor), 0)).where(
-                refunds.c.order_id == bindparam("order"),
-                refunds.c.refund_id != bindparam("besides"),
+            lambda: (
+                select(refunds.c.currency, func.sum(refunds.c.reserved_minor))
+                .where(
+                    refunds.c.order_id == bindparam("order"),
+                    refunds.c.refund_id != bindparam("besides"),
+                    refunds.c.reserved_minor > literal_column("0"),
+                )
+                .group_by(refunds.c.currency)
             ),
         )
         values = {"order": order_id, "besides": besides}
-        [(found,)] = self._database.run(connection, prepared, prepared.bind(values))
-        return int(found)
+        rows = self._database.run(connection, prepared, prepared.bind(values))
+        return {currency: int(minor) for currency, minor in rows}

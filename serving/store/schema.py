@@ -132,10 +132,19 @@ decisions = Table(
     Column("decided_at", BigInteger, nullable=False),
     Column("record", Text, nullable=False),
     Column("response", Text, nullable=False),
+    Column("features", LargeBinary),
+    Column("feature_names", _ID),
+    Column("contributions", LargeBinary),
+    Column("contribution_names", _ID),
     Index("decisions_by_refund", "refund_id", "content_hash", "decided_at"),
     Index("decisions_by_time", "decided_at", "score_id"),
 )
-"""What was decided, on what grounds (record) and what was answered (response)."""
+"""What was decided, on what grounds (record) and what was answered (response).
+
+The numbers of a record stand beside it, as little-endian float64 in the order of a list of names,
+NaN for unknown: they are most of it, and a million of them are to be read without parsing. Rows of
+a store before version 4 hold them in the record.
+"""
 
 name_lists = Table(
     "name_lists",
@@ -144,7 +153,7 @@ name_lists = Table(
     Column("names", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Lists of names that decision records give a number each: the features of a catalog."""
+"""Lists of names that decisions give a number each: the features of a catalog."""
 
 idempotency_keys = Table(
     "idempotency_keys",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from features.events import Event
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, StoreRefusedError
-from serving.store.decisions import Decision, Decisions, FirstResult
+from serving.store.decisions import Decision, Decisions, FirstResult, RawDecision
 from serving.store.history import Appended, History, Slices
 from serving.store.identifiers import Identifiers
 from serving.store.indexing import StoredEvent
@@ -100,15 +100,20 @@ class Store:
         return self.history.read(keys, cutoff, reads)
 
     @contextmanager
-    def write(self, customer_id: str | None = None) -> Iterator[Transaction]:
+    def write(
+        self, customer_id: str | None = None, order_id: str | None = None
+    ) -> Iterator[Transaction]:
         """A write transaction: committed, and then durable, at the end of the ``with`` block.
 
-        Transactions of one customer run one after another. On SQLite all transactions do.
+        Transactions of one customer, and of one order, run one after another. On SQLite all do.
         """
+        names: list[tuple[str, str]] = []
+        if customer_id is not None:
+            names.append(("customer", self.identifiers.mac("customer", customer_id)))
+        if order_id is not None:
+            names.append(("order", order_id))
         with self.database.write() as connection:
-            if customer_id is not None:
-                mac = self.identifiers.mac("customer", customer_id)
-                self.database.lock(connection, [("customer", mac)])
+            self.database.lock(connection, names)
             yield Transaction(self, connection)
 
     def matching_lists(self, keys: Mapping[str, str], at: int) -> tuple[ListEntry, ...]:
@@ -173,6 +178,11 @@ class Store:
         with self.database.read() as connection:
             return self.refunds.get(connection, [refund_id]).get(refund_id)
 
+    def reserved(self, order_id: str, besides: str) -> dict[str, int]:
+        """What other refunds than ``besides`` hold of an order's balance, by currency."""
+        with self.database.read() as connection:
+            return self.refunds.reserved(connection, order_id, besides)
+
     def decision(self, score_id: str) -> Decision | None:
         """A decision by its id."""
         with self.database.read() as connection:
@@ -203,6 +213,23 @@ class Store:
         At one instant in the order of their ids; read in parts, as `events` is.
         """
         return self.decision_log.between(since, until)
+
+    def raw_decisions(
+        self, since: int | None = None, until: int | None = None
+    ) -> Iterator[RawDecision]:
+        """As `decisions`, with nothing parsed: for reading millions of them."""
+        return self.decision_log.raw_between(since, until)
+
+    def decision_ranges(
+        self, parts: int, since: int | None = None, until: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Ranges ``(since, until)`` that share out the decisions there are now, about evenly.
+
+        So several processes may each read a part. What is decided at one instant stays together, so
+        there may be fewer than ``parts``; without decisions there are none.
+        """
+        with self.database.read() as connection:
+            return self.decision_log.ranges(connection, parts, since, until)
 
     def fx_rates(self) -> list[tuple[str, str, float]]:
         """Rows of (ISO date, currency, rate), as `features.money.Rates.of` takes them."""
@@ -258,9 +285,9 @@ class Transaction:
         """Hold this much of the order's balance for a refund that is stored."""
         self._store.refunds.reserve(self._connection, refund_id, amount_minor)
 
-    def reserved_minor(self, order_id: str, besides: str) -> int:
-        """What other refunds than ``besides`` hold of an order's balance."""
-        return self._store.refunds.reserved_minor(self._connection, order_id, besides)
+    def reserved(self, order_id: str, besides: str) -> dict[str, int]:
+        """What other refunds than ``besides`` hold of an order's balance, by currency."""
+        return self._store.refunds.reserved(self._connection, order_id, besides)
 
     def find_decision(self, refund_id: str, content_hash: str) -> Decision | None:
         """The latest decision about exactly this content."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
+import struct
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
+import orjson
 import pytest
-from sqlalchemy import select
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
 from features.events import RefundRequest
@@ -55,6 +62,74 @@ def test_the_names_of_numbers_are_kept_once(store: Store) -> None:
         assert len(connection.execute(select(name_lists)).all()) == 2
     assert not any("feature_1" in text for text in texts)
     assert [decision.record for decision in store.decisions()] == [record, record, record, fewer]
+
+
+FEATURES = {"a": 0.1, "b": None, "c": -0.0, "d": 5e-324, "e": 1.7976931348623157e308, "f": math.inf}
+
+
+@given(st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False)))
+@example(FEATURES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_numbers_come_back_to_the_last_bit(store: Store, features: dict[str, float | None]) -> None:
+    record = {"score": 0.5, "features": features, "contributions": features}
+    score_id = uuid.uuid4().hex
+    with store.write() as tx:
+        tx.save_decision(replace(DECISION, score_id=score_id, record=record))
+    found = store.decision(score_id)
+    assert found is not None
+    assert repr(found.record["features"]) == repr(features)
+    assert repr(found.record["contributions"]) == repr(features)
+
+
+OLD_ROWS = """
+    INSERT INTO name_lists VALUES ('ab', '["a","b"]');
+    INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record, response) VALUES
+        ('s1', 'r1', 'h', 1, '{"score":1,"features":{"a":1.5,"b":null}}', '{}'),
+        ('s2', 'r1', 'h', 2,
+         '{"score":2,"features":{"names":"ab","numbers":[2.5,null]},"contributions":null}', '{}'),
+        ('s3', 'r1', 'h', 3, '{"score":3,"features":null}', '{}');
+"""
+
+
+def test_raw_decisions_are_the_same_whichever_version_kept_them(store: Store, url: str) -> None:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        file.executescript(OLD_ROWS)
+    with store.write() as tx:
+        new = {"score": 4, "features": {"a": 3.5, "b": None}, "contributions": {"a": 0.1}}
+        tx.save_decision(replace(DECISION, score_id="s4", decided_at=4, record=new))
+        tx.save_decision(replace(DECISION, score_id="s5", decided_at=5, record={"score": 5}))
+    for decision, raw in zip(store.decisions(), store.raw_decisions(), strict=True):
+        record, features = dict(decision.record), decision.record.get("features") or {}
+        numbers = [math.nan if value is None else value for value in features.values()]
+        assert (raw.score_id, raw.refund_id, raw.decided_at) == (
+            decision.score_id, decision.refund_id, decision.decided_at
+        )  # fmt: skip
+        assert raw.feature_names == tuple(features)
+        assert raw.features == struct.pack(f"<{len(numbers)}d", *numbers)
+        kept = {name: v for name, v in record.items() if name not in ("features", "contributions")}
+        assert kept.items() <= orjson.loads(raw.record).items()
+    assert [raw.score_id for raw in store.raw_decisions(2, 5)] == ["s2", "s3", "s4"]
+
+
+@given(times=st.lists(st.integers(0, 20), max_size=30), parts=st.integers(1, 7),
+       since=st.none() | st.integers(0, 20), until=st.none() | st.integers(0, 21))  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_ranges_share_out_every_decision_once(
+    store: Store, times: list[int], parts: int, since: int | None, until: int | None
+) -> None:
+    with store.database.write() as connection:
+        connection.execute(delete(decisions))
+    with store.write() as tx:
+        for number, at in enumerate(times):
+            tx.save_decision(replace(DECISION, score_id=f"s{number}", decided_at=at))
+    whole = [decision.score_id for decision in store.decisions(since, until)]
+    ranges = store.decision_ranges(parts, since, until)
+    shared = [[d.score_id for d in store.decisions(*part)] for part in ranges]
+    assert [score_id for part in shared for score_id in part] == whole
+    assert len(ranges) <= parts
+    assert all(shared)
+    most_at_once = max((times.count(at) for at in times), default=0)
+    assert all(len(part) <= len(whole) // parts + 1 + most_at_once for part in shared)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 500])

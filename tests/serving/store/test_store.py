@@ -67,7 +67,8 @@ VERSION_1 = """
     DELETE FROM meta WHERE name = 'packed_layout';
     DROP INDEX decisions_by_time;
     DROP TABLE name_lists;
-    INSERT INTO decisions VALUES ('s0', 'r1', 'content', 5, '{"features":{"a":1.5}}', '{}');
+    INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record, response)
+        VALUES ('s0', 'r1', 'content', 5, '{"features":{"a":1.5}}', '{}');
     DROP TABLE event_keys;
     CREATE TABLE event_keys (
         key_kind TEXT NOT NULL, key_value TEXT NOT NULL, event_type TEXT NOT NULL,
