@@ -119,6 +119,17 @@ def test_reservations_of_one_order_add_up(store: Store, refund: Make) -> None:
             tx.reserve(f"r{number}", 100 * (number + 1))
         tx.reserve("r0", 150)
         tx.append([refund("r1", order_id="o1", amount_minor=501)])  # sent again: still reserved
-        assert tx.reserved_minor("o1", besides="r1") == 450
-        assert tx.reserved_minor("o1", besides="none") == 650
-        assert tx.reserved_minor("o3", besides="none") == 0
+        assert tx.reserved("o1", besides="r1") == {"GBP": 450}
+        assert tx.reserved("o1", besides="none") == {"GBP": 650}
+        assert tx.reserved("o3", besides="none") == {}
+    assert store.reserved("o1", besides="r1") == {"GBP": 450}
+
+
+def test_an_outcome_releases_what_a_refund_holds(store: Store, refund: Make) -> None:
+    with store.write() as tx:
+        tx.append([refund("r1", order_id="o1"), refund("r2", order_id="o1", currency="EUR")])
+        tx.reserve("r1", 500)
+        tx.reserve("r2", 70)
+        assert tx.reserved("o1", besides="r3") == {"GBP": 500, "EUR": 70}
+        tx.append([outcome("r1", "COMPLETED")])
+        assert tx.reserved("o1", besides="r3") == {"EUR": 70}
