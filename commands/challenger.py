@@ -71,14 +71,14 @@ def report_challenger(
 
     Example: `recourse challenger report --since 2026-07-01T00:00:00Z`
     """
-    from serving.service import load_settings_policy
+    from serving.policies import policy_in_force
     from training.challenger import challenger_report
 
     first, last = instant(since, "--since"), instant(until, "--until")
     store = open_store(mode)
     try:
         report = challenger_report(
-            store, load_settings_policy(settings_of()).costs, version=version, since=first,
+            store, policy_in_force(settings_of(), mode).costs, version=version, since=first,
             until=last, maturity_days=maturity_days,
         )  # fmt: skip
     except LookupError as error:

@@ -58,7 +58,7 @@ def train(
     ] = False,
     policy_file: Annotated[
         Path | None,
-        typer.Option("--policy", help="Whose costs decide; the setting's when not given."),
+        typer.Option("--policy", help="Whose costs decide; the live store's when not given."),
     ] = None,
     reviews_per_day: Annotated[
         float | None, typer.Option(min=0, help="What the review desk can take.")
@@ -83,6 +83,9 @@ def train(
 
     Example: `recourse train --data data/sample --maturity-days 30`
     """
+    from rules.policy import load_policy
+    from serving.facts import FACTS
+    from serving.policies import policy_in_force
     from training.recipe import Recipe
     from training.train import NotRegistered, Options, instant_of
     from training.train import train as trained
@@ -95,7 +98,11 @@ def train(
             raise typer.BadParameter(
                 str(error), param_hint=f"--{name.replace('_', '-')}"
             ) from error
-    settings = settings_of(policy=policy_file)
+    settings = settings_of()
+    policy = (
+        policy_in_force(settings, "live") if policy_file is None
+        else load_policy(policy_file, FACTS)
+    )  # fmt: skip
     try:
         options = Options(
             **times, maturity_days=maturity_days, train_days=train_days, folds=folds,
@@ -109,7 +116,7 @@ def train(
         with progress_of("training") as progress:
             report = trained(
                 tables, home=settings.home, options=options, seed=seed,
-                base=settings.base_currency, policy_path=settings.policy, progress=progress,
+                base=settings.base_currency, policy=policy, progress=progress,
             )  # fmt: skip
     except NotRegistered as refused:
         if as_json:
@@ -141,7 +148,7 @@ def promote(
 
     Example: `recourse promote 2 --yes`
     """
-    from serving.service import load_settings_policy
+    from serving.policies import policy_in_force
     from training.gate import Bounds
     from training.promote import PromotionRefused, rollback
     from training.promote import promote as promoted
@@ -153,7 +160,7 @@ def promote(
         typer.confirm(f"Judge and serve {wanted}?", abort=True, err=True)
     try:
         done = rollback(home=home) if back else promoted(
-            version, home=home, policy=load_settings_policy(settings),
+            version, home=home, policy=policy_in_force(settings, "live"),
             bounds=Bounds(fpr_ratio_at_least=fpr_ratio_at_least),
         )  # fmt: skip
     except LookupError as error:
@@ -202,12 +209,12 @@ def evaluate(
     """
     import pyarrow.parquet as pq
 
-    from serving.service import load_settings_policy
+    from serving.policies import policy_in_force
     from training.evaluation import evaluate_folder
 
     first, last = instant(since, "--since"), instant(until, "--until")
     settings = settings_of()
-    policy = load_settings_policy(settings)
+    policy = policy_in_force(settings, "live")
     try:
         found = evaluate_folder(
             read_with_rates(data, settings.base_currency), champion_of(model).model,
@@ -245,14 +252,14 @@ def score(
     --out scores.parquet`
     """
     from serving.batch import score_folder
-    from serving.service import load_settings_policy
+    from serving.policies import policy_in_force
     from training.dataset import rates_of
 
     settings = settings_of()
     tables = read_with_rates(data, settings.base_currency)
     with progress_of("scoring") as progress:
         actions = score_folder(
-            tables, champion_of(model), load_settings_policy(settings),
+            tables, champion_of(model), policy_in_force(settings, "live"),
             rates_of(tables, settings.base_currency), out, progress,
         )  # fmt: skip
     print_table(actions.items())

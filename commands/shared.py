@@ -5,8 +5,10 @@ Every command refuses with exit code 1 and one plain sentence on standard error.
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +40,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 ModeOption = Annotated[
     Mode, typer.Option("--mode", help="live, or test for the sandbox: two stores, nothing shared.")
 ]
+By = Annotated[
+    str | None, typer.Option("--by", help="Who does this; the login name when not given.")
+]
+Since = Annotated[str | None, typer.Option(help="Decided then or later; ISO 8601.")]
+Until = Annotated[str | None, typer.Option(help="Decided before; ISO 8601.")]
 
 
 def refuse(message: str, exit_code: int = 1) -> NoReturn:
@@ -157,3 +164,33 @@ def instant(text: str | None, option: str) -> int | None:
             param_hint=option,
         )
     return instant
+
+
+def now_ms() -> int:
+    """The present, in epoch ms."""
+    return time.time_ns() // 10**6
+
+
+@contextmanager
+def store_of(mode: Mode) -> Iterator[Store]:
+    """The store of a mode, closed afterwards."""
+    store = open_store(mode)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def person(by: str | None) -> str:
+    """Who acts, as the audit log will name them."""
+    return by or getpass.getuser()
+
+
+def said(error: Exception) -> str:
+    """What an error says, without the quotes that a KeyError puts around it."""
+    return str(error.args[0]) if error.args else str(error)
+
+
+def shown_time(at: int) -> str:
+    """Epoch ms as a person reads it, UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at / 1000))

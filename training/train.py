@@ -132,14 +132,14 @@ def train(
     options: Options | None = None,
     seed: int = 0,
     base: str = "GBP",
-    policy_path: Path | None = None,
+    policy: Policy | None = None,
     progress: Progress = lambda done, total: None,
     say: Say = lambda stage: None,
 ) -> TrainedReport:
     """Train on a canonical data folder, test out of time, register; the first model is served.
 
-    ``policy_path`` is the policy whose costs decide and whose bands the proposal replaces, by
-    default the one that comes with Recourse. All is written below ``home`` (RECOURSE_HOME), the
+    ``policy`` is the one whose costs decide and whose bands the proposal replaces, by default the
+    one that comes with Recourse. All is written below ``home`` (RECOURSE_HOME), the
     report and the proposal also as ``home/reports/<version>``. ``say`` is told of each stage,
     ``progress`` of the trees, or of the trials of a search.
 
@@ -148,8 +148,7 @@ def train(
     from training.registry import Registry  # imports MLflow, which costs seconds
 
     options = options or Options()
-    path = policy_path or default_policy_path()
-    policy = load_policy(path, FACTS)
+    policy = policy or load_policy(default_policy_path(), FACTS)
     costs = policy.costs
     if options.reviews_per_day is not None:
         costs = costs.model_copy(update={"reviews_per_day": options.reviews_per_day})
@@ -186,7 +185,6 @@ def train(
     return _keep(
         registry, model, fitted, split, tables, judged, rivals, weighed, clock,
         options=options, seed=seed, base=base, policy=policy, costs=costs,
-        policy_text=path.read_text(encoding="utf-8"),
     )  # fmt: skip
 
 
@@ -283,7 +281,6 @@ def _keep(
     registry: Any, model: AbuseModel, fitted: Fitted, split: TimeSplit, tables: Tables,
     judged: Mapping[str, Any], rivals: Sequence[Baseline], weighed: Weighted | None,
     clock: _Stages, *, options: Options, seed: int, base: str, policy: Policy, costs: Costs,
-    policy_text: str,
 ) -> TrainedReport:  # fmt: skip
     """Log the run with all it found, and register the model unless something speaks against it.
 
@@ -315,7 +312,7 @@ def _keep(
             )  # fmt: skip
             document = json.dumps(report.to_json(), indent=2, allow_nan=False)
             (logged / "report.json").write_text(document, encoding="utf-8")
-            proposal = _proposal(fitted, report, policy, costs, policy_text, base)
+            proposal = _proposal(fitted, report, policy, costs, base)
             (logged / PROPOSAL).write_text(proposal, encoding="utf-8")
             picture = Picture(
                 split, model.predict(split.test.inputs), values, rows, tuple(rivals),
@@ -335,7 +332,7 @@ def _keep(
 
 
 def _proposal(
-    fitted: Fitted, report: TrainedReport, policy: Policy, costs: Costs, text: str, base: str
+    fitted: Fitted, report: TrainedReport, policy: Policy, costs: Costs, base: str
 ) -> str:
     judged, placement = fitted.validation.examples, fitted.placement
     before = outcome(
@@ -343,7 +340,7 @@ def _proposal(
         placement.chosen.outcome.days, costs,
     )  # fmt: skip
     return propose(
-        text, placement.chosen.outcome, before, facts=FACTS, base_currency=base,
+        policy.text, placement.chosen.outcome, before, facts=FACTS, base_currency=base,
         model_version=report.model_version or "(not registered)",
         data_until=report.training_until, reviews_per_day=costs.reviews_per_day,
     )  # fmt: skip
