@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
+
+from features.balance import Money, exact_minor
+from features.documents import OrderDocuments
+from features.events import Event, RefundRequest
+from features.goods import Goods
+from features.money import DAY_MS
 
 Fact = float | str | bool | tuple[str, ...] | None
 """A fact's value; None and NaN both mean unknown."""
@@ -38,6 +44,11 @@ LEDGER: Final[Mapping[str, Meaning]] = {
         "double", "count",
         "pieces asked for beyond those that were ordered and are not paid back yet",
     ),
+    "asked_twice_piece_count": Meaning(
+        "double", "count",
+        "pieces asked for beyond those that are neither paid back nor asked for by another refund "
+        "still open",
+    ),
     "asked_shipped_piece_count": Meaning(
         "double", "count",
         "pieces asked for that had shipped, beyond those that did not and are not paid back yet",
@@ -60,3 +71,66 @@ LEDGER: Final[Mapping[str, Meaning]] = {
 
 LEDGER_FACTS: Final[Mapping[str, str]] = {name: fact.kind for name, fact in LEDGER.items()}
 """Fact -> kind: "double", "string", "bool" or "strings"."""
+
+
+def order_ledger(request: RefundRequest, events: Iterable[Event]) -> dict[str, Fact]:
+    """The `LEDGER_FACTS` of a request's order, as of the request's cutoff; None where unknown.
+
+    ``events`` are the order's documents, in any order and possibly twice: versions of the order,
+    its updates, its transactions, its refund requests with their outcomes, and the transactions
+    that name only those refunds. Others are not looked at. Identifiers of persons must be of one
+    spelling with the request's, both as they are or both under pseudonyms.
+
+    An event at the cutoff or after it is not seen, but for what the order itself says at the
+    cutoff: that came with the request. A request sees neither itself nor other versions of its own
+    refund, only what went out for it. Of each event type the latest 1,000 are seen.
+
+    >>> from features.events import Order, Transaction
+    >>> order = Order(order_id="o", customer_id="c", known_at=1, amount_minor=900, currency="GBP")
+    >>> paid = Transaction(transaction_id="t", kind="CAPTURE", order_id="o", known_at=2,
+    ...                    amount_minor=900, currency="GBP")
+    >>> request = RefundRequest(refund_id="r", customer_id="d", order_id="o", known_at=3,
+    ...                         amount_minor=900, currency="GBP")
+    >>> ledger = order_ledger(request, [order, paid])
+    >>> ledger["order_captured_minor"], ledger["order_customer_differs"], ledger["order_shipped"]
+    (900.0, True, None)
+    """
+    if request.order_id is None:
+        return dict.fromkeys(LEDGER_FACTS)
+    documents = OrderDocuments.seen_by(request, events)
+    money, goods = Money(documents, request), Goods(documents, request)
+    first = documents.first
+    return {
+        "order_shipping_minor": exact_minor(money.shipping()),
+        "order_captured_minor": exact_minor(money.captured()),
+        "order_paid_back_minor": exact_minor(money.paid_back()),
+        "order_reserved_minor": exact_minor(money.reserved()),
+        "tender_left_minor": exact_minor(money.tender_left()),
+        "refunded_again_piece_count": _number(goods.refunded_again()),
+        "asked_twice_piece_count": _number(goods.asked_twice()),
+        "asked_shipped_piece_count": _number(goods.asked_shipped()),
+        "order_shipped": goods.shipped(),
+        "order_cancelled_after_days": _cancelled_after_days(documents, request),
+        "order_customer_differs": _differs(request.customer_id, first(lambda o: o.customer_id)),
+        "order_email_differs": _differs(request.email, first(lambda o: o.email)),
+        "order_address_differs": _differs(request.address_id, first(lambda o: o.address_id)),
+    }
+
+
+def _number(count: int | None) -> float | None:
+    return None if count is None else float(count)
+
+
+def _cancelled_after_days(documents: OrderDocuments, request: RefundRequest) -> float | None:
+    ordered_at = request.ordered_at
+    if ordered_at is None:
+        ordered_at = documents.first(lambda order: order.ordered_at)
+    cancelled = (u.known_at for u in documents.updates if u.status == "CANCELLED")
+    at = min(cancelled, default=None)
+    return None if at is None or ordered_at is None or at < ordered_at else (
+        (at - ordered_at) / DAY_MS
+    )  # fmt: skip
+
+
+def _differs(own: str | None, of_order: str | None) -> bool | None:
+    return None if own is None or of_order is None else own != of_order

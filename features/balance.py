@@ -1,0 +1,127 @@
+"""The money of one order: what was captured, what went back, and what is asked for besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from features.documents import OrderDocuments
+from features.events import RefundOutcome, RefundRequest, Transaction, due_minor
+
+_EXACT_BELOW: Final = 2**53
+
+
+class Money:
+    """The money of an order in whole minor units of ``currency``; None where any is of another."""
+
+    def __init__(self, documents: OrderDocuments, request: RefundRequest) -> None:
+        self._documents = documents
+        self._request = request
+        self._currency = documents.first(lambda order: order.currency) or request.currency
+        self._captures = [t for t in documents.transactions if t.kind == "CAPTURE"]
+        self._refunds = [t for t in documents.transactions if t.kind == "REFUND"]
+        self._voided = {t.transaction_id: t for t in documents.transactions if t.kind == "VOID"}
+        self._paid = {asked.refund_id: asked for asked in documents.paid()}
+        self._refunds_of: dict[str | None, list[Transaction]] = {}
+        for transaction in self._refunds:
+            self._refunds_of.setdefault(transaction.refund_id, []).append(transaction)
+
+    def shipping(self) -> int | None:
+        """Shipping charged, as the first version of the order says that says it."""
+        for order in self._documents.orders:
+            if order.shipping_minor is not None:
+                return self._in_currency(order.shipping_minor, order.currency)
+        return None
+
+    def captured(self) -> int | None:
+        """What was captured, less what was voided of it."""
+        return _sum(map(self._capture, self._captures))
+
+    def paid_back(self) -> int | None:
+        """All that transactions say, or all that is said of each refund: whichever is more.
+
+        A transaction that names no refund may be the payment of any.
+        """
+        by_transactions = self._moved(self._refunds)
+        by_refunds = _sum(
+            self._paid_back_of(refund_id)
+            for refund_id in (*self._documents.asked, self._request.refund_id)
+        )
+        if by_transactions is None or by_refunds is None:
+            return None
+        return max(by_transactions, by_refunds)
+
+    def reserved(self) -> int | None:
+        """What open refunds ask for, less what transactions paid of them already."""
+        return _sum(map(self._left_of, self._documents.open()))
+
+    def tender_left(self) -> int | None:
+        """Captured less refunded by the request's payment method.
+
+        Unknown where any money moved by a method that is not told.
+        """
+        method = self._request.payment_method_id
+        moved = [*self._captures, *self._refunds]
+        if method is None or any(t.payment_method_id is None for t in moved):
+            return None
+        paid_back, by_transactions = self.paid_back(), self._moved(self._refunds)
+        if paid_back is None or paid_back != by_transactions:
+            return None
+        captured = _sum(self._capture(t) for t in self._captures if t.payment_method_id == method)
+        refunded = self._moved(t for t in self._refunds if t.payment_method_id == method)
+        return None if captured is None or refunded is None else captured - refunded
+
+    def _in_currency(self, amount_minor: int, currency: str) -> int | None:
+        return amount_minor if currency == self._currency else None
+
+    def _moved(self, transactions: Iterable[Transaction]) -> int | None:
+        return _sum(self._in_currency(t.amount_minor, t.currency) for t in transactions)
+
+    def _capture(self, capture: Transaction) -> int | None:
+        """A capture less what was voided of it."""
+        voided = self._voided.get(capture.transaction_id)
+        taken_back = voided.amount_minor if voided else 0
+        return self._in_currency(max(0, capture.amount_minor - taken_back), capture.currency)
+
+    def _moved_of(self, refund_id: str) -> int | None:
+        return self._moved(self._refunds_of.get(refund_id, ()))
+
+    def _paid_back_of(self, refund_id: str) -> int | None:
+        moved, outcome = self._moved_of(refund_id), self._documents.outcomes.get(refund_id)
+        if outcome is None or outcome.status != "COMPLETED":
+            return moved
+        said = self._said(outcome)
+        return None if moved is None or said is None else max(moved, said)
+
+    def _said(self, outcome: RefundOutcome) -> int | None:
+        """What an outcome says was paid, else what was asked for then.
+
+        Of the request's own refund no other version is looked at.
+        """
+        if outcome.refund_id == self._request.refund_id:
+            paid, currency = outcome.amount_minor, self._request.currency
+        else:
+            asked = self._paid[outcome.refund_id]
+            paid, currency = outcome.amount_minor, asked.currency
+            if paid is None:
+                paid = due_minor(asked.amount_minor, asked.non_refundable_minor)
+        return None if paid is None else self._in_currency(paid, currency)
+
+    def _left_of(self, asked: RefundRequest) -> int | None:
+        due = due_minor(asked.amount_minor, asked.non_refundable_minor)
+        moved, due_here = self._moved_of(asked.refund_id), self._in_currency(due, asked.currency)
+        return None if moved is None or due_here is None else max(0, due_here - moved)
+
+
+def _sum(amounts: Iterable[int | None]) -> int | None:
+    total = 0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
+
+
+def exact_minor(number: int | None) -> float | None:
+    """As a double, which facts are; unknown from where it would not hold every whole number."""
+    return None if number is None or abs(number) >= _EXACT_BELOW else float(number)

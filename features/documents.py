@@ -1,0 +1,124 @@
+"""The documents of one order, as far as a refund request of it may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from features.events import (
+    Event,
+    Order,
+    OrderUpdate,
+    RefundOutcome,
+    RefundRequest,
+    Transaction,
+    derive_event_id,
+)
+
+MAX_EVENTS: Final = 1_000
+"""Of each type of event the latest so many are looked at, as of every window of a feature."""
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+AnyValue = TypeVar("AnyValue")
+
+
+@dataclass(frozen=True)
+class OrderDocuments:
+    """What a request sees of its order: each event once, oldest first."""
+
+    orders: Sequence[Order]
+    updates: Sequence[OrderUpdate]
+    transactions: Sequence[Transaction]
+    """By the latest word on each; see `_as_they_stand`."""
+    asked: Mapping[str, Sequence[RefundRequest]]
+    """The versions of each other refund of the order."""
+    outcomes: Mapping[str, RefundOutcome]
+    """The latest outcome of each refund, the request's own among them."""
+
+    @classmethod
+    def seen_by(cls, request: RefundRequest, events: Iterable[Event]) -> OrderDocuments:
+        """What of these events, in any order and possibly twice, the request sees.
+
+        What the order itself says at the cutoff came with the request, which may read it; a refund
+        of that instant comes after it.
+        """
+        order_id, own, cutoff = request.order_id, request.refund_id, request.known_at
+        said = [event for event in _each_once(events) if event.known_at <= cutoff]
+        before = [event for event in said if event.known_at < cutoff]
+        asked: dict[str, list[RefundRequest]] = {}
+        for version in _latest(before, RefundRequest, lambda e: e.order_id == order_id):
+            asked.setdefault(version.refund_id, []).append(version)
+        refunds = {*asked, own}
+        outcomes = _latest(before, RefundOutcome, lambda e: e.refund_id in refunds)
+
+        def moved_here(event: Transaction) -> bool:
+            of_refund = event.order_id is None and event.refund_id in refunds
+            return of_refund or event.order_id == order_id
+
+        return cls(
+            _latest(said, Order, lambda e: e.order_id == order_id),
+            _latest(said, OrderUpdate, lambda e: e.order_id == order_id),
+            _as_they_stand(_latest(said, Transaction, moved_here)),
+            {refund_id: versions for refund_id, versions in asked.items() if refund_id != own},
+            {outcome.refund_id: outcome for outcome in outcomes},
+        )
+
+    def first(self, told: Callable[[Order], AnyValue | None]) -> AnyValue | None:
+        """What the first version of the order says that says it."""
+        return next((said for order in self.orders if (said := told(order)) is not None), None)
+
+    def is_settled(self, refund_id: str) -> bool:
+        """Whether nothing more will be paid of a refund; a payment that failed may be repeated."""
+        outcome = self.outcomes.get(refund_id)
+        return outcome is not None and outcome.status != "FAILED"
+
+    def paid(self) -> Iterator[RefundRequest]:
+        """The other refunds that were paid, as they were asked for when they were."""
+        for refund_id, versions in self.asked.items():
+            outcome = self.outcomes.get(refund_id)
+            if outcome is not None and outcome.status == "COMPLETED":
+                until = [v for v in versions if v.known_at <= outcome.known_at]
+                yield (until or versions[:1])[-1]
+
+    def open(self) -> Iterator[RefundRequest]:
+        """The other refunds that may yet be paid, as they are asked for now."""
+        for refund_id, versions in self.asked.items():
+            if not self.is_settled(refund_id):
+                yield versions[-1]
+
+
+def _each_once(events: Iterable[Event]) -> Iterable[Event]:
+    """Events under their ids; one that came twice is known from the earlier time."""
+    each: dict[str, Event] = {}
+    for event in events:
+        if event.event_id is None:
+            content = event.model_dump(exclude_none=True, exclude={"items"})
+            event_id = derive_event_id(event.event_type, content, repeats=event.repeats)
+            event = event.model_copy(update={"event_id": event_id})
+        event_id = event.event_id or ""
+        if event_id not in each or event.known_at < each[event_id].known_at:
+            each[event_id] = event
+    return each.values()
+
+
+def _latest(
+    events: Iterable[Event], kind: type[AnyEvent], wanted: Callable[[AnyEvent], bool]
+) -> list[AnyEvent]:
+    """The latest `MAX_EVENTS` of a kind that are wanted, oldest first."""
+    found = [event for event in events if isinstance(event, kind) and wanted(event)]
+    return sorted(found, key=lambda event: (event.known_at, event.event_id))[-MAX_EVENTS:]
+
+
+def _as_they_stand(transactions: Iterable[Transaction]) -> list[Transaction]:
+    """Each transaction once, as last told, of the refund that it named at first.
+
+    Bodies repeat the transactions of an order, also those of its other refunds.
+    """
+    standing: dict[tuple[str, str], Transaction] = {}
+    for told in transactions:
+        key = (told.transaction_id, told.kind)
+        before = standing.get(key)
+        of = before.refund_id if before and before.refund_id else told.refund_id
+        standing[key] = told.model_copy(update={"refund_id": of})
+    return [told for told in standing.values() if told.success is not False]

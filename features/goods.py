@@ -1,0 +1,129 @@
+"""The goods of one order: what shipped, what was paid back, and what is asked for of it, by sku."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from features.documents import OrderDocuments
+from features.events import Order, OrderItem, OrderUpdate, RefundItem, RefundRequest
+
+_Pieces = Counter[str]
+"""How many pieces of each sku."""
+
+
+class Goods:
+    """The pieces of an order, by sku; None where lines, or the skus of some, are not told."""
+
+    def __init__(self, documents: OrderDocuments, request: RefundRequest) -> None:
+        self._documents = documents
+        self._asked = _pieces(request.items)
+        self._listed = documents.first(lambda order: order if order.items else None)
+        self._ordered = _all_ordered(self._listed)
+        self._back = _pieces_of(documents.paid())
+        self._open = _pieces_of(documents.open())
+        delivered_at = request.delivered_at
+        self._delivered_at = (
+            delivered_at if delivered_at is not None and delivered_at <= request.known_at else None
+        )
+
+    def refunded_again(self) -> int | None:
+        """Pieces asked for beyond those that were ordered and are not paid back."""
+        return self._beyond(self._back)
+
+    def asked_twice(self) -> int | None:
+        """The same, where no other open refund asks for them either."""
+        back, still_open = self._back, self._open
+        return self._beyond(None if back is None or still_open is None else back + still_open)
+
+    def _beyond(self, gone: _Pieces | None) -> int | None:
+        """Pieces asked for beyond what was ordered less what is gone."""
+        if self._asked is None or self._ordered is None or gone is None:
+            return None
+        return (self._asked - (self._ordered - gone)).total()
+
+    def shipped(self) -> bool | None:
+        """Whether anything has; unknown where nobody reports what becomes of the order."""
+        if self._delivered_at is not None or any(map(_has_shipped, self._documents.updates)):
+            return True
+        return False if self._documents.updates else None
+
+    def asked_shipped(self) -> int | None:
+        """Pieces asked for that must be some that shipped, as no others are left."""
+        shipped = self.shipped()
+        if not shipped:
+            return None if shipped is None else 0
+        asked, ordered, back = self._asked, self._ordered, self._back
+        if asked is None or ordered is None or back is None:
+            return None
+        gone_out = self._gone_out(ordered)
+        if gone_out is None:
+            return None
+        return ((asked - (ordered - gone_out - back)) & gone_out).total()
+
+    def _gone_out(self, ordered: _Pieces) -> _Pieces | None:
+        """The pieces that have shipped; None where an update is about a line that is not known."""
+        own: dict[str, list[OrderUpdate]] = {}
+        whole_at = [] if self._delivered_at is None else [self._delivered_at]
+        lines = {item.line_id: item.sku for item in self._listed.items} if self._listed else {}
+        for update in self._documents.updates:
+            if update.sku is None and update.line_id is None:
+                whole_at += [update.known_at] if _has_shipped(update) else []
+                continue
+            sku = update.sku or lines.get(update.line_id or "")
+            if sku is None:
+                return None
+            own.setdefault(sku, []).append(update)
+        return Counter({
+            sku: _gone_out_of(pieces, own.get(sku, ()), max(whole_at, default=None))
+            for sku, pieces in ordered.items()
+        })  # fmt: skip
+
+
+def _has_shipped(update: OrderUpdate) -> bool:
+    return update.status in ("SHIPPED", "DELIVERED")
+
+
+def _gone_out_of(pieces: int, own: Sequence[OrderUpdate], whole_at: int | None) -> int:
+    """How many of a sku's pieces have shipped: as its own updates say, if the order's came before.
+
+    An update's quantity is how many pieces are so far; without one it is about them all.
+    """
+
+    def most(*statuses: str) -> int:
+        said = (u.quantity for u in own if u.status in statuses)
+        return max((pieces if q is None else min(q, pieces) for q in said), default=0)
+
+    latest_own = max((u.known_at for u in own if u.status != "CANCELLED"), default=-1)
+    if whole_at is not None and latest_own < whole_at:
+        return max(pieces - most("CANCELLED"), most("SHIPPED", "DELIVERED"))
+    return most("SHIPPED", "DELIVERED")
+
+
+def _pieces(lines: Iterable[OrderItem | RefundItem]) -> _Pieces | None:
+    """Pieces by sku, a line without a quantity being one; None without lines or without a sku."""
+    found: _Pieces = Counter()
+    for line in lines:
+        if line.sku is None:
+            return None
+        found[line.sku] += 1 if line.quantity is None else line.quantity
+    return found or None
+
+
+def _pieces_of(refunds: Iterable[RefundRequest]) -> _Pieces | None:
+    """The pieces of several refunds together; None where any does not tell its own."""
+    found: _Pieces = Counter()
+    for refund in refunds:
+        pieces = _pieces(refund.items)
+        if pieces is None:
+            return None
+        found += pieces
+    return found
+
+
+def _all_ordered(order: Order | None) -> _Pieces | None:
+    """What was ordered; None where the lines are not all the pieces that the order has."""
+    pieces = _pieces(order.items) if order else None
+    if pieces is None or order is None or order.item_count not in (None, pieces.total()):
+        return None
+    return pieces
