@@ -79,7 +79,8 @@ class RuleCount:
     ``decisive`` counts its hits without which the action had been another, ``shifts`` by (action
     without it, action); ``decisive_unknowns`` the same of requests on which it could not be settled
     and called for a review. ``missing`` counts the facts that left it unsettled. ``places`` are
-    those of its hits among the refunds, a refund as often as it was hit.
+    those of its hits among the refunds, a refund as often as it was hit; of the decisive ones
+    ``decided_places``, each with the severity in ``instead`` that the action had had without it.
     """
 
     rule_id: str
@@ -98,6 +99,8 @@ class RuleCount:
     first_hit: int | None = None
     last_hit: int | None = None
     places: array[int] = field(default_factory=lambda: array("q"))
+    decided_places: array[int] = field(default_factory=lambda: array("q"))
+    instead: array[int] = field(default_factory=lambda: array("b"))
 
     @classmethod
     def of(cls, rule: CompiledRule) -> RuleCount:
@@ -255,6 +258,8 @@ class _Counting:
             count.decisive += 1
             count.decisive_minor += row.payable_minor or 0.0
             count.shifts[without.action, decision.action] += 1
+            count.decided_places.append(self.counts.refunds.place(row))
+            count.instead.append(without.action.severity)
         else:
             count.decisive_unknowns += 1
 
