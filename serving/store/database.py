@@ -33,13 +33,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement
 
 from features.packed import LAYOUT_HASH
-from serving.store.schema import SCHEMA_VERSION, decisions, event_keys, events, meta, metadata
+from serving.store.schema import SCHEMA_VERSION, event_keys, meta
 
 Clock: TypeAlias = Literal["ingest", "event"]
 Row: TypeAlias = tuple[Any, ...]
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a writer waits for another before the store counts as unavailable."""
+
+UPGRADE_SECONDS: Final = 1_800
+"""How long a worker waits for another to upgrade the store."""
 
 STORE_UNAVAILABLE: Final = (
     sqlalchemy.exc.OperationalError,
@@ -90,6 +93,11 @@ class Database:
         self._prepared: dict[Hashable, Prepared] = {}
         self._once_committed: dict[Connection, list[Callable[[], None]]] = {}
         self._upsert = sqlite.insert if self.is_sqlite else postgresql.insert
+
+    @property
+    def url(self) -> str:
+        """Where the database is, as another process opens it: with its password, if it has one."""
+        return self._reading.url.render_as_string(hide_password=False)
 
     def _sqlite_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
         engine = sqlalchemy.create_engine(
@@ -268,12 +276,15 @@ class Database:
 
     def create(self, key_id: str, clock: Clock) -> None:
         """Make the tables of an empty database; leave those of a store as they are."""
+        with self.read() as connection:
+            if sqlalchemy.inspect(connection).has_table(meta.name):
+                return
         with self.write() as connection:
             self.lock(connection, [("schema",)])
             if sqlalchemy.inspect(connection).has_table(meta.name):
-                return
-            metadata.create_all(connection, checkfirst=False)
-            kept = {"key_id": key_id, "clock": clock, **_MADE_BY_THIS}
+                return  # another was faster
+            _migrate(connection)
+            kept = {"key_id": key_id, "clock": clock, "packed_layout": LAYOUT_HASH}
             connection.execute(insert(meta), [{"name": n, "value": v} for n, v in kept.items()])
 
     def check(self, key_id: str) -> Clock:
@@ -285,11 +296,11 @@ class Database:
         with self.read() as connection:
             if not sqlalchemy.inspect(connection).has_table(meta.name):
                 raise StoreRefusedError("the database holds no store: open it with create=True")
-            found = _kept(connection)
-        if int(found["schema_version"]) > SCHEMA_VERSION:
+            found, version = _kept(connection), schema_version(connection)
+        if version > SCHEMA_VERSION:
             raise StoreRefusedError(
-                f"the store has schema version {found['schema_version']}, expected at most "
-                f"{SCHEMA_VERSION}: a newer program made it"
+                f"the store has schema version {version}, expected at most {SCHEMA_VERSION}: "
+                "a newer program made it"
             )
         if found["key_id"] != key_id:
             raise StoreRefusedError(
@@ -298,26 +309,71 @@ class Database:
             )
         return "event" if found["clock"] == "event" else "ingest"
 
+    def upgrade(self, *, allowed: bool) -> None:
+        """Bring the tables of an older program's store to this program's schema.
+
+        Raises `StoreRefusedError` where that is to be done and not allowed.
+        """
+
+        def is_done(connection: Connection) -> bool:
+            return schema_version(connection) == SCHEMA_VERSION
+
+        with self.read() as connection:
+            version = schema_version(connection)
+        if not allowed and version < SCHEMA_VERSION:
+            raise StoreRefusedError(
+                f"the store was made by another version of this program (schema version {version}, "
+                f"expected {SCHEMA_VERSION}): end what runs of that version and start the service "
+                "once, which upgrades it"
+            )
+        self.once(is_done, _migrate)
+
+    def once(
+        self, is_done: Callable[[Connection], bool], act: Callable[[Connection], None]
+    ) -> None:
+        """Do in a write transaction what is not done yet, as one of several workers that would.
+
+        The others wait until it is done, for `UPGRADE_SECONDS` at most.
+        """
+        deadline = time.monotonic() + UPGRADE_SECONDS
+        while True:
+            with self.read() as connection:
+                if is_done(connection):
+                    return
+            try:
+                with self.write() as connection:
+                    self.lock(connection, [("schema",)])
+                    if not is_done(connection):  # else another was faster
+                        act(connection)
+            except STORE_UNAVAILABLE:
+                if time.monotonic() > deadline:  # another is at it, and holds the only lock
+                    raise
+
     def is_current(self, connection: Connection) -> bool:
-        """Whether the tables are of this program's schema and the index is packed by its layout."""
-        return _kept(connection).items() >= _MADE_BY_THIS.items()
+        """Whether the index of keys is packed by this program's layout."""
+        return _kept(connection).get("packed_layout") == LAYOUT_HASH
 
     def empty_index(self, connection: Connection) -> None:
-        """Bring an older store to this program's schema and layout, its index of keys empty.
-
-        The caller fills the index in the same transaction.
-        """
+        """Leave the index of keys empty, for the caller to fill in the same transaction."""
         event_keys.drop(connection)
-        for index in events.indexes:
-            index.drop(connection, checkfirst=True)
-        metadata.create_all(connection)
-        for index in events.indexes | decisions.indexes:
-            index.create(connection, checkfirst=True)
-        for name, value in _MADE_BY_THIS.items():
-            self.run(connection, self.inserting(meta, ("name", "value"), "replace"), (name, value))
+        event_keys.create(connection)
+        row = ("packed_layout", LAYOUT_HASH)
+        self.run(connection, self.inserting(meta, ("name", "value"), "replace"), row)
 
 
-_MADE_BY_THIS: Final = {"schema_version": str(SCHEMA_VERSION), "packed_layout": LAYOUT_HASH}
+def schema_version(connection: Connection) -> int:
+    """The version of a store's schema: as Alembic keeps it, or as was kept before there was any."""
+    if sqlalchemy.inspect(connection).has_table("alembic_version"):
+        kept = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+        return int(kept)
+    return int(_kept(connection)["schema_version"])
+
+
+def _migrate(connection: Connection) -> None:
+    # Alembic takes a quarter of a second to load, which a store that is up to date need not wait.
+    from serving.store.migrations import upgrade
+
+    upgrade(connection)
 
 
 def _kept(connection: Connection) -> dict[str, str]:

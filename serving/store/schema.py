@@ -22,8 +22,9 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 3
-"""Rises with any change below. A newer program's store is refused, an older one's is upgraded."""
+SCHEMA_VERSION: Final = 4
+"""Rises with any change below, which a module of `serving.store.migrations.versions` makes in the
+stores there are. A newer program's store is refused, an older one's is upgraded."""
 
 metadata = MetaData()
 
@@ -38,8 +39,8 @@ meta = Table(
     Column("value", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What the store is: its schema version, its clock, the id of the key its pseudonyms come from, and
-the layout its index is packed by."""
+"""What the store is: its clock, the id of the key its pseudonyms come from, and the layout that its
+index is packed by. How far its schema has come stands in a table of Alembic's."""
 
 events = Table(
     "events",

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from features.events import Event
+from features.events import Event, RefundRequest
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, StoreRefusedError
 from serving.store.decisions import Decision, Decisions, FirstResult, RawDecision
@@ -66,9 +66,10 @@ class Store:
     ) -> Store:  # fmt: skip
         """Open a store, and make it first where there is none and ``create`` allows it.
 
-        A store of an older program, or of another catalog's streams, is refused, or with
-        ``upgrade`` has its index made anew: no worker of that program may be left running then.
-        That takes two minutes for a million events; whoever opens it meanwhile waits.
+        A store of an older program is refused, or with ``upgrade`` brought to this program's
+        schema; where its index was packed by another layout, it is made anew, which takes two
+        minutes for a million events. Whoever opens the store meanwhile waits. No worker of the
+        older program may be left running then.
 
         ``clock`` is a new store's clock (``ingest`` if None) and must fit that of one already made.
         Raises `StoreRefusedError` for a store that this program, or this secret, must not use, and
@@ -82,6 +83,7 @@ class Store:
             kept = database.check(pseudonyms_of.key_id)
             if clock not in (None, kept):
                 raise StoreRefusedError(f"the store's clock is {kept!r} for good, got {clock!r}")
+            database.upgrade(allowed=upgrade)
             store = cls(database, pseudonyms_of, kept)
             store.history.upgrade(allowed=upgrade)
         except BaseException:
@@ -98,6 +100,10 @@ class Store:
     ) -> Slices:
         """The slices of these keys as of a cutoff; see `History.read`."""
         return self.history.read(keys, cutoff, reads)
+
+    def order_events(self, request: RefundRequest) -> list[Event]:
+        """The documents of a request's order; see `History.order_events`."""
+        return self.history.order_events(request)
 
     @contextmanager
     def write(

@@ -1,4 +1,4 @@
-"""Stores on real SQLite files, and events with little to type."""
+"""Stores on real SQLite files and on a real PostgreSQL, and events with little to type."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from features.events import RefundRequest
 from serving.store.store import Store
+from tests.serving.store import postgresql
 
 SECRET = b"a secret of 16 bytes or more"
 
@@ -21,6 +22,30 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
     opened = Store.open(url, SECRET)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Gives urls of new, empty databases of one PostgreSQL server."""
+    with postgresql.running(tmp_path_factory.mktemp("postgresql")) as new_database:
+        yield new_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The url of an empty database, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/either.db"
+    made: str = request.getfixturevalue("new_database")()
+    return made
+
+
+@pytest.fixture
+def either(either_url: str) -> Iterator[Store]:
+    """A store of either kind."""
+    opened = Store.open(either_url, SECRET)
     yield opened
     opened.close()
 

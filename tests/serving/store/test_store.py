@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from features.events import RefundRequest
-from features.packed import LAYOUT, LAYOUT_HASH
+from features.packed import LAYOUT
 from serving.store.database import STORE_UNAVAILABLE, StoreRefusedError
 from serving.store.history import Slices
 from serving.store.store import Store
@@ -44,7 +44,7 @@ def test_every_commit_is_synced(store: Store) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("UPDATE meta SET value = '99' WHERE name = 'schema_version'", "schema version 99"),
+        ("UPDATE alembic_version SET version_num = '0099'", "schema version 99, expected at most"),
         ("UPDATE meta SET value = 'other' WHERE name = 'key_id'", "the store was made with"),
         ("DROP TABLE meta", "no store"),
     ],
@@ -56,56 +56,6 @@ def test_a_store_that_must_not_be_used_is_refused(
         file.execute(change)
     with pytest.raises(StoreRefusedError, match=message):
         Store.open(url, SECRET, create=False)
-
-
-OTHER_LAYOUT = """
-    UPDATE meta SET value = 'another' WHERE name = 'packed_layout';
-    UPDATE event_keys SET packed = x'00';
-"""
-VERSION_1 = """
-    UPDATE meta SET value = '1' WHERE name = 'schema_version';
-    DELETE FROM meta WHERE name = 'packed_layout';
-    DROP INDEX decisions_by_time;
-    DROP TABLE name_lists;
-    INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record, response)
-        VALUES ('s0', 'r1', 'content', 5, '{"features":{"a":1.5}}', '{}');
-    DROP TABLE event_keys;
-    CREATE TABLE event_keys (
-        key_kind TEXT NOT NULL, key_value TEXT NOT NULL, event_type TEXT NOT NULL,
-        known_at BIGINT NOT NULL, own_known_at BIGINT NOT NULL, event_id TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        PRIMARY KEY (key_kind, key_value, event_type, known_at, own_known_at, event_id)
-    ) WITHOUT ROWID;
-    INSERT INTO event_keys VALUES ('customer', 'c', 'order', 1, 1, 'e', 1);
-"""
-
-
-def what_there_is(file: sqlite3.Connection) -> list[list[tuple[str, ...]]]:
-    queries = ("SELECT type, name, sql FROM sqlite_master ORDER BY name",
-               "SELECT * FROM event_keys", "SELECT * FROM meta ORDER BY name")  # fmt: skip
-    return [file.execute(query).fetchall() for query in queries]
-
-
-@pytest.mark.parametrize("change", [OTHER_LAYOUT, VERSION_1])
-def test_an_older_store_has_its_index_made_anew(
-    url: str, store: Store, refund: Refund, change: str
-) -> None:
-    with store.write() as tx:
-        tx.append(refund(f"r{i}", known_at=i, device_id="d") for i in range(20))
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
-        before = what_there_is(file)
-        file.executescript(change)
-        assert what_there_is(file) != before
-    with pytest.raises(StoreRefusedError, match="made by another version of this program"):
-        Store.open(url, SECRET)
-    workers = open_at_once(url)
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
-        assert what_there_is(file) == before
-    assert ("packed_layout", LAYOUT_HASH) in before[2]
-    kept = [decision.record for decision in workers[0].decisions()]
-    assert kept == ([{"features": {"a": 1.5}}] if change == VERSION_1 else [])
-    for worker in workers:
-        worker.close()
 
 
 def test_another_secret_or_clock_is_refused(url: str, store: Store) -> None:
@@ -138,24 +88,6 @@ def test_a_store_that_stays_locked_is_unavailable(
     with store.write(), pytest.raises(STORE_UNAVAILABLE), impatient.write() as tx:
         tx.append([refund("r1")])
     impatient.close()
-
-
-def open_at_once(url: str) -> list[Store]:
-    start = threading.Barrier(6)
-
-    def open_one() -> Store:
-        start.wait()
-        return Store.open(url, SECRET, upgrade=True)
-
-    with ThreadPoolExecutor(6) as pool:
-        return [job.result() for job in [pool.submit(open_one) for _ in range(6)]]
-
-
-def test_workers_may_start_at_once(url: str) -> None:
-    opened = open_at_once(url)
-    assert {store.identifiers.key_id for store in opened} == {opened[0].identifiers.key_id}
-    for store in opened:
-        store.close()
 
 
 def test_ten_refunds_at_once_each_see_those_before(url: str, store: Store, refund: Refund) -> None:

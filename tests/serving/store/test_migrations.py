@@ -1,0 +1,206 @@
+"""A store made by an older program becomes one of this program, and a new one is the same."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import insert, select, text
+
+from features.events import RefundRequest
+from features.packed import LAYOUT_HASH
+from serving.store import migrations
+from serving.store.database import Database, StoreRefusedError, schema_version
+from serving.store.identifiers import Identifiers
+from serving.store.schema import SCHEMA_VERSION, event_keys, meta, metadata
+from serving.store.store import Store
+
+SECRET = b"a secret of 16 bytes or more"
+MADE_BY = Path(__file__).parent / "made_by"
+VERSIONS = (1, 2, 3)
+"""Dumps of stores that the programs of these versions made: an order, a refund of it and its
+outcome, a decision, a list entry, a key."""
+
+
+def open_at_once(url: str) -> list[Store]:
+    """Six workers that open the store at the same moment."""
+    start = threading.Barrier(6)
+
+    def open_one() -> Store:
+        start.wait()
+        return Store.open(url, SECRET, upgrade=True)
+
+    with ThreadPoolExecutor(6) as pool:
+        return [job.result() for job in [pool.submit(open_one) for _ in range(6)]]
+
+
+def close(stores: list[Store]) -> None:
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def file(url: str) -> str:
+    return url.removeprefix("sqlite:///")
+
+
+def made_by(version: int, file: str) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.executescript((MADE_BY / f"version_{version}.sql").read_text())
+
+
+def changed(file: str, *statements: str) -> None:
+    with sqlite3.connect(file) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def layout(file: str) -> list[tuple[str, ...]]:
+    """Every table, index and trigger of a file, by the statement that would make it."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    with sqlite3.connect(file) as connection:
+        rows = connection.execute(query).fetchall()
+    return [(*row[:3], " ".join((row[3] or "").split())) for row in rows]
+
+
+def all_rows(file: str, table: str) -> list[Any]:
+    with sqlite3.connect(file) as connection:
+        return connection.execute(f"SELECT * FROM {table}").fetchall()
+
+
+def test_the_migrations_lead_to_the_schema(either: Store, tmp_path: Path) -> None:
+    with either.database.read() as connection:
+        assert schema_version(connection) == SCHEMA_VERSION
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    if either.database.is_sqlite:
+        straight = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/straight.db")
+        metadata.create_all(straight)
+        migrated = str(tmp_path / "either.db")
+        assert options(migrated) == options(f"{tmp_path}/straight.db") | {"alembic_version": (0, 0)}
+
+
+def options(file: str) -> dict[str, tuple[int, int]]:
+    """Per table, what no inspection tells: whether it has no rowid, and whether it counts up."""
+    with sqlite3.connect(file) as connection:
+        found = connection.execute(
+            "SELECT list.name, wr, instr(sql, 'AUTOINCREMENT') > 0 FROM pragma_table_list AS list "
+            "JOIN sqlite_master USING (name) WHERE list.type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )
+        return {name: (without_rowid, counts) for name, without_rowid, counts in found}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_store_of_an_older_program_is_upgraded_by_the_service_alone(
+    url: str, file: str, tmp_path: Path, version: int
+) -> None:
+    made_by(version, file)
+    before = layout(file)
+    with pytest.raises(StoreRefusedError, match=rf"\(schema version {version}, expected 4\)"):
+        Store.open(url, SECRET)
+    assert layout(file) == before
+    workers = open_at_once(url)
+    Store.open(f"sqlite:///{tmp_path}/new.db", SECRET).close()
+    assert layout(file) == layout(f"{tmp_path}/new.db")
+    shows_what_was_kept(workers[0])
+    close(workers)
+
+
+def shows_what_was_kept(store: Store) -> None:
+    assert store.clock == "event"
+    decision = store.decision("s1")
+    assert decision is not None
+    assert decision.record == {
+        "score": 0.5, "features": {"a": 1.5, "b": None}, "contributions": {"a": 0.25}
+    }  # fmt: skip
+    assert [raw.feature_names for raw in store.raw_decisions()] == [("a", "b")]
+    refund = store.refund("r1")
+    assert refund is not None
+    assert refund.state == "REFUNDED"
+    [entry] = store.matching_lists({"email": "ann@example.com"}, at=8)
+    assert (entry.list, entry.reason, entry.author) == ("block", "fraud", None)
+    [key] = store.keys.all()
+    assert (key.mode, key.name) == ("test", None)
+    slices = store.read({"customer": "c1"}, 100, [("customer", "refund_outcome")])
+    assert slices.snapshot == 3
+    assert slices.rows["customer", "refund_outcome"]
+    assert [entry.action for entry in store.audit_about("refund:r1")] == ["decided"]
+
+
+def test_an_older_schema_alone_leaves_the_index_as_it_is(url: str, file: str) -> None:
+    made_by(3, file)
+    changed(
+        file,
+        f"UPDATE meta SET value = '{LAYOUT_HASH}' WHERE name = 'packed_layout'",
+        "UPDATE event_keys SET packed = x'00' WHERE known_at = 5",
+    )
+    before = all_rows(file, "event_keys")
+    Store.open(url, SECRET, upgrade=True).close()
+    assert all_rows(file, "event_keys") == before
+
+
+def test_an_index_of_another_layout_is_made_anew(
+    url: str, file: str, store: Store, refund: Callable[..., RefundRequest]
+) -> None:
+    with store.write() as tx:
+        tx.append(refund(f"r{i}", known_at=i, device_id="d") for i in range(20))
+    tables = ("event_keys", "meta")
+    before = layout(file), *(all_rows(file, table) for table in tables)
+    changed(
+        file,
+        "UPDATE meta SET value = 'another' WHERE name = 'packed_layout'",
+        "UPDATE event_keys SET packed = x'00'",
+    )
+    with pytest.raises(StoreRefusedError, match="index was made by another version of this"):
+        Store.open(url, SECRET)
+    workers = open_at_once(url)
+    assert (layout(file), *(all_rows(file, table) for table in tables)) == before
+    close(workers)
+
+
+def test_a_program_from_before_migrations_refuses_the_store(store: Store, file: str) -> None:
+    """It looks for a version in ``meta``, and refuses one above 3."""
+    assert ("schema_version", "4") in all_rows(file, "meta")
+
+
+def test_an_older_store_on_either_database(either_url: str) -> None:
+    database = Database(either_url)
+    kept = {"key_id": store_key(), "clock": "event", "packed_layout": LAYOUT_HASH,
+            "schema_version": "3"}  # fmt: skip
+    key_row = {"slice": 0, "key_value": "c", "known_at": 1, "own_known_at": 1, "event_id": "e",
+               "packed": b"as it was"}  # fmt: skip
+    with database.write() as connection:
+        migrations.upgrade(connection, "0003")
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+        connection.execute(insert(meta), [{"name": n, "value": v} for n, v in kept.items()])
+        connection.execute(insert(event_keys), key_row)
+    workers = open_at_once(either_url)
+    with database.read() as connection:
+        assert connection.execute(select(event_keys.c.packed)).scalars().all() == [b"as it was"]
+        assert schema_version(connection) == SCHEMA_VERSION
+    close(workers)
+    database.close()
+
+
+def store_key() -> str:
+    return Identifiers(SECRET).key_id
+
+
+def test_workers_may_start_at_once(either_url: str) -> None:
+    opened = open_at_once(either_url)
+    assert {store.identifiers.key_id for store in opened} == {store_key()}
+    close(opened)
+
+
+def test_a_store_of_a_newer_program_is_refused(either: Store, either_url: str) -> None:
+    with either.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    with pytest.raises(StoreRefusedError, match=r"version 5, expected at most 4: a newer program"):
+        Store.open(either_url, SECRET, upgrade=True)
