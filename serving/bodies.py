@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Final, get_args
 
 from pydantic import ValidationInfo, field_validator
@@ -19,6 +20,7 @@ from serving.wire import (
     Identifier,
     Ip,
     Known,
+    Month,
     OneOf,
     Quantity,
     Share,
@@ -26,6 +28,7 @@ from serving.wire import (
     Time,
     Wire,
     Word,
+    Year,
 )  # fmt: skip
 
 ORDER_STAGES: Final[Mapping[str, str | None]] = {
@@ -105,6 +108,12 @@ class StatusPart(Wire):
     actor: Text | None = None
 
 
+class OrderItemPart(ItemPart):
+    """A line of an order, and where its pieces stand."""
+
+    status: StatusPart | None = None
+
+
 class OrderPart(Wire):
     """The order, or as much of it as the backend says."""
 
@@ -116,7 +125,7 @@ class OrderPart(Wire):
     currency: Currency | None = None
     channel: Text | None = None
     status: StatusPart | None = None
-    items: Array[ItemPart] = ()
+    items: Array[OrderItemPart] = ()
 
 
 class RefundPart(Wire):
@@ -167,6 +176,17 @@ class PaymentMethodPart(Wire):
     """A means of payment."""
 
     payment_method_id: Identifier
+    expiry_month: Month | None = None
+    expiry_year: Year | None = None
+
+    @property
+    def expires_at(self) -> int | None:
+        """The last millisecond (UTC) of its last month, as epoch ms; None where none is given."""
+        if self.expiry_month is None or self.expiry_year is None:
+            return None
+        years, month = divmod(self.expiry_month, 12)
+        following = datetime(self.expiry_year + years, month + 1, 1, tzinfo=UTC)
+        return int(following.timestamp()) * 1000 - 1
 
 
 class TransactionPart(Wire):

@@ -8,10 +8,11 @@ they become events, are in `serving.reports`; what is answered is in `serving.an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from serving.reports import DisputeReport, LabelReport, OrderReport, RefundReport, ReturnReport
-from serving.wire import Problem, absent, load_object, shown, validate
+from serving.wire import MAX_ENTRIES, Problem, absent, load_object, shown, validate
 
 Raw = Mapping[str, Any]
 
@@ -27,13 +28,15 @@ def parse_refund(body: bytes, *, scored: bool, backfill: bool = False) -> Refund
 refund.amount: must be an integer of minor units, got "10.00"
     """
     raw = load_object(body)
-    return validate(RefundReport, raw, [*_missing_time(raw, backfill), *_refund_gaps(raw, scored)])
+    gaps = (_missing_time(raw, backfill), _refund_gaps(raw, scored), _expiry_gaps(raw))
+    return validate(RefundReport, raw, chain(*gaps))
 
 
 def parse_order(body: bytes, *, backfill: bool = False) -> OrderReport:
     """The report in the body of an order."""
     raw = load_object(body)
-    return validate(OrderReport, raw, [*_missing_time(raw, backfill), *_order_gaps(raw)])
+    gaps = (_missing_time(raw, backfill), _order_gaps(raw), _expiry_gaps(raw))
+    return validate(OrderReport, raw, chain(*gaps))
 
 
 def parse_return(body: bytes, *, backfill: bool = False) -> ReturnReport:
@@ -105,6 +108,18 @@ def _reason_gaps(refund: Raw) -> Iterator[Problem]:
         for i, item in enumerate(items):
             if isinstance(item, dict) and item.get("refundReason") is None:
                 yield Problem(f"refund.items[{i}].refundReason", "is required")
+
+
+def _expiry_gaps(raw: Raw) -> Iterator[Problem]:
+    """A month without its year, or a year without its month, says of no day that it is over."""
+    methods = raw.get("paymentMethods")
+    for i, method in enumerate(islice(methods, MAX_ENTRIES) if isinstance(methods, list) else ()):
+        if isinstance(method, dict):
+            missing = [absent(method, key) for key in ("expiryMonth", "expiryYear")]
+            if missing == [True, False]:
+                yield Problem(f"paymentMethods[{i}].expiryMonth", "is required beside expiryYear")
+            elif missing == [False, True]:
+                yield Problem(f"paymentMethods[{i}].expiryYear", "is required beside expiryMonth")
 
 
 def _order_gaps(raw: Raw) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Any, Final, TypeVar, get_args
@@ -114,9 +115,15 @@ class CommerceReport(Report):
             delivered_at = order.delivered_time if status == "DELIVERED" else None
             yield _event(OrderUpdate, known_at, order_id=order.order_id, status=status,
                          delivered_at=delivered_at)  # fmt: skip
+        for update in _line_updates(order.items):
+            yield _event(OrderUpdate, known_at, order_id=order.order_id, **update)
 
-    def _transaction_events(self, known_at: int, refund_id: str | None) -> Iterator[Event]:
+    def _transaction_events(
+        self, known_at: int, refund: bodies.RefundPart | None = None
+    ) -> Iterator[Event]:
         order_id = self.order and self.order.order_id
+        # Nothing is paid yet of a refund that is open: what went back was of others on the order.
+        paid = refund is not None and refund.status != "OPEN"
         for part in self.transactions:
             kind = bodies.TRANSACTION_KINDS.get(part.type)
             if kind is None:
@@ -128,7 +135,9 @@ class CommerceReport(Report):
                 kind=kind,
                 order_id=order_id,
                 # A capture belongs to the order, unless the refund is all that we are told.
-                refund_id=refund_id if kind == "REFUND" or order_id is None else None,
+                refund_id=refund.refund_id
+                if refund and (order_id is None or (kind == "REFUND" and paid))
+                else None,
                 payment_method_id=part.payment_method_id,
                 amount_minor=part.amount,
                 currency=part.currency,
@@ -139,6 +148,9 @@ class CommerceReport(Report):
         order = self.order
         if order and order.status:
             yield from _unknown_values("order.status", order.status)
+        for i, item in enumerate(order.items if order else ()):
+            if item.status:
+                yield from _unknown_values(f"order.items[{i}].status", item.status)
         if order and order.price is not None and order.currency:
             for i, item in enumerate(order.items):
                 if item.currency and item.currency != order.currency:
@@ -167,7 +179,7 @@ class OrderReport(CommerceReport):
             # A time of delivery says that it was delivered, whatever stage came after.
             found.append(_event(OrderUpdate, known_at, order_id=order.order_id, status="DELIVERED",
                                 delivered_at=order.delivered_time))  # fmt: skip
-        return [*found, *self._transaction_events(known_at, None)]
+        return [*found, *self._transaction_events(known_at)]
 
 
 class RefundReport(CommerceReport):
@@ -183,7 +195,7 @@ class RefundReport(CommerceReport):
             found.append(self._request(known_at, refund.amount, refund.currency))
         if refund.status in get_args(OutcomeStatus):
             found.append(self._outcome(known_at))
-        return [*found, *self._transaction_events(known_at, refund.refund_id)]
+        return [*found, *self._transaction_events(known_at, refund)]
 
     def _request(self, known_at: int, amount_minor: int, currency: str) -> RefundRequest:
         refund, order, device = self.refund, self.order, self.device
@@ -198,6 +210,7 @@ class RefundReport(CommerceReport):
             non_refundable_minor=refund.non_refundable_amount,
             order_amount_minor=order.price if order and same_currency else None,
             delivered_at=order and order.delivered_time,
+            payment_method_expires_at=next((p.expires_at for p in self.payment_methods), None),
             reason=refund.refund_reason or _reason_of_most_value(refund.items, currency),
             claim=refund.claim,
             type=refund.type,
@@ -359,6 +372,27 @@ def _order_lines(items: Iterable[bodies.ItemPart], currency: str) -> list[dict[s
         for number, item in enumerate(items, 1)
     )
     return [line for line in lines if line["amount_minor"] is not None] or None
+
+
+def _line_updates(items: Iterable[bodies.OrderItemPart]) -> Iterator[dict[str, Any]]:
+    """Where the pieces of each line stand, lines of one sku together: a split line is still one.
+
+    Lines without a sku are told by their place. What was delivered has shipped, so each update says
+    how many pieces have come at least as far.
+    """
+    pieces: dict[tuple[str, str], Counter[str]] = {}
+    for number, item in enumerate(items, 1):
+        status = bodies.ORDER_STAGES.get(item.status.stage or "") if item.status else None
+        if status is None or not item.pieces:
+            continue
+        line = ("sku", item.sku) if item.sku else ("line_id", str(number))
+        reached = pieces.setdefault(line, Counter())
+        reached[status] += item.pieces
+        if status == "DELIVERED":
+            reached["SHIPPED"] += item.pieces
+    for (column, name), reached in pieces.items():
+        for status, quantity in sorted(reached.items()):
+            yield {column: name, "status": status, "quantity": quantity}
 
 
 def _refund_lines(

@@ -274,6 +274,14 @@ Time = Annotated[
         "from 1990 to 2099",
     ),
 ]
+Month = Annotated[
+    int, Field(strict=True, ge=1, le=12), Says("month", "must be a month as a number from 1 to 12")
+]
+Year = Annotated[
+    int,
+    Field(strict=True, ge=1990, le=2099),
+    Says("year", "must be a year as a number of four digits, from 1990 to 2099"),
+]
 Flag = Annotated[bool, Field(strict=True), Says("flag", "must be true or false")]
 Share = Annotated[
     float,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ FULL_REFUND: dict[str, Any] = {
                 "subcategory": "Jewellery",
                 "brand": "Trendy",
                 "finalSale": False,
+                "status": {"stage": "fulfilled", "actor": "warehouse"},
             }
         ],
     },
@@ -91,7 +93,10 @@ FULL_REFUND: dict[str, Any] = {
         ],
     },
     "device": {"deviceId": "d1", "ipAddress": "2001:db8::1", "ipRisk": 0.5, "userAgent": "Moz"},
-    "paymentMethods": [{"paymentMethodId": "p1"}, {"paymentMethodId": "p2"}],
+    "paymentMethods": [
+        {"paymentMethodId": "p1", "expiryMonth": 12, "expiryYear": 2024},
+        {"paymentMethodId": "p2", "expiryMonth": 1, "expiryYear": 2030},
+    ],
     "transactions": [
         {
             "transactionId": "t1",
@@ -264,6 +269,7 @@ def test_a_full_refund_fills_every_column_of_its_request() -> None:
         "delivered_at": 1_636_100_000_000,
         "device_id": "d1",
         "payment_method_id": "p1",
+        "payment_method_expires_at": 1_735_689_599_999,
         "address_id": address_key("1 High St", "AB1 2CD", "GB"),
         "ip": "2001:db8::/64",
         "email": "ann@shop.com",
@@ -288,12 +294,14 @@ def test_a_full_refund_fills_every_column_of_its_request() -> None:
 
 def test_a_full_order_fills_every_column() -> None:
     report = parse_order(orjson.dumps(FULL_ORDER))
-    order, update, transaction = report.events(NOW)
+    order, update, of_line, transaction = report.events(NOW)
     assert isinstance(order, Order)
     assert [name for name, value in order if value in (None, ())] == []
     assert order.items[0].amount_minor == 8000, "the price is of one piece"
     assert isinstance(update, OrderUpdate)
     assert (update.status, update.delivered_at) == ("DELIVERED", 1_636_100_000_000)
+    assert isinstance(of_line, OrderUpdate)
+    assert (of_line.status, of_line.sku, of_line.quantity) == ("SHIPPED", "k1", 2)
     assert isinstance(transaction, Transaction)
     assert (transaction.kind, transaction.order_id) == ("CAPTURE", "o1")
 
@@ -316,6 +324,98 @@ def test_stages_become_order_updates(stage: str, statuses: list[str]) -> None:
     assert report.warnings() == []
 
 
+def _lines(*lines: tuple[str | None, int | None, str | None]) -> list[dict[str, Any]]:
+    """Lines of an order from (sku, quantity, stage)."""
+    return [
+        {"sku": sku, "quantity": quantity, "status": {"stage": stage} if stage else None}
+        for sku, quantity, stage in lines
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "updates"),
+    [
+        ([("a", 2, "fulfilled")], [("a", None, "SHIPPED", 2)]),
+        ([("a", None, "accepted")], [("a", None, "ACCEPTED", 1)]),
+        ([("a", 1, "Cancelled")], [("a", None, "CANCELLED", 1)]),
+        ([("a", 3, "delivered")], [("a", None, "DELIVERED", 3), ("a", None, "SHIPPED", 3)]),
+        # A line that is split: one piece of three is there, one on its way.
+        (
+            [("a", 1, "delivered"), ("a", 1, "fulfilled"), ("a", 1, "accepted")],
+            [("a", None, "ACCEPTED", 1), ("a", None, "DELIVERED", 1), ("a", None, "SHIPPED", 2)],
+        ),
+        ([("a", 1, None), (None, 2, "fulfilled")], [(None, "2", "SHIPPED", 2)]),
+        ([("a", 0, "fulfilled"), ("b", 1, "refunded"), ("c", 1, None)], []),
+    ],
+)
+def test_the_stages_of_lines_become_updates_by_sku(
+    lines: list[tuple[str | None, int | None, str | None]],
+    updates: list[tuple[str | None, str | None, str, int]],
+) -> None:
+    order = {"orderId": "o1", "status": {"stage": "accepted"}, "items": _lines(*lines)}
+    whole, *found = parse_order(orjson.dumps({"order": order})).events(NOW)
+    assert (whole.status, whole.sku, whole.line_id, whole.quantity) == (
+        "ACCEPTED", None, None, None,
+    )  # fmt: skip
+    assert [(u.sku, u.line_id, u.status, u.quantity) for u in found] == updates
+    assert all(u.order_id == "o1" and u.known_at == NOW for u in found)
+
+
+def test_an_unknown_stage_of_a_line_warns() -> None:
+    order = {
+        "orderId": "o1",
+        "status": {"stage": "accepted"},
+        "items": _lines(("a", 1, "fulfiled")),
+    }
+    report = parse_order(orjson.dumps({"order": order}))
+    assert len(report.events(NOW)) == 1
+    (warning,) = report.warnings()
+    assert warning["msg"] == (
+        'order.items[0].status.stage: "FULFILED" is not a value we know (did you mean FULFILLED?)'
+    )
+
+
+@pytest.mark.parametrize(
+    ("year", "month", "last"),
+    [(2024, 2, "2024-02-29"), (2023, 2, "2023-02-28"), (2025, 12, "2025-12-31"),
+     (1990, 1, "1990-01-31"), (2099, 12, "2099-12-31")],
+)  # fmt: skip
+def test_a_payment_method_is_valid_to_the_end_of_its_last_month(
+    year: int, month: int, last: str
+) -> None:
+    told = (("paymentMethods.0.expiryYear", year), ("paymentMethods.0.expiryMonth", month))
+    (request,) = of_type(parse_refund(refund(*told), scored=True).events(NOW), RefundRequest)
+    expected = datetime.fromisoformat(f"{last}T23:59:59.999+00:00")
+    assert request.payment_method_expires_at == round(expected.timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("told", "refusal"),
+    [
+        ({"expiryMonth": 13, "expiryYear": 2027},
+         "paymentMethods[0].expiryMonth: must be a month as a number from 1 to 12, got 13"),
+        ({"expiryMonth": "1", "expiryYear": 2027},
+         'paymentMethods[0].expiryMonth: must be a month as a number from 1 to 12, got "1"'),
+        ({"expiryMonth": 1, "expiryYear": 27},
+         "paymentMethods[0].expiryYear: must be a year as a number of four digits, from 1990 to "
+         "2099, got 27"),
+        ({"expiryMonth": 1}, "paymentMethods[0].expiryYear: is required beside expiryMonth"),
+        ({"expiryYear": 2027, "expiryMonth": None},
+         "paymentMethods[0].expiryMonth: is required beside expiryYear"),
+    ],
+)  # fmt: skip
+def test_half_an_expiry_or_a_wrong_one_is_refused_by_name(
+    told: dict[str, Any], refusal: str
+) -> None:
+    body = refund(("paymentMethods", [{"paymentMethodId": "p1", **told}]))
+    order = orjson.dumps({"order": {"orderId": "o1", "status": {"stage": "accepted"}},
+                          "paymentMethods": [{"paymentMethodId": "p1", **told}]})  # fmt: skip
+    for parse in (lambda: parse_refund(body, scored=True), lambda: parse_order(order)):
+        with pytest.raises(InvalidRequest) as refused:
+            parse()
+        assert str(refused.value) == refusal
+
+
 def test_a_time_of_delivery_alone_is_a_delivery() -> None:
     body = orjson.dumps({"order": {"orderId": "o1", "deliveredTime": 1_636_100_000}})
     (update,) = parse_order(body).events(NOW)
@@ -328,7 +428,7 @@ def test_a_time_of_delivery_alone_is_a_delivery() -> None:
 @pytest.mark.parametrize(
     ("kind", "becomes"),
     [
-        ("refund", ("REFUND", "o1", "r1")),
+        ("refund", ("REFUND", "o1", None)),
         ("capture", ("CAPTURE", "o1", None)),
         ("Sale", ("CAPTURE", "o1", None)),
         ("debit", ("CAPTURE", "o1", None)),
@@ -340,6 +440,16 @@ def test_transactions_say_what_they_belong_to(kind: str, becomes: tuple[str, ...
     report = parse_refund(refund(("transactions.0.type", kind)), scored=True)
     (found,) = of_type(report.events(NOW), Transaction)
     assert (found.kind, found.order_id, found.refund_id) == becomes
+
+
+def test_what_went_back_is_of_the_refund_that_was_paid() -> None:
+    """An open refund has paid nothing: its order's refunds are those of others."""
+    told = (("transactions.0.type", "refund"), ("refund.status", "COMPLETED"))
+    (found,) = of_type(parse_refund(refund(*told), scored=False).events(NOW), Transaction)
+    assert (found.order_id, found.refund_id) == ("o1", "r1")
+    alone = parse_refund(refund(told[0], ("order", None)), scored=False)
+    (found,) = of_type(alone.events(NOW), Transaction)
+    assert (found.order_id, found.refund_id) == (None, "r1")
 
 
 def test_an_unknown_kind_of_transaction_warns_and_moves_no_money() -> None:
@@ -411,7 +521,7 @@ def test_other_currencies_are_left_out_and_said() -> None:
         ("refund.items.0.currency", "EUR"),
     )
     report = parse_refund(body, scored=True)
-    order, _update, request, _transaction = report.events(NOW)
+    order, *_updates, request, _transaction = report.events(NOW)
     assert isinstance(order, Order)
     assert isinstance(request, RefundRequest)
     assert (order.currency, order.items) == ("EUR", ())
@@ -539,6 +649,7 @@ OTHER_AT: dict[str, Any] = {
     "deliveredTime": 1_500_000_000,
     "refundRequestTime": 1_500_000_000,
     "refundIssuedTime": 1_500_000_000,
+    "expiryYear": 2031,
     "category": "OTHER",
     "review": "UNREVIEWED",
 }
