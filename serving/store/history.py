@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -27,19 +26,22 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import null as sql_null
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, Subquery
 
+from features.documents import MAX_EVENTS
 from features.events import (
     COLUMN_OF,
     ENTITIES,
+    EVENTS,
+    IDENTIFIERS,
     KEYS,
     Event,
+    RefundRequest,
     derive_event_id,
 )
 from features.money import DAY_MS
 from features.packed import LAYOUT, LAYOUT_HASH
 from serving.store.database import (
-    STORE_UNAVAILABLE,
     Database,
     Prepared,
     StoreRefusedError,
@@ -60,9 +62,6 @@ from serving.store.refunds import Refunds
 from serving.store.schema import entities, event_keys, events, identifiers
 
 log = structlog.get_logger()
-
-UPGRADE_SECONDS: Final = 1_800
-"""How long a worker waits for another to make the index anew."""
 
 LONGEST_WINDOW_MS: Final = 365 * DAY_MS
 MOST_ROWS: Final = 1_001
@@ -272,25 +271,13 @@ class History:
 
         Raises `StoreRefusedError` where that is to be done and not allowed.
         """
-        deadline = time.monotonic() + UPGRADE_SECONDS
-        while not self._is_current():
-            if not allowed:
+        with self._database.read() as connection:
+            if not allowed and not self._database.is_current(connection):
                 raise StoreRefusedError(
                     "the store's index was made by another version of this program: end what runs "
                     "of that version and start the service once, which makes the index anew"
                 )
-            try:
-                with self._database.write() as connection:
-                    self._database.lock(connection, [("schema",)])
-                    if not self._database.is_current(connection):  # else another was faster
-                        self.reindex(connection)
-            except STORE_UNAVAILABLE:
-                if time.monotonic() > deadline:  # another is at it, and holds the only lock
-                    raise
-
-    def _is_current(self) -> bool:
-        with self._database.read() as connection:
-            return self._database.is_current(connection)
+        self._database.once(self._database.is_current, self.reindex)
 
     def reindex(self, connection: Connection) -> None:
         """Attribute and pack every stored event anew, in the transaction of ``connection``."""
@@ -354,6 +341,28 @@ class History:
             found = self._database.run(connection, shape, shape.bind(values))
         return _slices(found, tuple(given), pairs, pseudonyms, cutoff)
 
+    def order_events(self, request: RefundRequest) -> list[Event]:
+        """What `features.ledger.order_ledger` needs of a request's order, up to its cutoff.
+
+        The order's versions, updates, transactions and refund requests, with the outcomes of those
+        refunds and the transactions that name them alone: of each the latest 1,000, in no order.
+        Persons stand under pseudonyms, those that the request names as it names them. One
+        statement, so one snapshot; it reads what belongs to the order and nothing else.
+        """
+        if request.order_id is None:
+            return []
+        named = {kind: getattr(request, COLUMN_OF[kind]) for kind in ENTITIES}
+        given = {kind: value for kind, value in named.items() if value}
+        originals = {
+            pseudonym: given[kind] for kind, pseudonym in self._identifiers.macs(given).items()
+        }
+        statement = self._database.prepared("order_events", _order_events)
+        values = {"order": request.order_id, "refund": request.refund_id,
+                  "cutoff": request.known_at}  # fmt: skip
+        with self._database.read() as connection:
+            found = self._database.run(connection, statement, statement.bind(values))
+        return [_event_of(event_type, payload, originals) for event_type, payload in found]
+
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read."""
         customer = slices.pseudonyms.get("customer")
@@ -367,6 +376,14 @@ class History:
         )
         found = self._database.run(connection, moved, (customer,))
         return (found[0][0] if found else 0) != slices.customer_seen
+
+
+def _event_of(event_type: str, payload: str, originals: Mapping[str, str]) -> Event:
+    """A stored event as it came, persons under pseudonyms but for those with an original given."""
+    content = orjson.loads(payload)
+    for column in IDENTIFIERS & content.keys():
+        content[column] = originals.get(content[column], content[column])
+    return EVENTS[event_type].model_validate(content, extra="ignore")
 
 
 def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
@@ -547,6 +564,35 @@ def _facts(slot: int, key: str) -> Select[Any]:
         .scalar_subquery()
     )
     return _arm(slot, events.c.payload).where(events.c.seq == first)
+
+
+def _order_events() -> ClauseElement:
+    """Event types and payloads, an arm for each type: none reads more than it gives."""
+    cutoff: ColumnElement[int] = bindparam("cutoff")
+    of_order = events.c.order_id == bindparam("order")
+    asked = _latest_of("refund_request", of_order, events.c.known_at < cutoff)
+    refunds = select(asked.c.refund_id).union(select(bindparam("refund", type_=Text)))
+    of_refund = events.c.refund_id.in_(refunds)
+    arms = [
+        asked,
+        _latest_of("refund_outcome", of_refund, events.c.known_at < cutoff),
+        _latest_of("transaction", of_refund, events.c.order_id.is_(None),
+                   events.c.known_at <= cutoff),
+        *(_latest_of(event_type, of_order, events.c.known_at <= cutoff)
+          for event_type in ("order", "order_update", "transaction")),
+    ]  # fmt: skip
+    return union_all(*(select(arm.c.event_type, arm.c.payload) for arm in arms))
+
+
+def _latest_of(event_type: str, *wanted: ColumnElement[bool]) -> Subquery:
+    of_event = events.c
+    return (
+        select(of_event.event_type, of_event.payload, of_event.refund_id)
+        .where(_is(of_event.event_type, event_type), *wanted)
+        .order_by(of_event.known_at.desc(), of_event.event_id.desc())
+        .limit(literal_column(str(MAX_EVENTS)))
+        .subquery()
+    )  # fmt: skip
 
 
 # --- what was read ---------------------------------------------------------------------------
