@@ -1,9 +1,8 @@
 """What the rules and bands of a policy did over logged requests: counted in one pass, no judgement.
 
 `count_policy` decides each request under one policy and counts, per rule, hits, unknowns, common
-hits and decisive calls. `ShadowCounts` takes each request under the policy that decided it and
-counts what its shadow rules would have changed had they been live. Both keep of a refund that some
-rule hit a few numbers, and nothing of the others, so millions of requests can be streamed.
+hits and decisive calls. Of a refund that some rule hit a few numbers are kept, and nothing of the
+others, so millions of requests can be streamed.
 
 As in a backtest, analysts' dispositions and the exploration draw are left out on all sides: a rule
 is judged by what the policy comes to with it and without it.
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -219,8 +218,8 @@ class _Counting:
         payable = row.payable_minor
         counts.requests += 1
         counts.payable_unknown += payable is None
-        counts.first_at = _least(counts.first_at, row.decided_at)
-        counts.last_at = _most(counts.last_at, row.decided_at)
+        counts.first_at = least(counts.first_at, row.decided_at)
+        counts.last_at = most(counts.last_at, row.decided_at)
         counts.actions[decision.action] += 1
         for name, seen in counts.facts.items():
             seen.take(_fact(row, name))
@@ -243,8 +242,8 @@ class _Counting:
         if is_hit:
             count.hits += 1
             count.payable_minor += row.payable_minor or 0.0
-            count.first_hit = _least(count.first_hit, row.decided_at)
-            count.last_hit = _most(count.last_hit, row.decided_at)
+            count.first_hit = least(count.first_hit, row.decided_at)
+            count.last_hit = most(count.last_hit, row.decided_at)
             count.places.append(self.counts.refunds.place(row))
         else:
             count.unknowns += 1
@@ -276,154 +275,6 @@ class _Counting:
                 count.decisive += without.action is not decision.action
 
 
-# --- rules in the shadow -----------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class ShadowCount:
-    """One version of a shadow rule or limit, on the requests that a policy with it in it decided.
-
-    ``changes[a, b]`` counts the requests that would have gone from action a to b, with
-    ``changes_minor`` what they would be paid; those on which the rule could not be settled and
-    would have called for a review are among them, and ``changed_unknowns`` of them.
-    ``answered`` counts hits on which the answer was as severe anyway, ``answered_by_rule`` those on
-    which a live rule or limit called for it; ``beside`` counts the live rules that hit together
-    with it. Calls are kept as columns: place of the refund, severities before and after, is a hit.
-    """
-
-    rule_id: str
-    version: int
-    stage: Stage
-    action: Action
-    reason: str
-    description: str
-    policies: set[str] = field(default_factory=set)
-    evaluated: int = 0
-    hits: int = 0
-    unknowns: int = 0
-    hits_minor: float = 0.0
-    first_at: int | None = None
-    last_at: int | None = None
-    last_hit: int | None = None
-    missing: Counter[str] = field(default_factory=Counter)
-    changes: Counter[tuple[Action, Action]] = field(default_factory=Counter)
-    changes_minor: dict[tuple[Action, Action], float] = field(default_factory=dict)
-    changed_unknowns: int = 0
-    answered: int = 0
-    answered_by_rule: int = 0
-    beside: Counter[str] = field(default_factory=Counter)
-    places: array[int] = field(default_factory=lambda: array("q"))
-    before: array[int] = field(default_factory=lambda: array("b"))
-    after: array[int] = field(default_factory=lambda: array("b"))
-    is_hit: array[int] = field(default_factory=lambda: array("b"))
-
-    @classmethod
-    def of(cls, result: RuleResult) -> ShadowCount:
-        """Nothing counted yet."""
-        return cls(result.rule_id, result.version, result.stage, result.action, result.reason,
-                   result.description)  # fmt: skip
-
-
-@dataclass(slots=True)
-class ShadowCounts:
-    """What shadow rules saw, by (id, version): a rule with other content is another rule.
-
-    ``policies`` are those that decided, by hash; requests of others are counted as ``elsewhere``.
-    With ``rule_id``, only that rule is counted.
-
-    >>> ShadowCounts({}).take(Logged("r", "c", 0, {}, None, Circumstances()))
-    """
-
-    policies: Mapping[str, Policy]
-    rule_id: str | None = None
-    requests: int = 0
-    elsewhere: int = 0
-    first_at: int | None = None
-    last_at: int | None = None
-    by_policy: Counter[str] = field(default_factory=Counter)
-    rules: dict[tuple[str, int], ShadowCount] = field(default_factory=dict)
-    refunds: Refunds = field(default_factory=Refunds)
-    _live: dict[tuple[str, str], Policy] = field(default_factory=dict)
-
-    def take(self, row: Logged) -> None:
-        """Count one decided request."""
-        self.requests += 1
-        self.first_at = _least(self.first_at, row.decided_at)
-        self.last_at = _most(self.last_at, row.decided_at)
-        policy = self.policies.get(row.policy_hash or "")
-        if policy is None:
-            self.elsewhere += 1
-            return
-        self.by_policy[policy.hash] += 1
-        circumstances = as_backtested(row.circumstances)
-        decision = decide(row.facts, row.score, policy, circumstances)
-        for result in decision.rules:
-            if result.mode is Mode.SHADOW and self.rule_id in (None, result.rule_id):
-                self._shadow(row, policy, decision, result, circumstances)
-
-    def _shadow(
-        self, row: Logged, policy: Policy, decision: Decision, result: RuleResult,
-        circumstances: Circumstances,
-    ) -> None:  # fmt: skip
-        key = result.rule_id, result.version
-        count = self.rules.get(key)
-        if count is None:
-            count = self.rules[key] = ShadowCount.of(result)
-        count.policies.add(policy.hash)
-        count.evaluated += 1
-        count.first_at = _least(count.first_at, row.decided_at)
-        count.last_at = _most(count.last_at, row.decided_at)
-        if result.outcome is Outcome.UNKNOWN:
-            count.unknowns += 1
-            count.missing.update(result.unknown_facts)
-        elif result.outcome is Outcome.HIT:
-            self._hit(count, row, decision, result)
-        if result.calls_for > Action.ALLOW:
-            live = self._live_policy(policy, result.rule_id)
-            after = decide(row.facts, row.score, live, circumstances).action
-            self._called(count, row, decision.action, after, result.outcome is Outcome.HIT)
-
-    def _live_policy(self, policy: Policy, rule_id: str) -> Policy:
-        key = policy.hash, rule_id
-        if key not in self._live:
-            self._live[key] = policy.with_mode(rule_id, Mode.LIVE)
-        return self._live[key]
-
-    def _hit(self, count: ShadowCount, row: Logged, decision: Decision, result: RuleResult) -> None:
-        count.hits += 1
-        count.hits_minor += row.payable_minor or 0.0
-        count.last_hit = _most(count.last_hit, row.decided_at)
-        count.answered += decision.action >= result.action
-        live = [other for other in decision.rules if other.mode is Mode.LIVE]
-        count.answered_by_rule += any(other.calls_for >= result.action for other in live)
-        count.beside.update(o.rule_id for o in live if o.outcome is Outcome.HIT)
-
-    def _called(
-        self, count: ShadowCount, row: Logged, before: Action, after: Action, is_hit: bool
-    ) -> None:
-        if after is not before:
-            shift = before, after
-            count.changes[shift] += 1
-            count.changes_minor[shift] = count.changes_minor.get(shift, 0.0) + (
-                row.payable_minor or 0.0
-            )
-            count.changed_unknowns += not is_hit
-        count.places.append(self.refunds.place(row))
-        count.before.append(before.severity)
-        count.after.append(after.severity)
-        count.is_hit.append(is_hit)
-
-
-def count_shadow(
-    policies: Mapping[str, Policy], rows: Iterable[Logged], rule_id: str | None = None
-) -> ShadowCounts:
-    """Count the shadow rules of the policies that decided, by hash, over what they decided."""
-    counts = ShadowCounts(policies, rule_id)
-    for row in rows:
-        counts.take(row)
-    return counts
-
-
 def _fact(row: Logged, name: str) -> Any:
     """A fact's value on a request; what the decision itself tells comes from score and lists."""
     if name not in DECISION_FACTS:
@@ -433,9 +284,11 @@ def _fact(row: Logged, name: str) -> Any:
     return row.circumstances.lists.facts()[name]
 
 
-def _least(known: int | None, value: int) -> int:
+def least(known: int | None, value: int) -> int:
+    """The earlier of two instants; the first may not be known yet."""
     return value if known is None else min(known, value)
 
 
-def _most(known: int | None, value: int) -> int:
+def most(known: int | None, value: int) -> int:
+    """The later of two instants; the first may not be known yet."""
     return value if known is None else max(known, value)

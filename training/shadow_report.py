@@ -1,6 +1,6 @@
 """What shadow rules would have changed had they been live, in money, and whether they should be.
 
-Counts are of requests, in one pass over what was decided (`rules.quality`); precision and money are
+Counts are of requests, in one pass over what was decided (`rules.shadow`); precision and money are
 of refunds, each once, at the first request on which the rule called for something, as that is when
 it would have acted. Money is that of labelled refunds alone: of the others nobody knows what they
 were. Figures and intervals: `training.policy_figures`; labels and weights:
@@ -26,7 +26,7 @@ from rules.decision import Action, Stage
 from rules.document import Costs
 from rules.logged import Logged
 from rules.policy import Policy
-from rules.quality import ShadowCount, ShadowCounts, count_shadow
+from rules.shadow import ShadowCount, ShadowCounts, count_shadow
 from training.bootstrap import Interval
 from training.costs import ALLOWED, PREVENTED, REVIEWED
 from training.policy_figures import LEAST_CUSTOMERS, FloatArray, IntArray, Money, share_of, total
