@@ -732,6 +732,11 @@ RULE_FACTS: Final = [
         "The same refund is never paid twice.",
         _outcomes("refund", 365, COMPLETED), model_days=_RULES_ONLY,
     ),
+    *_over(
+        "return", "count", "RETURN_REJECTED", "{value} returns of {by} failed inspection",
+        "What came back for this order was not what went out.",
+        _returns("order", 365, RETURN_REJECTED), model_days=_RULES_ONLY,
+    ),
 ]  # fmt: skip
 
 FEATURES: Final[tuple[Feature, ...]] = (
