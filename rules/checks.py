@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import cel
 from pydantic import ValidationError
 
 from rules.condition import Amount, Condition, ConditionError, known_facts, nearest
@@ -301,7 +300,7 @@ def _example_problems(
             if condition is None or mistakes:
                 continue
             known = known_facts(example, kinds)
-            held = condition.holds(cel.Context(known))
+            held = condition.holds(known)
             if held is not outcome:
                 got = {True: "hit", False: "miss", None: "unknown"}[held]
                 missing = [fact for fact in condition.reads if fact not in known]

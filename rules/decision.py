@@ -14,6 +14,7 @@ class Action(StrEnum):
     """What the refund backend is asked to do, from the mildest to the most severe.
 
     REVIEW exists for clients of the reference API and is only ever answered by the sandbox.
+    `severity` is the rank of an action: 0 for ALLOW, rising.
 
     >>> max(Action.MANUAL_REVIEW, Action.PREVENT, Action.ALLOW)
     <Action.PREVENT: 'PREVENT'>
@@ -26,10 +27,10 @@ class Action(StrEnum):
     MANUAL_REVIEW = "MANUAL_REVIEW"
     PREVENT = "PREVENT"
 
-    @property
-    def severity(self) -> int:
-        """The rank of the action: 0 for ALLOW, rising."""
-        return _SEVERITY[self._value_]
+    severity: int
+
+    def __init__(self, _: str) -> None:
+        self.severity = len(type(self).__members__)
 
     def __lt__(self, other: object) -> bool:
         return self.severity < other.severity if isinstance(other, Action) else NotImplemented
@@ -42,9 +43,6 @@ class Action(StrEnum):
 
     def __ge__(self, other: object) -> bool:
         return self.severity >= other.severity if isinstance(other, Action) else NotImplemented
-
-
-_SEVERITY = {action.value: rank for rank, action in enumerate(Action)}
 
 
 class Source(StrEnum):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
-
-import cel
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from features.events import ENTITIES
-from rules.condition import Facts, FactValue, known_facts
+from rules.condition import Facts, FactValue, KnownValue, known_facts
 from rules.decision import (
     Action,
     Decision,
     FollowUp,
-    FollowUpCode,
     Mode,
     Outcome,
     RuleResult,
@@ -23,6 +20,7 @@ from rules.decision import (
     Stage,
 )
 from rules.document import Band, Exploration
+from rules.evaluation import Known
 from rules.policy import CompiledRule, Policy
 
 
@@ -100,11 +98,12 @@ class Circumstances:
     exploration_draw: float | None = None
 
 
-NOTHING_ELSE: Final = Circumstances()
+_NO_LISTS: Final = ListMatch()
+_NOTHING_ELSE: Final = Circumstances()
 
 
 def decide(
-    facts: Facts, score: Score | None, policy: Policy, circumstances: Circumstances = NOTHING_ELSE
+    facts: Facts, score: Score | None, policy: Policy, circumstances: Circumstances = _NOTHING_ELSE
 ) -> Decision:
     """Decide one request. Every rule is evaluated and reported, whatever settles the answer.
 
@@ -135,127 +134,159 @@ def decide(
         ValueError: the disposition is REVIEW, which only the sandbox may answer.
         TypeError: a fact is not of the kind the policy was loaded with.
     """
-    disposition = circumstances.disposition
-    if disposition is Action.REVIEW:
+    if circumstances.disposition is Action.REVIEW:
         raise ValueError("disposition: expected ALLOW, MANUAL_REVIEW or PREVENT, got REVIEW")
-    context, known = _context(facts, score, policy, circumstances.lists)
-    results = _evaluated(policy, context, known)
-    calling = [rule for rule in results if rule.mode is Mode.LIVE and rule.calls_for > Action.ALLOW]
-    hard = [rule for rule in calling if rule.stage is Stage.HARD]
-    band = None if score is None else reached_band(score, policy.bands)
-    decided = Decision(
-        action=Action.ALLOW,
-        source=Source.RULE,
-        reasons=(),
-        list_reasons=(),
-        rules=results,
-        band=None if score is None else band_action(score, policy.bands),
-        explored=False,
-        exploration_draw=circumstances.exploration_draw,
-        propensity=1.0,
+    known = known_of(facts, score, policy, circumstances.lists)
+    results = []
+    calling = []
+    for rule in policy.rules:
+        result = rule.evaluated(known)
+        results.append(result)
+        if result.calls_for is not Action.ALLOW and result.mode is Mode.LIVE:
+            calling.append(_Call(rule, result))
+    band, reached = (None, None) if score is None else _reached(score, policy.bands)
+    answer = _answer(policy, circumstances, calling, band, reached, known)
+    draw = circumstances.exploration_draw
+    if answer.explorable and score is not None and draw is not None:
+        answer = _explored(answer, policy.exploration, facts.get("payable_minor"), draw)
+    return Decision(
+        action=answer.action,
+        source=answer.source,
+        reasons=answer.reasons,
+        list_reasons=answer.list_reasons,
+        rules=tuple(results),
+        band=band,
+        explored=answer.explored,
+        exploration_draw=draw,
+        propensity=answer.propensity,
         degraded=score is None,
         policy_version=policy.version,
         policy_hash=policy.hash,
+        follow_up=answer.follow_up,
     )
+
+
+def evaluate(
+    facts: Facts, score: Score | None, policy: Policy, lists: ListMatch = _NO_LISTS
+) -> tuple[RuleResult, ...]:
+    """Evaluate every rule and limit, live and shadow, in policy order; errors as in `decide`."""
+    known = known_of(facts, score, policy, lists)
+    return tuple([rule.evaluated(known) for rule in policy.rules])
+
+
+def known_of(
+    facts: Facts, score: Score | None, policy: Policy, lists: ListMatch = _NO_LISTS
+) -> dict[str, KnownValue]:
+    """Pick what is known of the facts that the policy reads, once for all of its rules.
+
+    What a decision itself brings comes from score and lists alone, never from `facts`.
+    """
+    known = known_facts(facts, policy.given)
+    if policy.told:
+        told = lists.facts()
+        if score is not None:
+            told["probability"] = score.probability
+            told["expected_loss_minor"] = score.expected_loss_minor
+        for name in policy.told:
+            value = told.get(name)
+            if value is not None:
+                known[name] = value
+    return known
+
+
+class _Call(NamedTuple):
+    """A live rule that calls for more than ALLOW, and what it said."""
+
+    rule: CompiledRule
+    result: RuleResult
+
+
+class _Answer(NamedTuple):
+    action: Action
+    source: Source
+    reasons: tuple[str, ...] = ()
+    list_reasons: tuple[str, ...] = ()
+    follow_up: FollowUp | None = None
+    explorable: bool = False
+    explored: bool = False
+    propensity: float = 1.0
+
+
+def _answer(
+    policy: Policy, circumstances: Circumstances, calling: Sequence[_Call], band: Action | None,
+    reached: Band | None, known: Known,
+) -> _Answer:  # fmt: skip
+    """Resolve in the order that `decide` promises."""
     if circumstances.sandbox is not None:
-        return replace(decided, action=circumstances.sandbox)
-    if any(rule.calls_for is Action.PREVENT for rule in hard):
-        return replace(
-            decided,
-            action=Action.PREVENT,
-            reasons=_reasons(hard, Action.PREVENT),
-            follow_up=_follow_up(policy, hard, Action.PREVENT, context, facts),
-        )
-    if disposition is not None:
-        return replace(decided, action=disposition, source=Source.MANUAL_REVIEW)
+        return _Answer(circumstances.sandbox, Source.RULE)
+    hard = [call for call in calling if call.result.stage is Stage.HARD]
+    if any(call.result.calls_for is Action.PREVENT for call in hard):
+        return _by_rules(Action.PREVENT, Source.RULE, hard, known)
+    if circumstances.disposition is not None:
+        return _Answer(circumstances.disposition, Source.MANUAL_REVIEW)
     blocked = _counting(circumstances.lists.block, policy.lists.block)
     if blocked:
-        return replace(decided, action=Action.PREVENT, source=Source.LIST, list_reasons=blocked)
-
+        return _Answer(Action.PREVENT, Source.LIST, list_reasons=blocked)
     allowed = _counting(circumstances.lists.allow, policy.lists.allow)
     if allowed:
-        calling = [rule for rule in calling if rule.stage is not Stage.RISK]
-    action, source = _weigh(calling, policy, decided.band, allowed=bool(allowed))
+        calling = [call for call in calling if call.result.stage is not Stage.RISK]
+    if not calling and not allowed and band is Action.ALLOW:
+        return _Answer(Action.ALLOW, Source.MODEL)
+    action, source = _weighed(policy, calling, band, allowed=bool(allowed))
+    if source is Source.LIST:
+        return _Answer(action, source, list_reasons=allowed)
+    if action is Action.ALLOW or source is Source.FALLBACK:
+        return _Answer(action, source, _reasons(calling, action))
+    answer = _by_rules(action, source, calling, known)
+    if answer.follow_up is None and source is Source.MODEL and reached and reached.follow_up:
+        answer = answer._replace(follow_up=FollowUp(reached.follow_up.code))
+    floor = any(call.result.stage is not Stage.RISK for call in calling)
+    return answer._replace(explorable=not floor and not allowed)
+
+
+def _by_rules(action: Action, source: Source, calling: Sequence[_Call], known: Known) -> _Answer:
+    """Answer with the reasons and the first follow-up of the rules that call for the action."""
     follow_up = None
-    if action is not Action.ALLOW and source in (Source.RULE, Source.RATE_LIMIT, Source.MODEL):
-        follow_up = _follow_up(policy, calling, action, context, facts)
-        if follow_up is None and source is Source.MODEL and band is not None and band.follow_up:
-            follow_up = FollowUp(band.follow_up.code)
-    decided = replace(
-        decided,
-        action=action,
-        source=source,
-        reasons=_reasons(calling, action),
-        list_reasons=allowed if source is Source.LIST else (),
-        follow_up=follow_up,
-    )
-    draw = circumstances.exploration_draw
-    floor = any(rule.stage is not Stage.RISK for rule in calling)
-    if floor or allowed or score is None or draw is None:
-        return decided
-    return _explore(decided, policy.exploration, facts.get("payable_minor"), draw)
+    for rule, result in calling:
+        if result.calls_for is action and result.outcome is Outcome.HIT:
+            follow_up = rule.suggested(known)
+            if follow_up is not None:
+                break
+    return _Answer(action, source, _reasons(calling, action), follow_up=follow_up)
 
 
 def _counting(hits: Sequence[ListHit], entities: Sequence[str]) -> tuple[str, ...]:
     """Return the reasons of the entries that count."""
-    return tuple(hit.reason for hit in hits if hit.entity in entities)
+    return tuple([hit.reason for hit in hits if hit.entity in entities]) if hits else ()
 
 
-def _weigh(
-    calling: Sequence[RuleResult], policy: Policy, band: Action | None, *, allowed: bool
+def _weighed(
+    policy: Policy, calling: Sequence[_Call], band: Action | None, *, allowed: bool
 ) -> tuple[Action, Source]:
     """Return the most severe call and who made it; among equals the first in this order."""
-    calls = [(rule.calls_for, Source.RULE) for rule in calling if rule.stage is Stage.HARD]
-    calls += [(rule.calls_for, Source.RATE_LIMIT) for rule in calling if rule.stage is Stage.LIMIT]
+    made: dict[Stage, list[Action]] = {stage: [] for stage in Stage}
+    for _, result in calling:
+        made[result.stage].append(result.calls_for)
+    calls = [(action, Source.RULE) for action in made[Stage.HARD]]
+    calls += [(action, Source.RATE_LIMIT) for action in made[Stage.LIMIT]]
     if allowed:
         calls.append((Action.ALLOW, Source.LIST))
     elif band is None:
         calls.append((policy.fallback, Source.FALLBACK))
-    calls += [(rule.calls_for, Source.RULE) for rule in calling if rule.stage is Stage.RISK]
+    calls += [(action, Source.RULE) for action in made[Stage.RISK]]
     if band is not None and not allowed:
         calls.append((band, Source.MODEL))
-    return max(calls, key=lambda call: call[0].severity)
+    return max(calls, key=_severity)
 
 
-def _context(
-    facts: Facts, score: Score | None, policy: Policy, lists: ListMatch
-) -> tuple[cel.Context, Iterable[str]]:
-    """Declare the known facts that the policy reads, and return their names too.
+def _severity(call: tuple[Action, Source]) -> int:
+    return call[0].severity
 
-    One context serves all rules: declaring facts costs more than evaluating conditions. What a
-    decision itself tells comes from score and lists alone, never from `facts`.
-    """
-    told = (
-        dict(facts)
-        | lists.facts()
-        | {
-            "probability": None if score is None else score.probability,
-            "expected_loss_minor": None if score is None else score.expected_loss_minor,
-        }
+
+def _reasons(calling: Sequence[_Call], action: Action) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(result.reason for _, result in calling if result.calls_for is action)
     )
-    known = known_facts(told, policy.reads)
-    return cel.Context(known), known
-
-
-def evaluate(
-    facts: Facts, score: Score | None, policy: Policy, lists: ListMatch = ListMatch()
-) -> tuple[RuleResult, ...]:
-    """Evaluate every rule and limit, live and shadow, in policy order."""
-    return _evaluated(policy, *_context(facts, score, policy, lists))
-
-
-def _evaluated(
-    policy: Policy, context: cel.Context, known: Iterable[str]
-) -> tuple[RuleResult, ...]:
-    results = []
-    for rule in policy.rules:
-        held = rule.condition.holds(context)
-        if held is None:
-            missing = tuple(name for name in rule.condition.reads if name not in known)
-            results.append(replace(rule.unsettled, unknown_facts=missing))
-        else:
-            results.append(rule.hit if held else rule.miss)
-    return tuple(results)
 
 
 def band_action(score: Score, bands: Sequence[Band]) -> Action:
@@ -264,77 +295,36 @@ def band_action(score: Score, bands: Sequence[Band]) -> Action:
     Where the expected loss is unknown and decides, the band calls for review: an amount that
     cannot be told must not pass for a small one.
     """
-    reached = Action.ALLOW
+    return _reached(score, bands)[0]
+
+
+def _reached(score: Score, bands: Sequence[Band]) -> tuple[Action, Band | None]:
+    """Return the answer of the bands, and the first of those that give it."""
+    action, first = Action.ALLOW, None
     for band in bands:
-        reached = max(reached, _call(score, band))
-    return reached
-
-
-def reached_band(score: Score, bands: Sequence[Band]) -> Band | None:
-    """Return the first band that calls for what `band_action` answers; None below all of them."""
-    action = band_action(score, bands)
-    if action is Action.ALLOW:
-        return None
-    return next(band for band in bands if _call(score, band) is action)
-
-
-def _call(score: Score, band: Band) -> Action:
-    if score.probability < (band.probability_at_least or 0):
-        return Action.ALLOW
-    least = band.expected_loss_minor_at_least
-    if least is not None and score.expected_loss_minor is None:
-        return Action.MANUAL_REVIEW
-    if least is None or (score.expected_loss_minor or 0) >= least:
-        return band.action
-    return Action.ALLOW
-
-
-def _reasons(calling: Sequence[RuleResult], action: Action) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(rule.reason for rule in calling if rule.calls_for is action))
-
-
-def _follow_up(
-    policy: Policy, calling: Sequence[RuleResult], action: Action, context: cel.Context,
-    facts: Facts,
-) -> FollowUp | None:  # fmt: skip
-    """Return the first follow-up that applies among the rules that hit and call for the action."""
-    by_id: dict[str, CompiledRule] = {rule.hit.rule_id: rule for rule in policy.rules}
-    for result in calling:
-        if result.outcome is not Outcome.HIT or result.calls_for is not action:
+        if score.probability < (band.probability_at_least or 0):
             continue
-        rule = by_id[result.rule_id]
-        if rule.follow_up is None:
+        call, least = band.action, band.expected_loss_minor_at_least
+        if least is not None and score.expected_loss_minor is None:
+            call = Action.MANUAL_REVIEW
+        elif least is not None and (score.expected_loss_minor or 0) < least:
             continue
-        if rule.follow_up.code is not FollowUpCode.PARTIAL_AMOUNT:
-            return rule.follow_up
-        amount = rule.amount.minor(context) if rule.amount else None
-        asked = facts.get("asked_minor")
-        if amount is not None and isinstance(asked, int | float) and 0 < amount < asked:
-            return replace(rule.follow_up, amount_minor=amount)
-    return None
+        if call.severity > action.severity:
+            action, first = call, band
+    return action, first
 
 
-def _explore(
-    decided: Decision, exploration: Exploration | None, payable_minor: object, draw: float
-) -> Decision:
+def _explored(
+    answer: _Answer, exploration: Exploration | None, payable_minor: object, draw: float
+) -> _Answer:
     """Pay a random share of held refunds up to an amount, and say how likely that was.
 
     The unbiased slice is what labels can later be weighted by (inverse propensity).
     """
-    if exploration is None or decided.action is Action.ALLOW:
-        return decided
-    if not isinstance(payable_minor, int | float):
-        return decided
+    if exploration is None or not isinstance(payable_minor, int | float):
+        return answer
     if not payable_minor <= exploration.max_amount_minor:  # NaN, the unknown, is never explored
-        return decided
+        return answer
     if draw >= exploration.share:
-        return replace(decided, propensity=1 - exploration.share)
-    return replace(
-        decided,
-        action=Action.ALLOW,
-        source=Source.MODEL,
-        reasons=(),
-        explored=True,
-        propensity=exploration.share,
-        follow_up=None,
-    )
+        return answer._replace(propensity=1 - exploration.share)
+    return _Answer(Action.ALLOW, Source.MODEL, explored=True, propensity=exploration.share)

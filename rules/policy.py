@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from features.events import ENTITIES
 from rules.checks import Clauses, PolicyError, Problem, checked
 from rules.condition import Amount, Condition, nearest
-from rules.decision import FACT_MISSING, Action, FollowUp, Mode, Outcome, RuleResult, Stage
+from rules.decision import (
+    FACT_MISSING,
+    Action,
+    FollowUp,
+    Mode,
+    Outcome,
+    RuleResult,
+    Stage,
+)
 from rules.document import Band, Costs, Document, Exploration, Limit, Lists, Rule
+from rules.evaluation import Known
 
 __all__ = ["DECISION_FACTS", "CompiledRule", "Policy", "PolicyError", "Problem", "load_policy"]
 
@@ -23,9 +32,14 @@ DECISION_FACTS: Mapping[str, str] = {
 }
 
 
+#: What a request asks for in the end, in minor units of its own currency: a partial amount is less.
+_ASKED = "asked_minor"
+_MANY = 256
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule ready to run. Its hit and its miss never vary, so they are made once."""
+    """A rule or limit ready to run. Its hit and its miss never vary, so they are made once."""
 
     condition: Condition
     hit: RuleResult
@@ -33,6 +47,55 @@ class CompiledRule:
     unsettled: RuleResult
     follow_up: FollowUp | None = None
     amount: Amount | None = None
+    _told: dict[tuple[str, ...], RuleResult] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def id(self) -> str:
+        """The id of the rule or limit."""
+        return self.hit.rule_id
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The facts that condition and follow-up read."""
+        return frozenset(
+            self.condition.reads + ((*self.amount.reads, _ASKED) if self.amount else ())
+        )
+
+    def evaluated(self, known: Known) -> RuleResult:
+        """Return what the rule says of one request, given the facts that are known of it."""
+        held = self.condition.run(known)
+        if held is None:
+            return self._unsettled(known)
+        return self.hit if held else self.miss
+
+    def _unsettled(self, known: Known) -> RuleResult:
+        """Name the missing facts; kept, as the same few are missing of most requests."""
+        missing = tuple(name for name in self.condition.reads if name not in known)
+        result = self._told.get(missing)
+        if result is None:
+            if len(self._told) == _MANY:
+                self._told.clear()
+            result = self._told[missing] = replace(self.unsettled, unknown_facts=missing)
+        return result
+
+    def suggested(self, known: Known) -> FollowUp | None:
+        """Return the follow-up of a hit; an amount only where it is less than what is asked."""
+        follow_up = self.follow_up
+        if follow_up is None or self.amount is None:
+            return follow_up
+        amount_minor, asked_minor = self.amount.minor(known), known.get(_ASKED)
+        if amount_minor is None or asked_minor is None or not 0 < amount_minor < asked_minor:
+            return None
+        return replace(follow_up, amount_minor=amount_minor)
+
+    def in_mode(self, mode: Mode) -> CompiledRule:
+        """Return the rule in another mode."""
+        hit, miss, unsettled = (
+            replace(result, mode=mode) for result in (self.hit, self.miss, self.unsettled)
+        )
+        return replace(self, hit=hit, miss=miss, unsettled=unsettled)
 
     @classmethod
     def of_rule(
@@ -63,10 +126,7 @@ class CompiledRule:
             reason=rule.reason,
             description=description,
         )
-        suggested = rule.follow_up
         return cls(
-            follow_up=FollowUp(suggested.code, rule.id) if suggested else None,
-            amount=amount,
             condition=condition,
             hit=replace(miss, outcome=Outcome.HIT, calls_for=rule.action),
             miss=miss,
@@ -76,6 +136,8 @@ class CompiledRule:
                 calls_for=Action.MANUAL_REVIEW if rule.reviews_unknown else Action.ALLOW,
                 reason=FACT_MISSING,
             ),
+            follow_up=FollowUp(rule.follow_up.code, rule.id) if rule.follow_up else None,
+            amount=amount,
         )
 
 
@@ -102,6 +164,15 @@ class Policy:
     reads: Mapping[str, str]
     text: str
     document: Document
+    #: What `reads` names, apart: facts of catalog and request with their kinds, and names of
+    #: facts that the decision itself brings.
+    given: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    told: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given = {name: kind for name, kind in self.reads.items() if name not in DECISION_FACTS}
+        object.__setattr__(self, "given", given)
+        object.__setattr__(self, "told", tuple(self.reads.keys() & DECISION_FACTS.keys()))
 
     @classmethod
     def from_yaml(cls, text: str, *, facts: Mapping[str, str]) -> Policy:
@@ -134,8 +205,7 @@ class Policy:
             CompiledRule.of_limit(limit, *clause)
             for limit, clause in zip(document.limits, clauses.limits, strict=True)
         ]
-        reads = {name for rule in rules for name in rule.condition.reads}
-        reads |= {name for rule in rules if rule.amount for name in rule.amount.reads}
+        reads = {name for rule in rules for name in rule.reads}
         return cls(
             version=document.version,
             hash=document.digest(),
@@ -148,7 +218,7 @@ class Policy:
             exploration=document.exploration,
             bands=document.bands,
             rules=tuple(rules),
-            reads={name: kinds[name] for name in sorted(reads)},
+            reads={name: kinds[name] for name in sorted(reads & kinds.keys())},
             text=text,
             document=document,
         )
@@ -162,13 +232,7 @@ class Policy:
             KeyError: there is no such rule or limit; the message names the nearest.
         """
         rule = self._rule(rule_id)
-        moved = replace(
-            rule,
-            hit=replace(rule.hit, mode=mode),
-            miss=replace(rule.miss, mode=mode),
-            unsettled=replace(rule.unsettled, mode=mode),
-        )
-        rules = tuple(moved if other is rule else other for other in self.rules)
+        rules = tuple(other.in_mode(mode) if other is rule else other for other in self.rules)
         return self._derived(f"+{rule_id}={mode.value}", rules)
 
     def without(self, rule_id: str) -> Policy:
@@ -178,9 +242,9 @@ class Policy:
 
     def _rule(self, rule_id: str) -> CompiledRule:
         for rule in self.rules:
-            if rule.hit.rule_id == rule_id:
+            if rule.id == rule_id:
                 return rule
-        near = nearest(rule_id, [rule.hit.rule_id for rule in self.rules])
+        near = nearest(rule_id, [rule.id for rule in self.rules])
         hint = f"; did you mean {near}?" if near else ""
         raise KeyError(f"no rule or limit {rule_id!r} in policy {self.version}{hint}")
 

@@ -8,19 +8,57 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rules.decision import FACT_MISSING, Action, Mode, Outcome, Source, Stage
+from rules.decision import (
+    FACT_MISSING,
+    Action,
+    FollowUp,
+    FollowUpCode,
+    Mode,
+    Outcome,
+    Source,
+    Stage,
+)
 from rules.document import Band
-from rules.engine import ListMatch, Score, band_action, decide
+from rules.engine import Circumstances, ListHit, ListMatch, Score, band_action, decide
 from rules.policy import Policy
 
 ALLOW, MANUAL_REVIEW, PREVENT = Action.ALLOW, Action.MANUAL_REVIEW, Action.PREVENT
 
-# One rule of every make. Each reads a fact of its own name: true hits, false misses, None unknown.
+# One rule or limit of every make. Each reads a fact of its own: a rule's bears its name, a limit's
+# counts over a window of its own. True hits, false misses, None is unknown.
 MAKES = list(
-    product(("hard", "risk"), ("live", "shadow"), ("MANUAL_REVIEW", "PREVENT"), ("miss", "review"))
+    product(
+        ("hard", "limit", "risk"),
+        ("live", "shadow"),
+        ("MANUAL_REVIEW", "PREVENT"),
+        ("miss", "review"),
+    )
 )
 RULES = {"_".join(make).lower(): make for make in MAKES}
-KINDS = {**dict.fromkeys(RULES, "bool"), "payable_minor": "double"}
+DAYS = {name: day for day, name in enumerate([n for n in RULES if RULES[n][0] == "limit"], 1)}
+FACT = {name: f"refund_count_by_customer_{DAYS[name]}d" if name in DAYS else name for name in RULES}
+KINDS = {
+    **{FACT[name]: "double" if name in DAYS else "bool" for name in RULES},
+    "payable_minor": "double",
+    "asked_minor": "double",
+    "left_minor": "double",
+}
+
+
+def told(name: str) -> dict:
+    """What rule and limit of a make have in common."""
+    _, mode, action, on_unknown = RULES[name]
+    common = {"id": name, "version": 1, "mode": mode, "action": action, "on_unknown": on_unknown}
+    return common | {"reason": name.upper(), "description": name}
+
+
+def rule(name: str, **changes) -> dict:
+    examples = {"hit": [{name: True}], "miss": [{name: False}], "unknown": [{}]}
+    return told(name) | {"stage": RULES[name][0], "when": name, "examples": examples} | changes
+
+
+def limit(name: str, **changes) -> dict:
+    return told(name) | {"by": "customer", "days": DAYS[name], "at_most": 1} | changes
 
 
 def made(names=tuple(RULES), **changes) -> Policy:
@@ -34,21 +72,8 @@ def made(names=tuple(RULES), **changes) -> Policy:
                 "expected_loss_minor_at_least": 1000,
             },
         ],
-        "rules": [
-            {
-                "id": name,
-                "version": 1,
-                "stage": RULES[name][0],
-                "mode": RULES[name][1],
-                "action": RULES[name][2],
-                "on_unknown": RULES[name][3],
-                "when": name,
-                "reason": name.upper(),
-                "description": name,
-                "examples": {"hit": [{name: True}], "miss": [{name: False}], "unknown": [{}]},
-            }
-            for name in names
-        ],
+        "rules": [rule(name) for name in names if name not in DAYS],
+        "limits": [limit(name) for name in names if name in DAYS and "rules" not in changes],
         **changes,
     }
     return Policy.from_yaml(json.dumps(document), facts=KINDS)
@@ -57,8 +82,9 @@ def made(names=tuple(RULES), **changes) -> Policy:
 POLICY = made()
 NOTHING = dict.fromkeys(RULES, False)
 NO_LISTS = ListMatch()
-BLOCKED, ALLOWED = ListMatch(block=("b",)), ListMatch(allow=("a",))
-BOTH = ListMatch(block=("b",), allow=("a",))
+ON_BLOCK, ON_ALLOW = ListHit("customer", "b"), ListHit("email", "a")
+BLOCKED, ALLOWED = ListMatch(block=(ON_BLOCK,)), ListMatch(allow=(ON_ALLOW,))
+BOTH = ListMatch(block=(ON_BLOCK,), allow=(ON_ALLOW,))
 SETTLED = st.sampled_from([False, True, None])
 LOW, MIDDLE, HIGH = Score(0.1, 100.0), Score(0.6, 600.0), Score(0.9, 5000.0)
 
@@ -66,15 +92,18 @@ requests = st.fixed_dictionaries(
     {
         "facts": st.fixed_dictionaries(dict.fromkeys(RULES, SETTLED)),
         "score": st.sampled_from([None, LOW, MIDDLE, HIGH, Score(0.9, None)]),
-        "lists": st.sampled_from([NO_LISTS, BLOCKED, ALLOWED]),
+        "lists": st.sampled_from([NO_LISTS, BLOCKED, ALLOWED, BOTH]),
         "disposition": st.sampled_from([None, None, ALLOW, MANUAL_REVIEW, PREVENT]),
-        "rate_limited": st.booleans(),
     }
 )  # fmt: skip
 
 
-def decided(facts=(), score=LOW, lists=NO_LISTS, policy=POLICY, **keywords):
-    return decide({**NOTHING, **dict(facts)}, score, policy, lists, **keywords)
+def decided(facts=(), score=LOW, lists=NO_LISTS, policy=POLICY, **circumstances):
+    given = {
+        FACT.get(name, name): {True: 1.0, False: 0.0, None: None}[value] if name in DAYS else value
+        for name, value in {**NOTHING, **dict(facts)}.items()
+    }
+    return decide(given, score, policy, Circumstances(lists, **circumstances))
 
 
 def hit(*names):
@@ -86,6 +115,7 @@ def unknown(*names):
 
 
 HARD_PREVENT, HARD_REVIEW = "hard_live_prevent_review", "hard_live_manual_review_review"
+LIMIT_PREVENT, LIMIT_REVIEW = "limit_live_prevent_miss", "limit_live_manual_review_miss"
 RISK_PREVENT, RISK_REVIEW = "risk_live_prevent_miss", "risk_live_manual_review_miss"
 
 
@@ -117,11 +147,19 @@ RISK_PREVENT, RISK_REVIEW = "risk_live_prevent_miss", "risk_live_manual_review_m
         ({"score": None, "facts": hit(RISK_PREVENT)}, PREVENT, Source.RULE),
         ({"score": None, "facts": hit(HARD_PREVENT)}, PREVENT, Source.RULE),
         ({"score": None, "lists": ALLOWED}, ALLOW, Source.LIST),
-        ({"rate_limited": True}, MANUAL_REVIEW, Source.RATE_LIMIT),
-        ({"rate_limited": True, "lists": ALLOWED}, MANUAL_REVIEW, Source.RATE_LIMIT),
-        ({"rate_limited": True, "score": HIGH}, PREVENT, Source.MODEL),
-        ({"rate_limited": True, "facts": hit(HARD_PREVENT)}, PREVENT, Source.RULE),
-        ({"rate_limited": True, "disposition": ALLOW}, ALLOW, Source.MANUAL_REVIEW),
+        ({"facts": hit(LIMIT_REVIEW)}, MANUAL_REVIEW, Source.RATE_LIMIT),
+        ({"facts": hit(LIMIT_REVIEW), "score": MIDDLE}, MANUAL_REVIEW, Source.RATE_LIMIT),
+        ({"facts": hit(LIMIT_REVIEW), "score": None}, MANUAL_REVIEW, Source.RATE_LIMIT),
+        ({"facts": hit(LIMIT_REVIEW), "lists": ALLOWED}, MANUAL_REVIEW, Source.RATE_LIMIT),
+        ({"facts": hit(LIMIT_REVIEW), "lists": BLOCKED}, PREVENT, Source.LIST),
+        ({"facts": hit(LIMIT_REVIEW), "score": HIGH}, PREVENT, Source.MODEL),
+        ({"facts": hit(LIMIT_REVIEW, HARD_REVIEW)}, MANUAL_REVIEW, Source.RULE),
+        ({"facts": hit(LIMIT_REVIEW, RISK_REVIEW)}, MANUAL_REVIEW, Source.RATE_LIMIT),
+        ({"facts": hit(LIMIT_REVIEW, HARD_PREVENT)}, PREVENT, Source.RULE),
+        ({"facts": hit(LIMIT_PREVENT), "lists": ALLOWED}, PREVENT, Source.RATE_LIMIT),
+        ({"facts": hit(LIMIT_PREVENT), "disposition": ALLOW}, ALLOW, Source.MANUAL_REVIEW),
+        ({"facts": unknown(LIMIT_REVIEW)}, ALLOW, Source.MODEL),
+        ({"facts": unknown("limit_live_prevent_review")}, MANUAL_REVIEW, Source.RATE_LIMIT),
     ],
 )  # fmt: skip
 def test_the_order_of_resolution(keywords, action, source):
@@ -143,10 +181,41 @@ def test_reasons_are_those_of_the_rules_that_called_for_the_action():
 
 
 def test_list_reasons_are_given_when_a_list_decided_and_only_then():
-    both = ListMatch(block=("fraud ring",), allow=("staff",))
-    assert decided(lists=both).list_reasons == ("fraud ring",)
-    assert decided(lists=ListMatch(allow=("staff",))).list_reasons == ("staff",)
-    assert decided(hit(HARD_PREVENT), lists=both).list_reasons == ()
+    assert decided(lists=BOTH).list_reasons == ("b",)
+    assert decided(lists=ALLOWED).list_reasons == ("a",)
+    assert decided(hit(HARD_PREVENT), lists=BOTH).list_reasons == ()
+    assert decided(hit(HARD_REVIEW), lists=ALLOWED).list_reasons == ()
+
+
+def test_only_the_entities_that_the_policy_names_count_on_a_list():
+    policy = made(lists={"block": ["device"], "allow": ["email", "customer"]})
+    twice = ListMatch(block=(ON_BLOCK, ListHit("device", "d")), allow=(ON_ALLOW,))
+    assert decided(lists=twice, policy=policy).list_reasons == ("d",)
+    assert decided(lists=BOTH, policy=policy).list_reasons == ("a",)
+    assert decided(lists=BOTH, policy=made(lists={"block": [], "allow": []})).source is Source.MODEL
+
+
+def test_conditions_read_the_lists_whatever_the_policy_counts():
+    when = "device_on_block_list && !email_on_allow_list"
+    listed = {
+        "id": "listed", "version": 1, "stage": "hard", "when": when, "action": "PREVENT",
+        "reason": "LISTED", "description": "a blocked device",
+        "examples": {
+            "hit": [{"device_on_block_list": True, "email_on_allow_list": False}],
+            "miss": [{"device_on_block_list": False}],
+        },
+    }  # fmt: skip
+    policy = made(rules=[listed], lists={"block": [], "allow": []})
+    device, email = ListHit("device", "stolen"), ListHit("email", "staff")
+    for lists, outcome in (
+        (ListMatch(), Outcome.MISS),
+        (ListMatch(block=(device,)), Outcome.HIT),
+        (ListMatch(block=(device,), allow=(email,)), Outcome.MISS),
+        (ListMatch(block=(device,), entities=frozenset({"device"})), Outcome.UNKNOWN),
+        (ListMatch(entities=frozenset({"email"})), Outcome.UNKNOWN),
+    ):
+        claimed = {"device_on_block_list": True}  # what a caller says of lists is not believed
+        assert decided(claimed, lists=lists, policy=policy).rules[0].outcome is outcome
 
 
 def test_unknowns_are_reported_with_the_missing_facts_and_acted_on_as_the_rule_says():
@@ -181,11 +250,11 @@ def test_none_and_nan_are_both_unknown(missing):
         ),
         facts=KINDS,
     )
-    decision = decide({"payable_minor": missing}, LOW, policy, NO_LISTS)
+    decision = decide({"payable_minor": missing}, LOW, policy)
     assert [rule.outcome for rule in decision.rules] == [Outcome.UNKNOWN]
-    assert decide({"payable_minor": 6}, LOW, policy, NO_LISTS).action is PREVENT
+    assert decide({"payable_minor": 6}, LOW, policy).action is PREVENT
     with pytest.raises(TypeError, match="fact payable_minor: expected a double, got '6'"):
-        decide({"payable_minor": "6"}, LOW, policy, NO_LISTS)
+        decide({"payable_minor": "6"}, LOW, policy)
 
 
 @given(requests)
@@ -260,12 +329,22 @@ def test_a_decision_is_plain_json_and_says_everything(request):
     assert (told["policy_version"], told["policy_hash"]) == (POLICY.version, POLICY.hash)
 
 
-def test_the_fallback_and_the_rate_limit_are_the_policys():
-    policy = made(fallback="ALLOW", rate_limited="PREVENT")
+def test_the_fallback_is_the_policys():
+    policy = made(fallback="ALLOW")
     assert decided(score=None, policy=policy).action is ALLOW
     assert decided(score=None, policy=policy).source is Source.FALLBACK
-    flooding = decided(policy=policy, rate_limited=True)
-    assert (flooding.action, flooding.source) == (PREVENT, Source.RATE_LIMIT)
+
+
+def test_a_limit_lets_its_number_pass_and_stops_the_next_one():
+    numbers = limit(LIMIT_REVIEW, at_most=5, on_unknown="miss", reason="FLOOD")
+    policy = made(rules=[], limits=[numbers])
+    actions = [
+        decide({FACT[LIMIT_REVIEW]: earlier}, LOW, policy).action for earlier in (4.0, 5.0, None)
+    ]
+    assert actions == [ALLOW, MANUAL_REVIEW, ALLOW]
+    flooding = decide({FACT[LIMIT_REVIEW]: 5.0}, LOW, policy)
+    assert (flooding.source, flooding.reasons) == (Source.RATE_LIMIT, ("FLOOD",))
+    assert [(rule.rule_id, rule.stage) for rule in flooding.hits] == [(LIMIT_REVIEW, Stage.LIMIT)]
 
 
 def test_review_is_for_the_sandbox_alone():
@@ -369,7 +448,8 @@ def test_everything_may_be_explored_and_is_then_certain():
         {"facts": SMALL | unknown(HARD_PREVENT)},
         {"facts": SMALL | hit(HARD_PREVENT)},
         {"facts": SMALL, "lists": BLOCKED},
-        {"facts": SMALL, "rate_limited": True},
+        {"facts": SMALL | hit(LIMIT_REVIEW)},
+        {"facts": SMALL, "lists": ALLOWED},
         {"facts": SMALL, "disposition": PREVENT},
         {"facts": SMALL, "score": None},
         {"facts": SMALL, "exploration_draw": None},
@@ -383,7 +463,6 @@ def test_exploration_is_capped_and_never_against_hard_rules_lists_or_analysts(ke
     explorable = {"score": HIGH, "policy": EXPLORING, "exploration_draw": 0.0}
     assert decided(**{**explorable, "facts": SMALL}).explored
     decision = decided(**explorable | keywords)
-    assert decision.action > ALLOW
     assert (decision.explored, decision.propensity) == (False, 1.0)
 
 
@@ -392,3 +471,128 @@ def test_stages_and_modes_of_the_made_rules_are_as_named():
         stage, mode, action, _ = RULES[rule.hit.rule_id]
         assert (rule.hit.stage, rule.hit.mode) == (Stage(stage), Mode(mode))
         assert rule.hit.action is Action(action)
+
+
+def oracle(request) -> tuple[Action, Source, set[str]]:
+    """The order of resolution once more, from the docstring of `decide`, one claim at a time."""
+    outcomes = request["facts"]
+    calls = []  # (stage, what it calls for, why)
+    for name, (stage, mode, action, on_unknown) in RULES.items():
+        if mode == "live" and outcomes[name]:
+            calls.append((stage, Action(action), name.upper()))
+        if mode == "live" and outcomes[name] is None and on_unknown == "review":
+            calls.append((stage, MANUAL_REVIEW, FACT_MISSING))
+    if ("hard", PREVENT) in {(stage, action) for stage, action, _ in calls}:
+        reasons = {why for stage, action, why in calls if (stage, action) == ("hard", PREVENT)}
+        return PREVENT, Source.RULE, reasons
+    if request["disposition"]:
+        return request["disposition"], Source.MANUAL_REVIEW, set()
+    if request["lists"].block:
+        return PREVENT, Source.LIST, set()
+    score = request["score"]
+    if request["lists"].allow:
+        calls = [call for call in calls if call[0] != "risk"]
+        rest = [(ALLOW, Source.LIST)]
+    elif score is None:
+        rest = [(POLICY.fallback, Source.FALLBACK)]
+    else:
+        rest = []
+    ranked = [(action, Source.RULE) for stage, action, _ in calls if stage == "hard"]
+    ranked += [(action, Source.RATE_LIMIT) for stage, action, _ in calls if stage == "limit"]
+    ranked += rest
+    ranked += [(action, Source.RULE) for stage, action, _ in calls if stage == "risk"]
+    if not rest:
+        ranked.append((band_action(score, POLICY.bands), Source.MODEL))
+    for wanted in (PREVENT, MANUAL_REVIEW, ALLOW):
+        for action, source in ranked:
+            if action is wanted:
+                return action, source, {why for _, called, why in calls if called is action}
+    raise AssertionError("nothing answers")
+
+
+@settings(max_examples=600)
+@given(requests)
+def test_decisions_are_those_of_the_order_of_resolution_told_naively(request):
+    decision = decided(**request)
+    assert (decision.action, decision.source, set(decision.reasons)) == oracle(request)
+    assert decision.list_reasons == (
+        {PREVENT: ("b",), ALLOW: ("a",)}[decision.action] if decision.source is Source.LIST else ()
+    )
+
+
+def suggesting(**follow_up):
+    bands = [{"action": "MANUAL_REVIEW", "probability_at_least": 0.5,
+              "follow_up": {"code": "STEP_UP_VERIFICATION"}},
+             {"action": "PREVENT", "probability_at_least": 0.8}]  # fmt: skip
+    amount = {"code": "PARTIAL_AMOUNT", "amount_minor": "left_minor - 10.0"}
+    return made(
+        bands=bands,
+        rules=[
+            rule(HARD_PREVENT, follow_up=amount),
+            rule(HARD_REVIEW, follow_up={"code": "WAIT_FOR_RETURN"}),
+            rule("hard_shadow_prevent_review", follow_up={"code": "WAIT_FOR_RETURN"}),
+            rule(RISK_PREVENT, follow_up={"code": "STORE_CREDIT"}),
+            rule(RISK_REVIEW),
+        ],
+        limits=[limit(LIMIT_REVIEW, follow_up={"code": "STORE_CREDIT"})],
+    )
+
+
+SUGGESTING = suggesting()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "code", "rule_id", "amount_minor"),
+    [
+        ({}, None, None, None),
+        ({"facts": hit(HARD_REVIEW)}, "WAIT_FOR_RETURN", HARD_REVIEW, None),
+        ({"facts": unknown(HARD_REVIEW)}, None, None, None),
+        ({"facts": hit(HARD_REVIEW, LIMIT_REVIEW)}, "WAIT_FOR_RETURN", HARD_REVIEW, None),
+        ({"facts": hit(RISK_REVIEW, LIMIT_REVIEW)}, "STORE_CREDIT", LIMIT_REVIEW, None),
+        ({"facts": hit(RISK_REVIEW), "score": MIDDLE}, None, None, None),
+        ({"facts": hit(HARD_REVIEW, RISK_PREVENT)}, "STORE_CREDIT", RISK_PREVENT, None),
+        ({"facts": hit("hard_shadow_prevent_review")}, None, None, None),
+        ({"score": MIDDLE}, "STEP_UP_VERIFICATION", None, None),
+        ({"score": HIGH}, None, None, None),
+        ({"score": HIGH, "facts": hit(RISK_PREVENT)}, "STORE_CREDIT", RISK_PREVENT, None),
+        ({"facts": hit(HARD_REVIEW), "disposition": PREVENT}, None, None, None),
+        ({"facts": hit(HARD_REVIEW), "sandbox": MANUAL_REVIEW}, None, None, None),
+        ({"facts": hit(HARD_REVIEW), "lists": BLOCKED}, None, None, None),
+        ({"facts": hit(HARD_REVIEW), "lists": ALLOWED}, "WAIT_FOR_RETURN", HARD_REVIEW, None),
+        ({"score": None}, None, None, None),
+    ],
+)
+def test_the_follow_up_is_the_first_of_a_hit_that_calls_for_the_action(
+    keywords, code, rule_id, amount_minor
+):
+    decision = decided(**{"policy": SUGGESTING, **keywords})
+    expected = None if code is None else {"code": code, "rule_id": rule_id, "amount_minor": None}
+    assert decision.to_json()["follow_up"] == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "asked", "offered"),
+    [
+        (510.5, 1000.0, 500),
+        (1010.0, 1000.0, None),
+        (1009.9, 1000.0, 999),
+        (10.0, 1000.0, None),
+        (None, 1000.0, None),
+        (500.0, None, None),
+    ],
+)
+def test_a_partial_amount_is_known_positive_and_less_than_what_is_asked(left, asked, offered):
+    facts = hit(HARD_PREVENT, RISK_PREVENT) | {"left_minor": left, "asked_minor": asked}
+    follow_up = decided(facts, policy=SUGGESTING).follow_up
+    if offered is None:  # a risk rule does not speak where a hard one has settled it
+        assert follow_up is None
+    else:
+        assert follow_up == FollowUp(FollowUpCode.PARTIAL_AMOUNT, HARD_PREVENT, offered)
+    assert {"left_minor", "asked_minor"} <= SUGGESTING.reads.keys()
+
+
+def test_an_explored_refund_is_offered_nothing():
+    policy = replace(SUGGESTING, exploration=EXPLORING.exploration)
+    held = decided(SMALL, MIDDLE, policy=policy, exploration_draw=0.5)
+    assert held.follow_up == FollowUp(FollowUpCode.STEP_UP_VERIFICATION)
+    assert decided(SMALL, MIDDLE, policy=policy, exploration_draw=0.0).follow_up is None
