@@ -48,13 +48,21 @@ STATE_OF_OUTCOME: Final[Mapping[str, State]] = {
 }
 
 
+SETTLED: Final[frozenset[State]] = frozenset({"REFUNDED", "DENIED", "FAILED", "CANCELED"})
+"""States in which a refund holds nothing of its order's balance: it was paid, or is not to be. One
+that is asked for again holds what the new decision lets it."""
+
+
 class TransitionRefusedError(Exception):
     """A transition of ours that the lifecycle does not list."""
 
 
 @dataclass
 class Refund:
-    """Where a refund stands. All but its state is None for one that only reports named."""
+    """Where a refund stands. Who and how much are None for one that only reports named.
+
+    ``reserved_minor`` is what it holds of its order's balance.
+    """
 
     refund_id: str
     state: State = "REQUESTED"
@@ -64,6 +72,7 @@ class Refund:
     first_known_at: int | None = None
     payable_minor: int | None = None
     currency: str | None = None
+    reserved_minor: int = 0
 
     def request(self, event: StoredEvent) -> None:
         """Take in a version of the request: who and when from the first, money from the latest."""
@@ -92,7 +101,7 @@ class Refund:
             raise TransitionRefusedError(
                 f"refund {self.refund_id!r} is {self.state}: expected {expected}, got {to}"
             )
-        self.state, self.state_at = to, at
+        self._enter(to, at)
 
     def report(self, to: State, at: int) -> bool:
         """Take in what a backend says has happened; returns whether it was unexpected.
@@ -103,18 +112,26 @@ class Refund:
         >>> refund.report("REFUNDED", at=20), refund.state
         (True, 'REFUNDED')
         """
-        if at < self.state_at or (to == self.state and self.state_at >= 0):
+        if at < self.state_at:
+            return False
+        if to == self.state and self.state_at >= 0:
+            self._enter(to, self.state_at)
             return False
         is_expected = self.state_at >= 0 and to in (
             *TRANSITIONS[self.state], *UNSURPRISING_REPORTS.get(self.state, ())
         )  # fmt: skip
-        self.state, self.state_at = to, at
+        self._enter(to, at)
         return not is_expected
+
+    def _enter(self, state: State, at: int) -> None:
+        self.state, self.state_at = state, at
+        if state in SETTLED:
+            self.reserved_minor = 0
 
 
 _COLUMNS: Final = (
     "refund_id", "state", "state_at", "customer", "order_id", "first_known_at",
-    "payable_minor", "currency",
+    "payable_minor", "currency", "reserved_minor",
 )  # fmt: skip
 
 
@@ -140,16 +157,13 @@ class Refunds:
             elif refund.report(STATE_OF_OUTCOME[event.payload["status"]], event.known_at):
                 unexpected.add(event.event_id)
         self._put(connection, found.values())
-        # What has an outcome holds nothing more: what was paid counts as paid from here on.
-        settled = (e for e in relevant if e.event_type == "refund_outcome")
-        for refund_id in sorted({event.payload["refund_id"] for event in settled}):
-            self.reserve(connection, refund_id, 0)
         return unexpected
 
     def transition(
         self, connection: Connection, refund_id: str, to: Sequence[State], at: int, reported: bool
     ) -> bool:
         """Move a refund through states, one after another; see `Transaction.transition`."""
+        self._database.lock(connection, [("refund_id", refund_id)])  # as events about it do
         refund = self.get(connection, [refund_id]).get(refund_id) or Refund(refund_id)
         is_unexpected = False
         for state in to:

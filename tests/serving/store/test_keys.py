@@ -32,6 +32,14 @@ def test_keys_differ_and_are_not_stored(store: Store, tmp_path: Path) -> None:
     assert not any(key.encode() in content for key in keys)
 
 
+def test_a_key_bears_the_name_of_its_holder(store: Store) -> None:
+    found = store.keys.verify(store.keys.create("live", ["admin"], at=1, name="Ann Lee"))
+    assert found is not None
+    assert found.name == "Ann Lee"
+    with pytest.raises(ValueError, match="name: expected the holder's name, got ' '"):
+        store.keys.create("live", ["admin"], at=1, name=" ")
+
+
 @pytest.mark.parametrize("scopes", [[], ["score", "root"]])
 def test_scopes_must_exist(store: Store, scopes: list[str]) -> None:
     with pytest.raises(ValueError, match="scopes: expected some of score, report, review, admin"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import pytest
 
-from features.events import RefundOutcome, RefundRequest
+from features.events import RefundOutcome, RefundRequest, Transaction
 from serving.store.refunds import (
     STATE_OF_OUTCOME,
     TRANSITIONS,
@@ -21,8 +24,8 @@ Make = Callable[..., RefundRequest]
 STATES = get_args(State)
 
 
-def outcome(refund_id: str, status: str, known_at: int = 2_000) -> RefundOutcome:
-    return RefundOutcome(refund_id=refund_id, known_at=known_at, status=status)
+def outcome(refund_id: str, status: str, known_at: int = 2_000, **more: object) -> RefundOutcome:
+    return RefundOutcome(refund_id=refund_id, known_at=known_at, status=status, **more)
 
 
 @pytest.mark.parametrize("start", STATES)
@@ -125,11 +128,68 @@ def test_reservations_of_one_order_add_up(store: Store, refund: Make) -> None:
     assert store.reserved("o1", besides="r1") == {"GBP": 450}
 
 
-def test_an_outcome_releases_what_a_refund_holds(store: Store, refund: Make) -> None:
-    with store.write() as tx:
+@pytest.mark.parametrize("status", STATE_OF_OUTCOME)
+def test_an_outcome_releases_what_a_refund_holds(either: Store, refund: Make, status: str) -> None:
+    with either.write("c1", "o1") as tx:
         tx.append([refund("r1", order_id="o1"), refund("r2", order_id="o1", currency="EUR")])
         tx.reserve("r1", 500)
         tx.reserve("r2", 70)
+        tx.transition("r1", "VALIDATED", "DECIDED", "APPROVED", at=1_000)
         assert tx.reserved("o1", besides="r3") == {"GBP": 500, "EUR": 70}
-        tx.append([outcome("r1", "COMPLETED")])
-        assert tx.reserved("o1", besides="r3") == {"EUR": 70}
+        older = outcome("r1", status, known_at=999, decline_reason="of an earlier attempt")
+        tx.append([older])
+        assert tx.reserved("o1", besides="r3") == {"GBP": 500, "EUR": 70}
+    with either.write() as tx:
+        tx.append([outcome("r1", status)])
+    assert either.reserved("o1", besides="r3") == {"EUR": 70}
+    with either.write() as tx:  # asked for again, and reported again: in the same state
+        tx.reserve("r1", 30)
+        tx.append([outcome("r1", status, known_at=3_000, decline_reason="again")])
+    assert either.reserved("o1", besides="r3") == {"EUR": 70}
+
+
+def test_what_we_deny_holds_nothing(store: Store, refund: Make) -> None:
+    with store.write() as tx:
+        tx.append([refund("r1", order_id="o1")])
+        tx.transition("r1", "VALIDATED", "DECIDED", "NEEDS_REVIEW", at=1_000)
+        tx.reserve("r1", 500)
+        tx.transition("r1", "DENIED", at=1_500)
+        assert tx.reserved("o1", besides="none") == {}
+
+
+def test_refunds_of_one_order_at_once_never_hold_more_than_there_is(
+    either: Store, refund: Make
+) -> None:
+    """Six customers ask for 300 of an order of 1,000: three get it, and nobody waits for ever."""
+    start = threading.Barrier(8)
+
+    def ask(number: int) -> bool:
+        start.wait()
+        refund_id, customer = f"r{number}", f"c{number}"
+        with either.write(customer, "o1") as tx:
+            held = tx.reserved("o1", besides=refund_id).get("GBP", 0)
+            request = refund(refund_id, customer_id=customer, order_id="o1", amount_minor=300)
+            tx.append([request])
+            if held + 300 > 1_000:
+                return False
+            tx.reserve(refund_id, 300)
+            return True
+
+    def report(number: int) -> None:
+        """Meanwhile reports about the same refunds and the same order come in."""
+        start.wait()
+        for _ in range(5):
+            with either.write() as tx:
+                paid = Transaction(
+                    transaction_id=uuid.uuid4().hex, known_at=5, kind="CAPTURE", order_id="o1",
+                    amount_minor=1, currency="GBP",
+                )  # fmt: skip
+                tx.append([paid, refund(f"r{number}", order_id="o1", customer_id=f"c{number}")])
+
+    with ThreadPoolExecutor(8) as pool:
+        reporting = [pool.submit(report, number) for number in range(2)]
+        asking = [pool.submit(ask, number) for number in range(6)]
+        allowed = [job.result() for job in asking]
+        assert [job.result() for job in reporting] == [None, None]
+    assert sum(allowed) == 3
+    assert either.reserved("o1", besides="none") == {"GBP": 900}
