@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 
 from rules.decision import Action
-from rules.engine import NOTHING_ELSE, Circumstances, Score, decide
+from rules.engine import Circumstances, Score, decide
 from rules.logged import Logged
 from rules.policy import Policy
 
 KINDS = {"a": "double", "b": "double", "word": "string", "payable_minor": "double"}
 DAY_MS = 86_400_000
 START = 1_780_000_000_000
+PLAIN = Circumstances()
 
 
 def rule(id: str, when: str, action: str = "MANUAL_REVIEW", **more: Any) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def policy_of(*rules: dict[str, Any], version: str = "1", **more: Any) -> Policy
 def logged(
     refund: str, policy: Policy | None = None, *, probability: float | None = 0.01,
     customer: str | None = None, at: int = START, abuse: bool | None = None,
-    circumstances: Circumstances = NOTHING_ELSE, **facts: Any,
+    circumstances: Circumstances = **facts: Any,
 ) -> Logged:  # fmt: skip
     """A request; with a policy, as that policy decided it."""
     payable = facts.get("payable_minor")
