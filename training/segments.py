@@ -97,8 +97,8 @@ def divide(examples: Examples) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     stands against the refunds that matured clean.
     """
     yield from _coded("reason", examples.column("reason"), CODES["reason"])
-    yield from _banded("amount", examples.column("payable_minor"), AMOUNT_EDGES_MINOR, 100, "")
-    yield from _banded(
+    yield from banded("amount", examples.column("payable_minor"), AMOUNT_EDGES_MINOR, 100, "")
+    yield from banded(
         "account age", examples.column("registered_age_days"), AGE_EDGES_DAYS, 1, " days"
     )
     month = examples.known_at.astype("datetime64[ms]").astype("datetime64[M]")
@@ -121,7 +121,7 @@ def _coded(by: str, codes: FloatArray, words: Sequence[str]) -> _Division:
         yield by, _NOT_KNOWN, np.isnan(codes)
 
 
-def _banded(by: str, values: FloatArray, edges: Sequence[int], unit: int, word: str) -> _Division:
+def banded(by: str, values: FloatArray, edges: Sequence[int], unit: int, word: str) -> _Division:
     """Values between edges, the lower included; named in ``unit`` and ``word``."""
     bounds = (-np.inf, *edges, np.inf)
     for low, high in pairwise(bounds):

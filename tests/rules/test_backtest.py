@@ -1,135 +1,223 @@
-"""Backtests: the shift of actions, the money, and what is left out on purpose."""
+"""Backtests: two policies on one request, what is left out on purpose, and what made a change."""
+
+from __future__ import annotations
 
 import json
-from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules.backtest import LoggedFacts, backtest
-from rules.decision import Action
-from rules.engine import ListMatch, Score, decide
+from rules.backtest import Cause, Compared, as_backtested, backtest, facts_read
+from rules.decision import Action, Mode, Source
+from rules.engine import Circumstances, ListHit, ListMatch, Score, decide
+from rules.logged import Logged
 from rules.policy import Policy
 
 ALLOW, MANUAL_REVIEW, PREVENT = Action.ALLOW, Action.MANUAL_REVIEW, Action.PREVENT
+FACTS = {"payable_minor": "double", "a": "double", "b": "double",
+         "refund_count_by_customer_1d": "double"}  # fmt: skip
+BLOCKED = ListMatch(block=(ListHit("ip", "bots"),))
+ALLOWED = ListMatch(allow=(ListHit("customer", "friend"),))
 
 
-def policy(version: str, review_at: float, prevent_at: float, **changes) -> Policy:
+def rule(id: str, when: str, action: Action = MANUAL_REVIEW, **more: Any) -> dict[str, Any]:
+    """A rule with examples that hold for `FACT > 5.0`."""
+    fact = when.split()[0]
+    return {"id": id, "version": 1, "stage": "risk", "when": when, "action": action.value,
+            "reason": id.upper(), "description": id,
+            "examples": {"hit": [{fact: 9.0}], "miss": [{fact: 1.0}]}, **more}  # fmt: skip
+
+
+def policy(version: str, **changes: Any) -> Policy:
     document = {
         "version": version,
-        "costs": {"fee_minor": 100, "review_minor": 40, "prevented_honest_multiple": 2},
         "bands": [
-            {"action": "MANUAL_REVIEW", "probability_at_least": review_at},
-            {"action": "PREVENT", "probability_at_least": prevent_at},
+            {"action": "MANUAL_REVIEW", "probability_at_least": 0.6},
+            {"action": "PREVENT", "probability_at_least": 0.9},
         ],
         "rules": [],
         **changes,
     }
-    return Policy.from_yaml(json.dumps(document), facts={"payable_minor": "double"})
+    return Policy.from_yaml(json.dumps(document), facts=FACTS)
 
 
-LAX, STRICT = policy("lax", 0.6, 0.9), policy("strict", 0.3, 0.5)
+LAX = policy("lax")
+STRICT = policy("strict", bands=[
+    {"action": "MANUAL_REVIEW", "probability_at_least": 0.3},
+    {"action": "PREVENT", "probability_at_least": 0.5},
+])  # fmt: skip
 
 
-def logged(refund_id, probability, payable_minor, abuse=None, **changes) -> LoggedFacts:
-    facts = {"payable_minor": payable_minor}
-    return LoggedFacts(refund_id, facts, Score(probability, 1.0), abuse=abuse, **changes)
+def logged(
+    probability: float | None = 0.1, lists: ListMatch | None = None, **facts: float
+) -> Logged:
+    score = None if probability is None else Score(probability, 1.0)
+    circumstances = Circumstances(lists=lists or ListMatch())
+    return Logged("r", "c", 0, facts, score, circumstances)
 
 
-ROWS = [
-    logged("honest-low", 0.1, 1000.0, abuse=False),
-    logged("abuse-middle", 0.4, 2000.0, abuse=True),
-    logged("honest-middle", 0.7, 3000.0, abuse=False),
-    logged("unlabelled", 0.55, 4000.0),
-    logged("abuse-high", 0.95, 5000.0, abuse=True),
-    logged("unknown-amount", 0.4, None),
-]
+def compared(before: Policy, after: Policy, row: Logged) -> Compared:
+    (one,) = backtest(before, after, [row])
+    return one
 
 
-def test_the_report_adds_up_by_hand():
-    report = backtest(LAX, STRICT, iter(ROWS))
-    assert (report.requests, report.labelled, report.payable_unknown) == (6, 4, 1)
-    assert report.shifts == {
-        ALLOW: {ALLOW: 1, MANUAL_REVIEW: 2, PREVENT: 1},
-        MANUAL_REVIEW: {ALLOW: 0, MANUAL_REVIEW: 0, PREVENT: 1},
-        PREVENT: {ALLOW: 0, MANUAL_REVIEW: 0, PREVENT: 1},
-    }
-    before, after = report.before, report.after
-    assert (before.paid.count, before.paid.payable_minor) == (4, 7000.0)
-    assert (before.held.payable_minor, before.prevented.payable_minor) == (3000.0, 5000.0)
-    assert before.abuse_paid.payable_minor == 2000.0
-    assert before.cost_minor == (2000 + 100) + 40
-    assert (after.paid.payable_minor, after.held.payable_minor) == (1000.0, 2000.0)
-    assert after.prevented.payable_minor == 3000.0 + 4000.0 + 5000.0
-    assert after.honest_prevented.payable_minor == 3000.0
-    assert after.abuse_prevented.payable_minor == 5000.0
-    assert after.cost_minor == 2 * 40 + 2 * 3000
+def causes(before: Policy, after: Policy, row: Logged) -> list[tuple[str, str]]:
+    return [tuple(cause) for cause in compared(before, after, row).causes]
 
 
-def test_the_changed_refunds_are_named():
-    changes = {change.refund_id: change for change in backtest(LAX, STRICT, ROWS).changes}
-    assert set(changes) == {"abuse-middle", "honest-middle", "unlabelled", "unknown-amount"}
-    change = changes["honest-middle"]
-    assert (change.before, change.after) == (MANUAL_REVIEW, PREVENT)
-    assert (change.payable_minor, change.abuse) == (3000.0, False)
-    assert changes["unknown-amount"].payable_minor is None
+def test_both_decide_on_what_was_logged() -> None:
+    rows = [logged(0.1), logged(0.4), logged(0.7), logged(0.95)]
+    actions = [(one.before.action, one.after.action) for one in backtest(LAX, STRICT, rows)]
+    assert actions == [
+        (ALLOW, ALLOW), (ALLOW, MANUAL_REVIEW), (MANUAL_REVIEW, PREVENT), (PREVENT, PREVENT)
+    ]  # fmt: skip
 
 
-def test_the_candidate_does_not_set_its_own_prices():
-    cheap = policy("cheap", 0.3, 0.5, costs={})
-    priced = backtest(LAX, STRICT, ROWS).after.cost_minor
-    assert backtest(LAX, cheap, ROWS).after.cost_minor == priced
+def test_a_degraded_decision_stays_so() -> None:
+    one = compared(policy("a", fallback="ALLOW"), LAX, logged(None))
+    assert (one.before.source, one.after.source) == (Source.FALLBACK, Source.FALLBACK)
+    assert one.causes == (Cause("fallback", "MANUAL_REVIEW"),)
 
 
-def test_lists_rate_limits_and_missing_scores_are_replayed():
-    rows = [
-        logged("blocked", 0.1, 10.0, lists=ListMatch(block=("b",))),
-        logged("flooding", 0.1, 10.0, rate_limited=True),
-        replace(logged("degraded", 0.1, 10.0), score=None),
+def test_nothing_is_explored_and_no_analyst_answers() -> None:
+    exploring = policy("x", exploration={"share": 1.0, "max_amount_minor": 1e9})
+    circumstances = Circumstances(disposition=PREVENT, exploration_draw=0.0)
+    row = Logged("r", "c", 0, {"payable_minor": 5.0}, Score(0.7, 1.0), circumstances)
+    assert decide(row.facts, row.score, exploring, circumstances).source is Source.MANUAL_REVIEW
+    one = compared(exploring, exploring, row)
+    assert (one.before.action, one.before.explored, one.before.propensity) == (
+        MANUAL_REVIEW, False, 1.0
+    )  # fmt: skip
+
+
+def test_lists_and_the_sandbox_bear_on_both() -> None:
+    assert compared(LAX, STRICT, logged(0.1, BLOCKED)).after.source is Source.LIST
+    forced = as_backtested(Circumstances(sandbox=PREVENT, exploration_draw=0.5))
+    assert forced == Circumstances(sandbox=PREVENT)
+
+
+def test_what_was_answered_is_not_believed() -> None:
+    told = Logged("r", "c", 0, {}, Score(0.1, 1.0), Circumstances(), policy_hash=LAX.hash,
+                  action=PREVENT, source=Source.MODEL)  # fmt: skip
+    assert compared(LAX, STRICT, told).before.action is ALLOW
+
+
+# --- causes --------------------------------------------------------------------------------------
+
+
+def test_a_band_is_a_cause() -> None:
+    assert causes(LAX, STRICT, logged(0.4)) == [("band", "MANUAL_REVIEW")]
+    assert causes(STRICT, LAX, logged(0.7)) == [("band", "PREVENT")]
+    assert causes(LAX, STRICT, logged(0.1)) == []
+
+
+def test_of_several_rules_each_is_a_cause_and_those_of_both_policies_are_none() -> None:
+    one, two = rule("one", "a > 5.0"), rule("two", "b > 5.0")
+    base = policy("base")
+    assert causes(base, policy("c", rules=[one, two]), logged(a=9.0, b=9.0)) == [
+        ("rule", "one"), ("rule", "two")
+    ]  # fmt: skip
+    severe = policy("d", rules=[one, rule("two", "b > 5.0", PREVENT)])
+    assert causes(policy("e", rules=[one, two]), severe, logged(a=9.0, b=9.0)) == [("rule", "two")]
+
+
+def test_a_shadow_rule_made_live_is_a_cause_both_ways() -> None:
+    shadow = policy("s", rules=[rule("one", "a > 5.0", mode="shadow")])
+    live = policy("l", rules=[rule("one", "a > 5.0")])
+    assert causes(shadow, live, logged(a=9.0)) == [("rule", "one")]
+    assert causes(live, shadow, logged(a=9.0)) == [("rule", "one")]
+
+
+def test_a_limit_is_a_cause() -> None:
+    limit = {"id": "per_day", "version": 1, "by": "customer", "days": 1, "at_most": 2,
+             "action": "MANUAL_REVIEW"}  # fmt: skip
+    row = logged(refund_count_by_customer_1d=2.0)
+    assert causes(LAX, policy("limited", limits=[limit]), row) == [("limit", "per_day")]
+
+
+def test_an_unsettled_rule_is_a_cause() -> None:
+    hard = policy("h", rules=[rule("one", "a > 5.0", PREVENT, stage="hard")])
+    one = compared(LAX, hard, logged())
+    assert one.after.action is MANUAL_REVIEW and one.causes == (Cause("rule", "one"),)
+
+
+def test_lists_are_causes_where_a_policy_counts_other_entities() -> None:
+    deaf = policy("deaf", lists={"block": ["customer"], "allow": []})
+    assert causes(LAX, deaf, logged(0.1, BLOCKED)) == [("list", "block")]
+    assert causes(LAX, deaf, logged(0.95, ALLOWED)) == [("list", "allow")]
+
+
+def test_an_allow_list_silences_the_band_of_both() -> None:
+    hard = rule("one", "a > 5.0", stage="hard")
+    strict = policy("t", bands=[{"action": "MANUAL_REVIEW", "probability_at_least": 0.3}],
+                    rules=[hard])  # fmt: skip
+    assert causes(LAX, strict, logged(0.4, ALLOWED, a=9.0)) == [("rule", "one")]
+
+
+def test_the_facts_that_causes_read() -> None:
+    before = policy("b", rules=[rule("one", "a > 5.0")])
+    after = policy("c", rules=[rule("one", "b > 5.0")])
+    assert facts_read([Cause("rule", "one")], before, after) == ("a", "b")
+    assert facts_read([Cause("band", "PREVENT")], before) == (
+        "expected_loss_minor", "probability"
+    )  # fmt: skip
+    assert facts_read([Cause("list", "block")], before) == ()
+
+
+def _document(kinds: list[tuple[str, Action, str]]) -> Policy:
+    rules = [
+        rule(f"r{at}", f"{fact} > 5.0", action, stage=stage)
+        for at, (fact, action, stage) in enumerate(kinds)
     ]
-    report = backtest(LAX, policy("open", 0.6, 0.9, fallback="ALLOW"), rows)
-    assert report.before.prevented.count == report.after.prevented.count == 1
-    assert (report.before.held.count, report.after.held.count) == (2, 1)
-    assert [change.refund_id for change in report.changes] == ["degraded"]
+    return policy("random", rules=rules)
 
 
-def test_nothing_is_explored_in_a_backtest():
-    exploring = policy("lax", 0.6, 0.9, exploration={"share": 1.0, "max_amount_minor": 1e9})
-    assert backtest(LAX, exploring, ROWS).changes == ()
+@pytest.fixture(scope="module")
+def nine() -> Policy:
+    """Rules of both facts, stages and actions."""
+    return _document([
+        (fact, action, stage)
+        for fact in ("a", "b") for action in (MANUAL_REVIEW, PREVENT) for stage in ("hard", "risk")
+    ])  # fmt: skip
 
 
-def test_the_report_is_plain_json():
-    told = json.loads(json.dumps(backtest(LAX, STRICT, ROWS).to_json()))
-    assert told["shifts"]["ALLOW"] == {"ALLOW": 1, "MANUAL_REVIEW": 2, "PREVENT": 1}
-    assert told["before"]["paid"] == {"count": 4, "payable_minor": 7000.0}
-    assert told["changes"][0]["refund_id"] == "abuse-middle"
-    assert told["changes"][0]["after"] == "MANUAL_REVIEW"
-
-
+known = st.none() | st.floats(0, 10)
 rows = st.builds(
-    logged,
-    st.text(max_size=3),
-    st.floats(0, 1),
-    st.none() | st.integers(0, 10**9).map(float),
-    st.sampled_from([None, True, False]),
-)
+    lambda probability, lists, a, b: logged(probability, lists, a=a, b=b),
+    st.none() | st.floats(0, 1), st.sampled_from([ListMatch(), ALLOWED, BLOCKED]), known, known,
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("candidate", [LAX, STRICT])
-@given(log=st.lists(rows, max_size=20))
-def test_every_refund_is_booked_once_under_each_policy(candidate, log):
-    report = backtest(LAX, candidate, log)
-    total = sum(row.facts["payable_minor"] or 0.0 for row in log)
-    for ledger in (report.before, report.after):
-        tallies = (ledger.paid, ledger.held, ledger.prevented)
-        assert sum(tally.count for tally in tallies) == len(log)
-        assert sum(tally.payable_minor for tally in tallies) == total
-    assert sum(sum(row.values()) for row in report.shifts.values()) == len(log)
-    moved = [
-        row.refund_id
-        for row in log
-        if decide(row.facts, row.score, LAX, row.lists).action
-        is not decide(row.facts, row.score, candidate, row.lists).action
+@given(row=rows, at=st.integers(0, 7), data=st.data())
+def test_where_one_rule_differs_it_alone_is_the_cause(nine: Policy, row, at, data) -> None:
+    base = nine
+    for other in data.draw(st.sets(st.integers(0, 7).filter(lambda other: other != at))):
+        base = base.with_mode(f"r{other}", Mode.SHADOW)
+    for before, after in ((base, base.without(f"r{at}")), (base.without(f"r{at}"), base)):
+        one = compared(before, after, row)
+        assert one.moved == (one.before.action is not one.after.action)
+        assert one.causes == ((Cause("rule", f"r{at}"),) if one.moved else ())
+
+
+@given(row=rows, live=st.sets(st.integers(0, 7)), others=st.sets(st.integers(0, 7)))
+def test_causes_call_for_the_more_severe_action_in_one_policy_only(
+    nine: Policy, row, live, others
+) -> None:
+    def only(kept: set[int]) -> Policy:
+        made = nine
+        for at in range(8):
+            made = made if at in kept else made.with_mode(f"r{at}", Mode.SHADOW)
+        return made
+
+    one = compared(only(live), only(others), row)
+    if not one.moved:
+        return
+    severe, mild = sorted((one.before, one.after), key=lambda it: it.action)[::-1]
+    calling = [
+        {r.rule_id for r in of.rules if r.mode is Mode.LIVE and r.calls_for >= severe.action}
+        for of in (severe, mild)
     ]
-    assert [change.refund_id for change in report.changes] == moved
+    assert one.causes
+    assert {cause.id for cause in one.causes if cause.kind == "rule"} <= calling[0] - calling[1]

@@ -1,55 +1,55 @@
-"""A backtest of a folder: its requests under two policies, its mature labels as the truth."""
+"""A backtest of a folder: its refunds under two policies, its mature labels as the truth."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import rules
 from features.money import DAY_MS, Rates
 from features.tables import Tables
-from rules.backtest import BacktestReport
+from rules.backtest import Cause
 from rules.decision import Action
 from rules.policy import Policy
 from serving.facts import FACTS
 from tests.serving.champions import fixed
 from tests.training.tables import START, folder_of
-from training.backtest import backtest_folder, to_text
+from training.backtest import backtest_folder, folder_requests, to_text
+from training.backtest_report import BacktestReport, Tally
 
-DEFAULT = (Path(rules.__file__).parent / "policies" / "default.yaml").read_text(encoding="utf-8")
 NOW = START + 100 * DAY_MS
 MATURITY_DAYS = 30
+ALLOW, MANUAL_REVIEW, PREVENT = Action.ALLOW, Action.MANUAL_REVIEW, Action.PREVENT
 
 
-def policy_of(version: str, *changes: tuple[str, str]) -> Policy:
-    text = DEFAULT.replace('version: "1"', f'version: "{version}"')
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    return Policy.from_yaml(text, facts=FACTS)
+def policy_of(version: str, above_minor: float, action: str, **changes: Any) -> Policy:
+    """One rule on the amount: what cannot be converted may be large."""
+    document = {
+        "version": version,
+        "costs": {"fee_minor": 500, "review_minor": 400, "prevented_honest_multiple": 1.5,
+                  "reviews_per_day": 1},
+        "bands": [{"action": "PREVENT", "probability_at_least": 0.9}],
+        "rules": [{
+            "id": "large", "version": 1, "stage": "risk", "action": action, "reason": "LARGE",
+            "when": f"payable_minor > {above_minor}", "on_unknown": "review",
+            "description": "The amount is large",
+            "examples": {"hit": [{"payable_minor": above_minor + 1}],
+                         "miss": [{"payable_minor": above_minor}]},
+        }],
+        **changes,
+    }  # fmt: skip
+    return Policy.from_yaml(json.dumps(document), facts=FACTS)
 
 
 @pytest.fixture(scope="module")
-def default() -> Policy:
-    return policy_of("1")
+def lax() -> Policy:
+    return policy_of("1", 20000.0, "MANUAL_REVIEW")
 
 
 @pytest.fixture(scope="module")
 def strict() -> Policy:
-    """Everything of more than 40.00 is prevented, where the default asks a person above 200.00."""
-    return policy_of(
-        "2",
-        ("payable_minor > 20000.0", "payable_minor > 4000.0"),
-        ("hit: [{payable_minor: 20001}]", "hit: [{payable_minor: 4001}]"),
-        ("miss: [{payable_minor: 20000}]", "miss: [{payable_minor: 4000}]"),
-        (
-            "  # an amount that cannot be converted may be a large one\n    action: MANUAL_REVIEW",
-            "\n    action: PREVENT",
-        ),
-    )
+    return policy_of("2", 4000.0, "PREVENT")
 
 
 def refund(number: int, amount_minor: int, day: float, **more: Any) -> dict[str, Any]:
@@ -87,74 +87,141 @@ def folder() -> Tables:
                      refund_outcomes=[paid(number) for number in (1, 2, 3, 6)])  # fmt: skip
 
 
+def run(folder: Tables, before: Policy, after: Policy, **how: Any) -> BacktestReport:
+    given = {"as_of": NOW, "maturity_days": MATURITY_DAYS, **how}
+    return backtest_folder(folder, fixed(0.01), before, after, Rates("GBP"), **given)
+
+
 @pytest.fixture(scope="module")
-def report(folder, default, strict) -> BacktestReport:
-    return backtest_folder(folder, fixed(0.01), default, strict, Rates("GBP"), as_of=NOW,
-                           maturity_days=MATURITY_DAYS)  # fmt: skip
+def report(folder: Tables, lax: Policy, strict: Policy) -> BacktestReport:
+    return run(folder, lax, strict)
 
 
-def test_every_request_is_decided_under_both_policies(report):
-    assert report.requests == 7
-    assert report.shifts[Action.ALLOW] == {
-        Action.ALLOW: 1, Action.MANUAL_REVIEW: 0, Action.PREVENT: 5
-    }  # fmt: skip
+def test_every_refund_is_decided_under_both_policies(report: BacktestReport) -> None:
+    assert (report.decisions, report.requests, report.repeated) == (7, 6, 1)
+    assert report.shifts[ALLOW] == {ALLOW: 1, MANUAL_REVIEW: 0, PREVENT: 4}
     # Yen without a rate cannot be told from a large amount: it is held by both.
-    assert report.shifts[Action.MANUAL_REVIEW][Action.MANUAL_REVIEW] == 1
+    assert report.shifts[MANUAL_REVIEW][MANUAL_REVIEW] == 1
     assert report.payable_unknown == 1
 
 
-def test_labels_lie_on_their_own_requests_and_only_mature_ones_count(report):
-    truth = {change.refund_id: change.abuse for change in report.changes}
-    # A refund sent again has its label at its first version only, as in training.
-    assert [c.abuse for c in report.changes if c.refund_id == "r-2"] == [False, None]
-    assert truth["r-1"] is True
-    assert truth["r-4"] is None, "not mature"
-    assert truth["r-5"] is None, "neither labelled nor paid"
-    assert report.labelled == 4  # r-1, r-2, r-3 and r-6
+def test_labels_lie_on_their_own_refunds_and_only_mature_ones_count(
+    folder: Tables, lax: Policy, report: BacktestReport
+) -> None:
+    requests = folder_requests(folder, fixed(0.01), lax, Rates("GBP"), NOW, MATURITY_DAYS)
+    told = {row.refund_id: (row.abuse, row.payable_minor) for row in requests}
+    assert told == {
+        "r-1": (True, 7000), "r-3": (True, 3000), "r-6": (False, None),
+        "r-2": (False, 6000),  # sent again with another amount: its first request counts
+        "r-4": (None, 5000),  # not mature
+        "r-5": (None, 9000),  # neither labelled nor paid
+    }  # fmt: skip
+    assert (report.labelled, report.abuse, report.immature, report.unlabelled) == (4, 2, 1, 1)
 
 
-def test_the_ledgers_hold_the_money(report, default):
+def test_the_ledgers_hold_the_money(report: BacktestReport) -> None:
     before, after = report.before, report.after
     assert (before.version, after.version) == ("1", "2")
-    assert (before.abuse_paid.count, before.abuse_paid.payable_minor) == (2, 10_000)
-    assert (after.abuse_paid.count, after.abuse_paid.payable_minor) == (1, 3_000)
-    assert (after.abuse_prevented.count, after.abuse_prevented.payable_minor) == (1, 7_000)
-    assert (after.honest_prevented.count, after.honest_prevented.payable_minor) == (1, 6_000)
-    costs = default.costs
-    review = costs.review_minor
-    assert before.cost_minor == 10_000 + 2 * costs.fee_minor + review
-    assert after.cost_minor == (
-        3_000 + costs.fee_minor + costs.prevented_honest_multiple * 6_000 + review
-    )
+    assert (before.abuse_paid, after.abuse_paid) == (Tally(2, 10_000), Tally(1, 3_000))
+    assert after.abuse_prevented == Tally(1, 7_000)
+    assert after.honest_prevented == Tally(1, 6_000)
+    assert before.paid.count == 5 and before.held == Tally(1, 0)
+    assert before.cost_minor == 10_000 + 2 * 500 + 400
+    assert after.cost_minor == 3_000 + 500 + 1.5 * 6_000 + 400
 
 
-def test_labels_known_later_than_the_backtest_are_not_known(folder, default, strict):
-    early = backtest_folder(folder, fixed(0.01), default, strict, Rates("GBP"),
-                            as_of=START + 39 * DAY_MS, maturity_days=MATURITY_DAYS)  # fmt: skip
+def test_the_figures_are_the_ledgers(report: BacktestReport) -> None:
+    for side in ("before", "after"):
+        ledger = getattr(report, side)
+        stopped = ledger.abuse_held.count + ledger.abuse_prevented.count
+        assert getattr(report.figures["abuse_stopped"].count, side) == stopped
+        for name in ("abuse_paid", "abuse_prevented", "honest_held", "honest_prevented"):
+            tally, figure = getattr(ledger, name), report.figures[name]
+            assert getattr(figure.count, side) == tally.count
+            assert getattr(figure.minor, side) == tally.payable_minor
+        assert getattr(report.figures["cost"].minor, side) == ledger.cost_minor
+        assert getattr(report.figures["reviews"].count, side) == ledger.held.count
+    assert report.figures["honest_customers_prevented"].count.after == 1
+    saved = report.before.cost_minor - report.after.cost_minor
+    assert report.moves.saved_minor == saved == -report.figures["cost"].minor.rise
+
+
+def test_every_interval_holds_its_figure(report: BacktestReport) -> None:
+    for figure in report.figures.values():
+        for quantity in (figure.count, figure.minor):
+            if quantity is not None:
+                low, high = quantity.rise_interval.low, quantity.rise_interval.high
+                assert low <= quantity.rise <= high
+                assert quantity.before_interval.low <= quantity.before
+
+
+def test_reviews_are_counted_by_day_against_the_capacity(folder: Tables, lax: Policy) -> None:
+    more = policy_of("2", 1000.0, "MANUAL_REVIEW")
+    asked = run(folder, lax, more).workload_after
+    assert asked.per_day == 6 / run(folder, lax, more).days
+    assert (asked.busiest_day, asked.days_over) == (1, 0)
+    nobody_said = policy_of("1", 20000.0, "MANUAL_REVIEW", costs={})
+    assert run(folder, nobody_said, more).workload_after.days_over is None
+
+
+def test_causes_and_segments_add_up_to_all_that_moves(report: BacktestReport) -> None:
+    (cause,) = report.causes
+    assert (cause.cause, cause.moves.moved, cause.alone) == (Cause("rule", "large"), 4, 4)
+    for by in {one.by for one in report.segments}:
+        parts = [one for one in report.segments if one.by == by]
+        assert sum(one.refunds for one in parts) == report.requests
+        assert sum(one.moves.moved for one in parts) == report.moved == 4
+        assert sum(one.moves.saved_minor for one in parts) == report.moves.saved_minor
+    assert {one.name for one in report.segments if one.by == "month"} == {"2025-01", "2025-04"}
+    assert {one.by for one in report.segments} == {"reason", "amount", "month"}, "facts there are"
+
+
+def test_examples_say_why(report: BacktestReport) -> None:
+    assert len(report.examples) == 4
+    one = next(example for example in report.examples if example.refund_id == "r-1")
+    assert (one.before, one.after, one.sources) == (ALLOW, PREVENT, ("MODEL", "RULE"))
+    assert (one.reasons_before, one.reasons_after) == ((), ("LARGE",))
+    assert one.facts == {"payable_minor": 7000.0}
+    assert (one.payable_minor, one.abuse) == (7000, True)
+    assert {example.abuse for example in report.examples} == {True, False, None}
+
+
+def test_labels_known_later_than_the_backtest_are_not_known(
+    folder: Tables, lax: Policy, strict: Policy
+) -> None:
+    early = run(folder, lax, strict, as_of=START + 39 * DAY_MS)
     assert early.before.abuse_paid.count == 0
-    assert {c.abuse for c in early.changes} == {False, None}
+    assert {one.abuse for one in early.examples} == {False, None}
 
 
-def test_the_same_policy_twice_changes_nothing(folder, default):
-    same = backtest_folder(folder, fixed(0.99), default, default, Rates("GBP"), as_of=NOW,
-                           maturity_days=MATURITY_DAYS)  # fmt: skip
-    assert same.changes == ()
+def test_the_candidate_does_not_set_its_own_prices(
+    folder: Tables, lax: Policy, strict: Policy, report: BacktestReport
+) -> None:
+    cheap = policy_of("2", 4000.0, "PREVENT", costs={})
+    assert run(folder, lax, cheap).after.cost_minor == report.after.cost_minor
+
+
+def test_the_same_policy_twice_changes_nothing(folder: Tables, lax: Policy) -> None:
+    same = run(folder, lax, lax)
+    assert same.moved == 0 and same.examples == () and same.causes == ()
     assert same.before == same.after
     assert "->" not in to_text(same)
+    assert "None of 6 refunds would be decided otherwise." in to_text(same)
 
 
-def test_a_request_without_a_score_is_decided_by_the_fallback(folder, default):
-    broken = fixed(fails=RuntimeError("boom"))
-    held = backtest_folder(folder, broken, default, default, Rates("GBP"), as_of=NOW,
-                           maturity_days=MATURITY_DAYS)  # fmt: skip
-    assert held.before.held.count == held.requests == 7
+def test_a_request_without_a_score_is_decided_by_the_fallback(folder: Tables, lax: Policy) -> None:
+    held = backtest_folder(folder, fixed(fails=RuntimeError("boom")), lax, lax, Rates("GBP"),
+                           as_of=NOW, maturity_days=MATURITY_DAYS)  # fmt: skip
+    assert held.before.held.count == held.requests == held.degraded == 6
 
 
-def test_a_report_reads_as_text_and_as_json(report):
+def test_a_report_reads_as_text_and_as_json(report: BacktestReport) -> None:
     text = to_text(report)
-    assert text.startswith("7 requests, 4 with a mature label\nbefore: policy 1\n")
-    assert "abuse paid 10,000, honest prevented 0" in text
-    assert text.endswith("\n  ALLOW -> PREVENT: 5")
-    document = json.loads(json.dumps(report.to_json()))
-    assert document["shifts"]["ALLOW"]["PREVENT"] == 5
+    assert text.startswith("policy 2 against 1, in force: 6 refunds from 2025-01-02 to ")
+    assert "\n  ALLOW -> PREVENT: 4\n" in text
+    assert "rule large: ALLOW -> PREVENT 4; alone 4. 1 abuse, 1 honest, 2 without" in text
+    document = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert document["shifts"]["ALLOW"]["PREVENT"] == 4
     assert document["after"]["abuse_prevented"] == {"count": 1, "payable_minor": 7000}
+    assert document["causes"][0]["id"] == "large"
+    assert len(document["examples"]) == 4

@@ -1,0 +1,148 @@
+"""Stored decisions as `Logged`, fast enough to decide millions of them again.
+
+A record keeps what a decision rested on: the feature row as a vector, and whatever else a policy
+could read (`facts`), the lists, the draw. Only the facts asked for are taken out. What bears no
+facts, for it was stored by a program that did not keep them, cannot be decided again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final
+
+import orjson
+
+from features.events import ENTITIES
+from rules.condition import Facts, FactValue
+from rules.decision import Action, Source
+from rules.engine import Circumstances, ListHit, ListMatch, Score
+from rules.logged import Logged
+from serving.store.store import Store
+
+ALWAYS: Final = ("payable_minor", "amount_minor", "refund_reason", "channel", "currency")
+"""Facts that are there in any case, where they are known."""
+
+Raw = tuple[str, str, int, str, bytes | None, Sequence[str]]
+"""A stored decision: score_id, refund_id, decided_at, record, and its feature row with the names
+in that order."""
+
+_ALL_ENTITIES: Final = frozenset(ENTITIES)
+_NOTHING_LISTED: Final = ListMatch()
+
+
+def logged_decisions(
+    store: Store,
+    *,
+    reads: Collection[str] | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> Iterator[Logged]:
+    """Decisions with ``since <= decided_at < until`` (epoch ms; None: no bound), oldest first.
+
+    Of the facts those that `reads` names, and `ALWAYS`; all when None. Decisions that were stored
+    without facts are left out. Read in parts, so that neither memory nor the database is held.
+    """
+    take = reader(reads)
+    for raw in store.decision_log.raw_between(since, until):
+        logged = take(raw)
+        if logged is not None:
+            yield logged
+
+
+def reader(reads: Collection[str] | None) -> Callable[[Raw], Logged | None]:
+    """Make what turns stored decisions into `Logged`, with the facts named; all when None.
+
+    It answers None for a decision whose record holds no facts.
+
+    >>> record = {"keys": {"customer": "c"}, "decision": {"action": "ALLOW", "source": "MODEL",
+    ...     "policy_hash": "h", "propensity": 1.0, "explored": False, "exploration_draw": 0.5,
+    ...     "hits": []}, "probability": 0.25, "expected_loss_minor": None, "disposition": None,
+    ...     "sandbox": None, "lists": {"block": [], "allow": [], "entities": ["customer"]},
+    ...     "facts": {"channel": "APP", "claim": None}}
+    >>> row = struct.pack("<2d", 1250.0, 3.0)
+    >>> names = ("payable_minor", "refund_count_by_customer_30d")
+    >>> raw = ("s", "r", 1_000, orjson.dumps(record).decode(), row, names)
+    >>> reader(["refund_count_by_customer_30d", "claim"])(raw).facts
+    {'payable_minor': 1250.0, 'refund_count_by_customer_30d': 3.0, 'channel': 'APP', 'claim': None}
+    """
+    wanted = None if reads is None else tuple(sorted({*reads, *ALWAYS}))
+
+    @lru_cache(maxsize=16)
+    def plan(names: Sequence[str]) -> tuple[Callable[[bytes], tuple[float, ...]], list[str]]:
+        """How to take the facts wanted out of a vector, and their names."""
+        unpack = struct.Struct(f"<{len(names)}d").unpack
+        places = [at for at, name in enumerate(names) if wanted is None or name in wanted]
+        if not places:
+            return lambda vector: (), []
+        first, rest = places[0], places[1:]
+        pick = itemgetter(first, *rest, first)  # one more, so that it always gives a tuple
+        return lambda vector: pick(unpack(vector))[:-1], [names[at] for at in places]
+
+    def take(raw: Raw) -> Logged | None:
+        _, refund_id, decided_at, text, vector, names = raw
+        record = orjson.loads(text)
+        told = record.get("facts")
+        if told is None:
+            return None
+        facts: dict[str, FactValue] = {}
+        if vector is not None:
+            values, named = plan(names)
+            facts = dict(zip(named, values(vector), strict=True))
+        if wanted is None:
+            facts.update(told)
+        else:
+            facts.update((name, told[name]) for name in wanted if name in told)
+        return _logged(refund_id, decided_at, facts, record)
+
+    return take
+
+
+def _logged(refund_id: str, decided_at: int, facts: Facts, record: Mapping[str, Any]) -> Logged:
+    decision = record["decision"]
+    probability = record["probability"]
+    return Logged(
+        refund_id=refund_id,
+        customer=record["keys"]["customer"],
+        decided_at=decided_at,
+        facts=facts,
+        score=None if probability is None else Score(probability, record["expected_loss_minor"]),
+        circumstances=Circumstances(
+            lists=_lists(record["lists"]),
+            disposition=_action(record["disposition"]),
+            sandbox=_action(record["sandbox"]),
+            exploration_draw=decision["exploration_draw"],
+        ),
+        policy_hash=decision["policy_hash"],
+        action=_ACTIONS[decision["action"]],
+        source=_SOURCES[decision["source"]],
+        propensity=decision["propensity"],
+        explored=decision["explored"],
+        hits=tuple([rule["rule_id"] for rule in decision["hits"]]),
+    )
+
+
+_ACTIONS: Final = {action.value: action for action in Action}
+_SOURCES: Final = {source.value: source for source in Source}
+
+
+def _action(word: str | None) -> Action | None:
+    return None if word is None else _ACTIONS[word]
+
+
+def _lists(kept: Mapping[str, Sequence[Any]]) -> ListMatch:
+    entities = _named(tuple(kept["entities"]))
+    if not kept["block"] and not kept["allow"] and entities == _ALL_ENTITIES:
+        return _NOTHING_LISTED
+    return ListMatch(
+        block=tuple(ListHit(*hit) for hit in kept["block"]),
+        allow=tuple(ListHit(*hit) for hit in kept["allow"]),
+        entities=entities,
+    )
+
+
+@lru_cache(maxsize=256)
+def _named(entities: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(entities)
