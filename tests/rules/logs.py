@@ -34,7 +34,7 @@ def policy_of(*rules: dict[str, Any], version: str = "1", **more: Any) -> Policy
 def logged(
     refund: str, policy: Policy | None = None, *, probability: float | None = 0.01,
     customer: str | None = None, at: int = START, abuse: bool | None = None,
-    circumstances: Circumstances = **facts: Any,
+    circumstances: Circumstances = PLAIN, **facts: Any,
 ) -> Logged:  # fmt: skip
     """A request; with a policy, as that policy decided it."""
     payable = facts.get("payable_minor")
