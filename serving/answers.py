@@ -22,6 +22,9 @@ ActionName = Literal["ALLOW", "PREVENT", "MANUAL_REVIEW", "REVIEW"]
 SourceName = Literal["RULE", "MODEL", "LIST", "MANUAL_REVIEW", "RATE_LIMIT", "FALLBACK"]
 """What made the decision; clients build nothing on it."""
 
+FollowUpName = Literal["STORE_CREDIT", "WAIT_FOR_RETURN", "STEP_UP_VERIFICATION", "PARTIAL_AMOUNT"]
+"""What may be offered beside a hold or a refusal."""
+
 WarningClass = Literal[
     "customer-not-found", "order-not-found", "device-missing", "unknown-value", "fact-missing",
     "late-event", "unexpected-transition", "degraded",
@@ -59,6 +62,18 @@ class RulesBody(TypedDict):
     triggered: list[RuleBody]
 
 
+class FollowUpBody(TypedDict):
+    """What may be offered instead, and the rule that says so: advice, nothing acts on it here.
+
+    ``amount`` is in minor units of ``currency``, that of the request.
+    """
+
+    code: FollowUpName
+    amount: NotRequired[int]
+    currency: NotRequired[str]
+    ruleId: NotRequired[str]
+
+
 class DecisionData(TypedDict):
     """A decision; what is unknown is left out. Build nothing on ``source``."""
 
@@ -75,6 +90,7 @@ class DecisionData(TypedDict):
     modelVersion: NotRequired[str]
     policyVersion: NotRequired[str]
     degraded: bool
+    followUp: NotRequired[FollowUpBody]
 
 
 class DecisionBody(TypedDict):
@@ -133,6 +149,7 @@ def decision_body(
     model_version: str | None = None,
     policy_version: str | None = None,
     degraded: bool = False,
+    follow_up: FollowUpBody | None = None,
 ) -> DecisionBody:
     """The answer to a scored request made at ``decided_at`` (epoch ms).
 
@@ -160,6 +177,8 @@ def decision_body(
         data["modelVersion"] = model_version
     if policy_version is not None:
         data["policyVersion"] = policy_version
+    if follow_up is not None:
+        data["followUp"] = follow_up
     return {"status": 200, "timestamp": decided_at // 1000, "data": data}
 
 

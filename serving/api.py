@@ -6,47 +6,28 @@ A request's time is fixed here and passed down; nothing below reads a clock.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, TypeVar
 
-import orjson
-import structlog
 from fastapi import FastAPI, Request, Response
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from serving import answers, contract
-from serving.desk import Answer, Desk, KeyReusedError, Sender
+from serving import contract
+from serving.desk import Answer, Desk, Sender
+from serving.envelope import HANDLED, JSON, ApiError, Envelope, handle, json_response, respond
+from serving.management import Management
 from serving.reports import Report
-from serving.store.database import STORE_UNAVAILABLE
 from serving.store.keys import ApiKey
 from serving.wire import InvalidRequest, Problem, did_you_mean
-
-log = structlog.get_logger()
 
 SCORE_VALUE: Final = "refundRequest"
 MAX_LATENCY_MS: Final = 10_000
 """The longest delay that a sandbox client can ask for with ``Recourse-Min-Latency``."""
 
-JSON: Final = "application/json"
 T = TypeVar("T")
-
-
-class ApiError(Exception):
-    """A refusal, answered in our envelope."""
-
-    def __init__(
-        self, status: int, message: str, problems: tuple[Problem, ...] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(message)
-        self.status, self.message, self.problems = status, message, problems
-        self.headers = dict(headers or {})
 
 
 class Clock:
@@ -55,27 +36,35 @@ class Clock:
     def __init__(self, read_ns: Callable[[], int] = time.time_ns) -> None:
         self._read_ns = read_ns
         self._last = 0
+        self._one_at_a_time = threading.Lock()
 
     def now(self) -> int:
         """The present, or a millisecond after what was told last."""
-        self._last = max(self._last + 1, self._read_ns() // 1_000_000)
-        return self._last
+        with self._one_at_a_time:
+            self._last = max(self._last + 1, self._read_ns() // 1_000_000)
+            return self._last
 
 
 class Api:
     """The routes over two desks that share nothing: live and sandbox."""
 
-    def __init__(self, desks: Mapping[Literal["live", "test"], Desk], max_body_bytes: int) -> None:
+    def __init__(
+        self, desks: Mapping[Literal["live", "test"], Desk], max_body_bytes: int, *,
+        second_person: bool = False,
+    ) -> None:  # fmt: skip
         self.desks = desks
         self.max_body_bytes = max_body_bytes
+        self.management = Management(self, second_person=second_person)
         self._clock = Clock()
         # Decisions of one process run one after another on one thread: the event loop stays free
         # for health checks, and no two of them wait for each other's write lock.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._office = ThreadPoolExecutor(1, thread_name_prefix="management")
 
     def close(self) -> None:
         """Finish what was accepted, then let go of the stores."""
         self._thread.shutdown(wait=True)
+        self._office.shutdown(wait=True)
         for desk in self.desks.values():
             desk.store.close()
 
@@ -84,10 +73,24 @@ class Api:
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    async def _body(self, request: Request) -> bytes:
+    async def manage(
+        self, request: Request, scopes: tuple[str, ...],
+        work: Callable[[Desk, ApiKey, int], Mapping[str, Any]],
+    ) -> Response:  # fmt: skip
+        """Answer with what ``work`` gives of the desk, the key that asks and the present (ms)."""
+
+        def admitted() -> Mapping[str, Any]:
+            desk, key = self._admit(request, *scopes)
+            return work(desk, key, self._clock.now())
+
+        data = await asyncio.get_running_loop().run_in_executor(self._office, admitted)
+        return self._told(data)
+
+    async def body(self, request: Request, kinds: Sequence[str] = (JSON,)) -> bytes:
+        """The whole body, if it is of one of these kinds and not too large."""
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-        if kind != JSON and not kind.endswith("+json"):
-            raise ApiError(415, f"Content-Type: must be {JSON}, got {kind}")
+        if kind not in kinds and not kind.endswith("+json"):
+            raise ApiError(415, f"Content-Type: must be {' or '.join(kinds)}, got {kind}")
         too_large = ApiError(413, f"body: must be at most {self.max_body_bytes} bytes")
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self.max_body_bytes:
@@ -99,8 +102,8 @@ class Api:
                 raise too_large
         return bytes(body)
 
-    def _admit(self, request: Request, scope: str) -> tuple[Desk, ApiKey]:
-        """Who is asking, and the desk that the key leads to."""
+    def _admit(self, request: Request, *scopes: str) -> tuple[Desk, ApiKey]:
+        """Who is asking, and the desk that the key leads to; one of the scopes is enough."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         how = {"WWW-Authenticate": "Bearer"}
         if scheme.lower() not in ("token", "bearer") or not key.strip():
@@ -110,9 +113,9 @@ class Api:
         known = desk.store.keys.verify(key)
         if known is None:
             raise ApiError(401, "Authorization: this key is not known, or was revoked", headers=how)
-        if scope not in known.scopes:
-            has = ", ".join(sorted(known.scopes)) or "none"
-            raise ApiError(403, f"Authorization: this key lacks the scope {scope}, it has {has}")
+        if known.scopes.isdisjoint(scopes):
+            has, needs = ", ".join(sorted(known.scopes)) or "none", " or ".join(scopes)
+            raise ApiError(403, f"Authorization: this key lacks the scope {needs}, it has {has}")
         return desk, known
 
     def _known_at(self, desk: Desk, report: Report) -> Callable[[], int]:
@@ -126,14 +129,14 @@ class Api:
         return lambda: given
 
     async def _record(self, request: Request, parse: Callable[[bytes], Report]) -> Response:
-        body = await self._body(request)
+        body = await self.body(request)
 
         def work() -> Answer:
             desk, key = self._admit(request, "report")
             report = parse(body)
             return desk.record(report, self._known_at(desk, report)(), f"key:{key.id}")
 
-        return _respond(await self._run(work))
+        return respond(await self._run(work))
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ class Api:
         if wanted is None:
             return await self._record(request, lambda b: contract.parse_refund(b, scored=False))
         started = time.monotonic()
-        body = await self._body(request)
+        body = await self.body(request)
 
         def work() -> Answer:
             desk, key = self._admit(request, "score")
@@ -156,7 +159,7 @@ class Api:
 
         answer = await self._run(work)
         await _delay(request, started)
-        return _respond(answer)
+        return respond(answer)
 
     async def order(self, request: Request) -> Response:
         """An order or its change."""
@@ -182,8 +185,10 @@ class Api:
             desk, _ = self._admit(request, scope)
             return find(desk)
 
-        data = await self._run(work)
-        return _json({"status": 200, "timestamp": self._clock.now() // 1000, "data": data})
+        return self._told(await self._run(work))
+
+    def _told(self, data: Mapping[str, Any]) -> Response:
+        return json_response({"status": 200, "timestamp": self._clock.now() // 1000, "data": data})
 
     async def read_refund(self, request: Request) -> Response:
         """A refund's state and the decisions on it, the latest first."""
@@ -231,77 +236,6 @@ async def _delay(request: Request, started: float) -> None:
     await asyncio.sleep(max(0.0, int(wanted) / 1000 - (time.monotonic() - started)))
 
 
-# --- answers ---------------------------------------------------------------------------------
-
-
-def _json(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
-          ) -> Response:  # fmt: skip
-    return Response(orjson.dumps(body), status, headers, JSON)
-
-
-def _respond(answer: Answer) -> Response:
-    return _json(answer.body, headers={"Idempotent-Replayed": "true"} if answer.replayed else None)
-
-
-def _failed(error: Exception) -> Response:
-    """Any failure in our envelope; what we did not foresee says nothing of itself."""
-    match error:
-        case ApiError():
-            body = answers.error_body(error.status, error.message, error.problems)
-            return _json(body, error.status, error.headers)
-        case InvalidRequest():
-            return _json(answers.error_body(400, error.message, error.problems), 400)
-        case KeyReusedError():
-            return _json(answers.error_body(422, str(error)), 422)
-        case HTTPException(status_code=404):
-            return _json(answers.error_body(404, "no such address; see /docs"), 404)
-        case HTTPException():
-            body = answers.error_body(error.status_code, str(error.detail))
-            return _json(body, error.status_code, error.headers)
-        case _ if isinstance(error, STORE_UNAVAILABLE):
-            log.error("store_unavailable", error=type(error).__name__)
-            body = answers.error_body(503, "the store cannot be reached: nothing was recorded")
-            return _json(body, 503, {"Retry-After": "1"})
-        case _:
-            log.error("unforeseen", exc_info=error)
-            return _json(answers.error_body(500, "something went wrong on our side"), 500)
-
-
-class Envelope:
-    """The outermost layer: a request id on every answer, and no error that escapes unwrapped."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = uuid.uuid4().hex
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["Cache-Control"] = "no-store"
-                headers["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except ClientDisconnect:
-                return  # nobody is left to answer, and nothing was recorded
-            except Exception as error:
-                if started:
-                    raise
-                await _failed(error)(scope, receive, send_with_id)
-
-
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -317,11 +251,21 @@ def create_app(current: Callable[[], Api]) -> ASGIApp:
         ("POST", "/v2/customer/{customerId:path}/labels", lambda api: api.label, "Set a label"),
         ("GET", "/v2/refund/{refundId:path}", lambda api: api.read_refund, "Read a refund"),
         ("GET", "/v2/decision/{scoreId}", lambda api: api.read_decision, "Read a decision"),
-    ]
+        ("GET", "/v2/policies", lambda api: api.management.policies, "Read the policy versions"),
+        ("POST", "/v2/policies", lambda api: api.management.propose, "Propose a policy"),
+        ("GET", "/v2/policies/{version}", lambda api: api.management.policy, "Read a policy"),
+        ("POST", "/v2/policies/{version}/activate", lambda api: api.management.activate,
+         "Put a policy in force"),
+        ("GET", "/v2/lists/{name}", lambda api: api.management.entries, "Read a list"),
+        ("POST", "/v2/lists/{name}", lambda api: api.management.put_on_list,
+         "Put an entity on a list"),
+        ("DELETE", "/v2/lists/{name}", lambda api: api.management.take_off_list,
+         "Take an entity off a list"),
+    ]  # fmt: skip
     for method, path, of, summary in routes:
         app.add_api_route(path, _endpoint(current, of), methods=[method], summary=summary)
-    for kind in (HTTPException, ApiError, InvalidRequest, KeyReusedError):
-        app.add_exception_handler(kind, _handle)
+    for kind in HANDLED:
+        app.add_exception_handler(kind, handle)
     return Envelope(app)
 
 
@@ -330,10 +274,6 @@ def _endpoint(current: Callable[[], Api], of: Callable[[Api], Handler]) -> Handl
         return await of(current())(request)
 
     return endpoint
-
-
-async def _handle(_: Request, error: Exception) -> Response:
-    return _failed(error)
 
 
 __all__ = ["Api", "ApiError", "Clock", "create_app"]

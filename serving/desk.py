@@ -11,36 +11,26 @@ from __future__ import annotations
 import itertools
 import math
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from features.catalog import FEATURES, MODEL_FEATURES, PLAN
+from features.catalog import PLAN
 from features.engine import Past
-from features.events import RefundRequest
-from features.feature import definitions_hash
+from features.events import ENTITIES, RefundRequest, due_minor
+from features.ledger import LEDGER_FACTS, Fact, order_ledger
 from features.money import Rates
-from rules.decision import Action, Mode, Outcome, RuleResult
+from rules.decision import Action
 from rules.engine import Circumstances, ListHit, ListMatch
 from rules.policy import Policy
 from serving import answers
+from serving.case import Case, Judged, answer_of, impersonal, record_of
 from serving.models import Models
-from serving.reasons import as_json
+from serving.policies import Policies
 from serving.reports import RefundReport, Report
-from serving.scorer import (
-    Late,
-    Shadow,
-    Verdict,
-    exploration_draw,
-    keys_of,
-    score,
-    shadow,
-)
+from serving.scorer import Late, exploration_draw, keys_of, score, shadow
 from serving.store.decisions import Decision as StoredDecision
-from serving.store.decisions import FirstResult
-from serving.store.history import Slices
 from serving.store.refunds import TRANSITIONS, State
 from serving.store.store import Store, Transaction
 
@@ -48,7 +38,8 @@ OPTIMISTIC_TRIES: Final = 2
 """How often a decision is made outside the write lock before it is made inside it."""
 
 READS: Final = tuple(PLAN.reads)
-CATALOG_HASH: Final = definitions_hash(FEATURES)
+RESERVED: Final = "order_reserved_minor"
+"""The fact of an order's ledger that two refunds of it race for: the store's word is exact."""
 
 STATE_OF_ACTION: Final[Mapping[Action, State]] = {
     Action.ALLOW: "APPROVED",
@@ -67,7 +58,7 @@ SANDBOX_ACTIONS: Final[Mapping[str, Action]] = {
 
 
 class MovedError(Exception):
-    """The customer's history moved while a decision was made."""
+    """The customer's history, or the order's balance, moved while a decision was made."""
 
 
 class KeyReusedError(Exception):
@@ -100,7 +91,7 @@ class Desk:
     """Everything that one store's decisions are made with."""
 
     store: Store
-    policy: Policy
+    policies: Policies
     models: Models
     rates: Rates
     secret: bytes
@@ -122,7 +113,10 @@ class Desk:
         warnings = report.warnings()
         refund_id = next((e.refund_id for e in events if hasattr(e, "refund_id") and e.refund_id),
                          None)  # fmt: skip
-        with self.store.write(customer) as tx:
+        # An outcome changes what is left of the order, also where it names the refund alone.
+        before = self.store.refund(refund_id) if refund_id else None
+        order_id = next((e.order_id for e in events if hasattr(e, "order_id") and e.order_id), None)
+        with self.store.write(customer, order_id or (before.order_id if before else None)) as tx:
             before = tx.refund(refund_id) if refund_id else None
             for event, appended in zip(events, tx.append(events), strict=True):
                 if appended.is_unexpected:
@@ -132,7 +126,6 @@ class Desk:
             subject = f"refund:{refund_id}" if refund_id else events[0].event_type if events else ""
             content = {"events": [event.event_id for event in events]}
             tx.audit(actor, "reported", subject, content, at=known_at)
-        order_id = next((e.order_id for e in events if hasattr(e, "order_id") and e.order_id), None)
         return Answer(
             answers.recorded_body(recorded_at=known_at, customer_id=customer, order_id=order_id,
                                   refund_id=refund_id, warnings=warnings)
@@ -157,46 +150,82 @@ class Desk:
             # Before the cutoff: what commits from here on may bear a later time than the cutoff,
             # which the read would leave out, and each of the two would believe to be the first.
             seen = self.store.read(customer, 0, ()).customer_seen
-            case = _Case.of(report, now())
+            case = Case.of(report, now())
             judged = self._judge(case.request, deadline)
             if judged.slices.customer_seen != seen:
                 continue
             try:
-                with self.store.write(case.request.customer_id) as tx:
+                with self.store.write(case.request.customer_id, case.request.order_id) as tx:
                     return self._settle(tx, case, judged, sender)
             except MovedError:
                 continue
-        with self.store.write(customer.get("customer")) as tx:
-            case = _Case.of(report, now())  # under the lock: later than all that it waited for
+        order_id = report.order.order_id if report.order else None
+        with self.store.write(customer.get("customer"), order_id) as tx:
+            case = Case.of(report, now())  # under the lock: later than all that it waited for
             return self._settle(tx, case, self._judge(case.request, deadline), sender)
 
-    def _judge(self, request: RefundRequest, deadline: _Deadline) -> _Judged:
-        models = self.models.now  # taken once: what is promoted meanwhile is for the next one
+    def _judge(self, request: RefundRequest, deadline: _Deadline) -> Judged:
+        # Taken once: what is promoted or put in force meanwhile is for the next decision.
+        models, policy = self.models.now, self.policies.now
         keys = keys_of(request)
+        # Before the history: an outcome in between then counts twice, and is found out when what
+        # is reserved has moved; the other way round it would count for nothing.
+        reserved = self._reserved(request, policy)
         slices = self.store.read(keys, request.known_at, READS)
+        circumstances = self._circumstances(request, keys, policy)
+        ledger = self._ledger(request, policy, reserved)
+        past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
+        verdict = score(
+            request, past, models.champion, policy, self.rates, circumstances, deadline, ledger
+        )
+        judged = Judged(slices, policy, circumstances, verdict, reserved=reserved)
+        if (challenger := models.shadow) is None:
+            return judged
+        with deadline.stopped():
+            beside = shadow(verdict, challenger, policy, circumstances, deadline)
+        if beside.problem is not None:
+            self.models.report(beside.version, beside.problem)
+        return replace(judged, shadow=beside)
+
+    def _circumstances(
+        self, request: RefundRequest, keys: Mapping[str, str], policy: Policy
+    ) -> Circumstances:
+        """What else bears on the decision, as of its cutoff."""
         entries = self.store.matching_lists(keys, request.known_at)
-        circumstances = Circumstances(
+        return Circumstances(
             lists=ListMatch(
                 block=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "block"),
                 allow=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "allow"),
-                entities=frozenset(keys),
+                entities=frozenset(ENTITIES) & keys.keys(),
             ),
             sandbox=_forced(request.email) if self.is_sandbox else None,
-            exploration_draw=exploration_draw(self.secret, request.refund_id, self.policy.hash),
+            exploration_draw=exploration_draw(self.secret, request.refund_id, policy.hash),
         )
-        past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
-        verdict = score(
-            request, past, models.champion, self.policy, self.rates, circumstances, deadline
-        )
-        if (challenger := models.shadow) is None:
-            return _Judged(slices, verdict)
-        with deadline.stopped():
-            beside = shadow(request, verdict.row, challenger, self.policy, circumstances, deadline)
-        if beside.problem is not None:
-            self.models.report(beside.version, beside.problem)
-        return _Judged(slices, verdict, beside)
 
-    def _settle(self, tx: Transaction, case: _Case, judged: _Judged, sender: Sender) -> Answer:
+    def _reserved(self, request: RefundRequest, policy: Policy) -> Mapping[str, int] | None:
+        """What other refunds hold of the order's balance, where the policy asks."""
+        if RESERVED not in policy.reads or request.order_id is None:
+            return None
+        return self.store.reserved(request.order_id, besides=request.refund_id)
+
+    def _ledger(
+        self, request: RefundRequest, policy: Policy, reserved: Mapping[str, int] | None
+    ) -> Mapping[str, Fact] | None:
+        """What the order's own documents say, as far as the policy asks."""
+        asked = policy.reads.keys() & LEDGER_FACTS.keys()
+        if not asked or request.order_id is None:
+            return None
+        told: dict[str, Fact] = {}
+        if asked - {RESERVED}:
+            events = self.store.order_events(request)
+            told.update(order_ledger(request, events))
+        if reserved is not None:
+            # What is held in another currency cannot be taken from this balance, nor left out.
+            comparable = reserved.keys() <= {request.currency}
+            told[RESERVED] = float(sum(reserved.values())) if comparable else None
+        return told
+
+    def _settle(self, tx: Transaction, case: Case, judged: Judged, sender: Sender) -> Answer:
         """Answer as before if this was answered before; else keep the decision and answer."""
         at = case.request.known_at
         api_key, key = sender.api_key_id, sender.idempotency_key
@@ -211,38 +240,49 @@ class Desk:
                 tx.save_first_result(api_key, key, case.first_result(found.response))
             data = {"customerId": case.request.customer_id, **found.response["data"]}
             return Answer({**found.response, "data": data}, replayed=True)
-        if tx.customer_moved_since(judged.slices):
+        if tx.customer_moved_since(judged.slices) or self._balance_moved(tx, case, judged):
             raise MovedError
         body = self._keep(tx, case, judged, sender)
         if key:
-            tx.save_first_result(api_key, key, case.first_result(_impersonal(body)))
+            tx.save_first_result(api_key, key, case.first_result(impersonal(body)))
         return Answer(body)
 
+    def _balance_moved(self, tx: Transaction, case: Case, judged: Judged) -> bool:
+        """Whether other refunds hold more or less of the order's balance than was read."""
+        request = case.request
+        if judged.reserved is None or request.order_id is None:
+            return False
+        return tx.reserved(request.order_id, besides=request.refund_id) != judged.reserved
+
     def _keep(
-        self, tx: Transaction, case: _Case, judged: _Judged, sender: Sender
+        self, tx: Transaction, case: Case, judged: Judged, sender: Sender
     ) -> Mapping[str, Any]:
         """Write the decision and all it rests on; returns what is answered."""
-        request, verdict = case.request, judged.verdict
+        request, decision = case.request, judged.verdict.decision
         tx.append(case.events)
-        self._move(tx, request, verdict.decision.action)
-        body = self._body(case, judged.slices, verdict)
-        decision = StoredDecision(
-            score_id=case.score_id,
-            refund_id=request.refund_id,
-            content_hash=case.content_hash,
-            decided_at=request.known_at,
-            record=self._record(case, judged),
-            response=_impersonal(body),
+        state = self._move(tx, request, decision.action)
+        self._reserve(tx, request, decision.action, state)
+        body = answer_of(case, judged)
+        tx.save_decision(
+            StoredDecision(
+                score_id=case.score_id,
+                refund_id=request.refund_id,
+                content_hash=case.content_hash,
+                decided_at=request.known_at,
+                record=record_of(case, judged, self.rates.base),
+                response=impersonal(body),
+            )
         )
-        tx.save_decision(decision)
-        content = {"score_id": case.score_id, "action": verdict.decision.action.value,
-                   "source": verdict.decision.source.value}  # fmt: skip
+        content = {"score_id": case.score_id, "action": decision.action.value,
+                   "source": decision.source.value}  # fmt: skip
         subject = f"refund:{request.refund_id}"
         tx.audit(sender.actor, "decided", subject, content, at=request.known_at)
         return body
 
-    def _move(self, tx: Transaction, request: RefundRequest, action: Action) -> None:
+    def _move(self, tx: Transaction, request: RefundRequest, action: Action) -> State:
         """Take the refund from where it is to where the decision puts it, if a way leads there.
+
+        Returns where it was.
 
         A refund that was decided before and asked again with other fields may have none: its state
         tells what became of it, and its last decision is the one it is to be handled by.
@@ -253,74 +293,26 @@ class Desk:
         way: tuple[State, ...] = ("VALIDATED", "DECIDED", goal) if state == "REQUESTED" else (goal,)
         if all(to in TRANSITIONS[at] for at, to in itertools.pairwise((state, *way))):
             tx.transition(request.refund_id, *way, at=request.known_at)
+        return state
 
-    # --- documents ---------------------------------------------------------------------------
+    def _reserve(
+        self, tx: Transaction, request: RefundRequest, action: Action, before: State
+    ) -> None:
+        """Hold what may be paid of the order's balance, until an outcome releases it.
 
-    def _body(self, case: _Case, slices: Slices, verdict: Verdict) -> Mapping[str, Any]:
-        decision = verdict.decision
-        by_rule = [
-            {"code": rule.reason, "description": _said(rule)}
-            for rule in decision.rules
-            if rule.mode is Mode.LIVE
-            and rule.reason in decision.reasons
-            and rule.calls_for is decision.action
-        ]
-        by_list = [{"code": "LISTED", "description": reason} for reason in decision.list_reasons]
-        return answers.decision_body(
-            decided_at=case.request.known_at,
-            customer_id=case.request.customer_id,
-            action=decision.action.value,
-            source=decision.source.value,
-            score_id=case.score_id,
-            probability=verdict.score.probability if verdict.score else None,
-            risk_level=verdict.risk_level,
-            reasons=[*by_rule, *by_list, *map(as_json, verdict.reasons)],  # type: ignore[list-item]
-            rules=[_rule_body(rule) for rule in decision.hits],
-            warnings=self._warnings(case, slices, verdict),
-            model_version=verdict.model_version,
-            policy_version=decision.policy_version,
-            degraded=decision.degraded,
-        )
-
-    def _warnings(self, case: _Case, slices: Slices, verdict: Verdict) -> list[answers.WarningBody]:
-        warnings = case.report.warnings()
-        if slices.first_seen.get("customer") is None:
-            warnings.append(answers.customer_not_found())
-        if slices.named.get("order") is None and case.request.order_amount_minor is None:
-            warnings.append(answers.order_not_found())
-        live = (rule for rule in verdict.decision.unknowns if rule.mode is Mode.LIVE)
-        for rule in live:
-            settled = f"rule {rule.rule_id} could not be settled"
-            warnings.append(answers.fact_missing(", ".join(rule.unknown_facts), settled))
-        if verdict.decision.degraded:
-            warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
-        return warnings
-
-    def _record(self, case: _Case, judged: _Judged) -> Mapping[str, Any]:
-        """All that the decision can be recomputed and explained from; holds pseudonyms only."""
-        slices, verdict = judged.slices, judged.verdict
-        scored, contributions = verdict.score, verdict.contributions
-        record = {
-            "refund_id": case.request.refund_id,
-            "event_id": case.request.event_id,
-            "cutoff": case.request.known_at,
-            "snapshot": slices.snapshot,
-            "keys": dict(slices.pseudonyms),
-            "decision": verdict.decision.to_json(),
-            "probability": scored.probability if scored else None,
-            "expected_loss_minor": scored.expected_loss_minor if scored else None,
-            "reasons": [as_json(reason) for reason in verdict.reasons],
-            "features": {n: None if math.isnan(v) else v for n, v in verdict.row.items()},
-            "contributions": None if contributions is None else dict(
-                zip((*(f.name for f in MODEL_FEATURES), "expected"), contributions.tolist(),
-                    strict=True)
-            ),
-            "model_version": verdict.model_version,
-            "catalog_hash": CATALOG_HASH,
-            "base_currency": self.rates.base,
-            "problem": verdict.problem,
-        }  # fmt: skip
-        return record if judged.shadow is None else {**record, "shadow": judged.shadow.to_json()}
+        A refund that was approved before may be under way: what it holds is not let go of by a
+        later decision.
+        """
+        if request.order_id is None:
+            return
+        due = due_minor(request.amount_minor, request.non_refundable_minor)
+        held = 0 if action is Action.PREVENT else due
+        if before in ("APPROVED", "EXECUTING"):
+            every = tx.reserved(request.order_id, besides="")
+            others = tx.reserved(request.order_id, besides=request.refund_id)
+            held = max(held, sum(every.values()) - sum(others.values()))
+        if held or before != "REQUESTED":
+            tx.reserve(request.refund_id, held)
 
 
 class _Deadline:
@@ -343,56 +335,5 @@ class _Deadline:
         self._started += time.monotonic() - stopped
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What one attempt read, decided, and heard from a challenger."""
-
-    slices: Slices
-    verdict: Verdict
-    shadow: Shadow | None = None
-
-
-@dataclass(frozen=True)
-class _Case:
-    """One attempt at a scored report: its events as of its cutoff."""
-
-    report: RefundReport
-    request: RefundRequest
-    events: tuple[Any, ...]
-    content_hash: str
-    score_id: str
-
-    @classmethod
-    def of(cls, report: RefundReport, cutoff: int) -> _Case:
-        events = tuple(report.events(cutoff))
-        request = next(event for event in events if isinstance(event, RefundRequest))
-        return cls(report, request, events, report.content_hash, uuid.uuid4().hex)
-
-    def first_result(self, body: Mapping[str, Any]) -> FirstResult:
-        """What an idempotency key that came with this content is bound to."""
-        return FirstResult(self.content_hash, 200, body, self.request.known_at)
-
-
 def _forced(email: str | None) -> Action | None:
     return SANDBOX_ACTIONS.get(email.partition("@")[0]) if email else None
-
-
-def _said(rule: RuleResult) -> str:
-    unsettled = rule.outcome is Outcome.UNKNOWN
-    return f"not known: {rule.description}" if unsettled else rule.description
-
-
-def _rule_body(rule: RuleResult) -> answers.RuleBody:
-    return {
-        "triggered": True,
-        "description": rule.description,
-        "state": "active" if rule.mode is Mode.LIVE else "passive",
-        "action": rule.action.value,
-        "ruleId": rule.rule_id,
-        "ruleVersion": rule.version,
-    }
-
-
-def _impersonal(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A body as it is stored: the customer's id comes back with the request that is sent again."""
-    return {**body, "data": {k: v for k, v in body["data"].items() if k != "customerId"}}

@@ -39,7 +39,7 @@ from features.feature import Aggregate, Feature, FirstSeen
 from features.kernels import FloatArray, IntArray
 from features.money import DAY_MS, Rates
 from features.tables import EVENT_OF_TABLE, Tables, arrow_schema, canonical_table
-from serving.desk import CATALOG_HASH
+from serving.case import CATALOG_HASH
 from serving.store.decisions import Decision
 from serving.store.indexing import NAMING_COLUMN, StoredEvent
 from serving.store.store import Store

@@ -21,6 +21,7 @@ from features.engine import Past, compute_one
 from features.events import COLUMN_OF, RefundRequest
 from features.feature import definitions_hash
 from features.kernels import FloatArray
+from features.ledger import Fact
 from features.money import Rates
 from rules.decision import Decision
 from rules.engine import Circumstances, Score, decide
@@ -78,6 +79,8 @@ class Verdict:
     row: Mapping[str, float]
     contributions: FloatArray | None
     """Log-odds per model feature, the expected value last."""
+    facts: Mapping[str, Fact]
+    """All that the policy could read of the request, its feature row included."""
     problem: str | None = None
     """Why there is no score, where there is none."""
     model_version: str | None = None
@@ -126,10 +129,14 @@ def score(
     rates: Rates,
     circumstances: Circumstances,
     deadline: Deadline = no_deadline,
+    ledger: Mapping[str, Fact] | None = None,
 ) -> Verdict:
-    """Decide one request from the slices of history its keys own."""
+    """Decide one request from the slices of history its keys own.
+
+    ``ledger`` is what its order's documents say, for a policy that asks (see `features.ledger`).
+    """
     row = feature_row(request, past, rates)
-    return judge(request, row, champion, policy, rates.base, circumstances, deadline)
+    return judge(request, row, champion, policy, rates.base, circumstances, deadline, ledger)
 
 
 def feature_row(request: RefundRequest, past: Past, rates: Rates) -> dict[str, float]:
@@ -145,6 +152,7 @@ def judge(
     base_currency: str,
     circumstances: Circumstances,
     deadline: Deadline = no_deadline,
+    ledger: Mapping[str, Fact] | None = None,
 ) -> Verdict:
     """Decide one request from its feature row.
 
@@ -169,14 +177,14 @@ def judge(
             reasons = ranked_reasons(
                 MODEL_FEATURES, vector[0].tolist(), contributions.tolist(), base_currency
             )
-    decision = _decided(request, row, scored, policy, circumstances)
+    facts = facts_of(request, row, ledger)
+    decision = decide(facts, scored, policy, circumstances)
     version = champion.version if champion else None
-    return Verdict(decision, scored, level, reasons, row, contributions, problem, version)
+    return Verdict(decision, scored, level, reasons, row, contributions, facts, problem, version)
 
 
 def shadow(
-    request: RefundRequest,
-    row: Mapping[str, float],
+    verdict: Verdict,
     challenger: Champion,
     policy: Policy,
     circumstances: Circumstances,
@@ -184,23 +192,18 @@ def shadow(
 ) -> Shadow:
     """Say what the policy would have done with a challenger's score; never raises.
 
+    ``verdict`` is the decision that stands, on the same row and facts.
+
     The action is the one before exploration: the draw would hide in both where they differ.
     """
     try:
         deadline("the challenger")
-        scored = _scored(challenger, _vector(row), policy, row)
+        scored = _scored(challenger, _vector(verdict.row), policy, verdict.row)
         unexplored = replace(circumstances, exploration_draw=None)
-        decision = _decided(request, row, scored, policy, unexplored)
+        decision = decide(verdict.facts, scored, policy, unexplored)
     except Exception as error:  # whatever it is, the decision stands
         return Shadow(challenger.version, problem=f"the challenger {_what_happened(error)}")
     return Shadow(challenger.version, scored, decision)
-
-
-def _decided(
-    request: RefundRequest, row: Mapping[str, float], scored: Score | None, policy: Policy,
-    circumstances: Circumstances,
-) -> Decision:  # fmt: skip
-    return decide(facts_of(request, row), scored, policy, circumstances)
 
 
 def _vector(row: Mapping[str, float]) -> FloatArray:

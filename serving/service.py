@@ -6,28 +6,33 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Literal
 
 import bentoml
 import structlog
 
-import rules
 from features.money import Rates
-from rules.policy import Policy, load_policy
 from serving.api import Api, create_app
 from serving.desk import Desk
-from serving.facts import FACTS
 from serving.home import Home
 from serving.logs import configure_logs
 from serving.model import AbuseModel
 from serving.models import Models, ModelWatch
+from serving.policies import (
+    DEFAULT_POLICY,
+    Policies,
+    PolicyWatch,
+    load_settings_policy,
+    start_with,
+)
 from serving.scorer import Champion
 from serving.settings import Settings
 from serving.store.store import Store
 
+__all__ = ["DEFAULT_POLICY", "Recourse", "load_champion", "load_settings_policy", "open_api"]
+
 PARENT_CHECK_SECONDS = 0.2
-DEFAULT_POLICY = Path(rules.__file__).parent / "policies" / "default.yaml"
 
 log = structlog.get_logger()
 
@@ -41,32 +46,34 @@ def load_champion(settings: Settings) -> Champion | None:
     return Champion.of(AbuseModel.load(home.model(version)), version, settings.base_currency)
 
 
-def load_settings_policy(settings: Settings) -> Policy:
-    """The policy that the settings name, or the one that comes with Recourse."""
-    return load_policy(settings.policy or DEFAULT_POLICY, FACTS)
-
-
 def open_api(settings: Settings, models: Models) -> Api:
-    """Both desks over their own stores, sharing models and policy."""
-    policy = load_settings_policy(settings)
+    """Both desks over their own stores and policies, sharing models.
+
+    A store without a policy gets the one that the settings name. Raises PolicyError, with every
+    problem, and StoreRefusedError for a policy in force that cannot decide.
+    """
     secret = settings.secret_bytes()
 
     def desk(mode: Literal["live", "sandbox"]) -> Desk:
         url, clock = settings.database_url_of(mode), settings.clock_of(mode)
         store = Store.open(url, secret, clock=clock, upgrade=True)
         rates = Rates.of(settings.base_currency, store.fx_rates())
-        made = Desk(store, policy, models, rates, secret, settings.deadline_ms, mode == "sandbox")
+        policy = start_with(store, settings, time.time_ns() // 10**6)
+        log.info("policy_in_force", store=mode, version=policy.version, hash=policy.hash)
+        made = Desk(store, Policies(policy), models, rates, secret, settings.deadline_ms,
+                    mode == "sandbox")  # fmt: skip
         made.warm_up()
         return made
 
-    return Api({"live": desk("live"), "test": desk("sandbox")}, settings.max_body_bytes)
+    desks: Mapping[Literal["live", "test"], Desk] = {"live": desk("live"), "test": desk("sandbox")}
+    return Api(desks, settings.max_body_bytes, second_person=settings.policy_second_person)
 
 
 class _Worker:
     """What this worker process has opened."""
 
     api: Api | None = None
-    watch: ModelWatch | None = None
+    watches: tuple[ModelWatch | PolicyWatch, ...] = ()
 
     @classmethod
     def current(cls) -> Api:
@@ -109,8 +116,8 @@ class Recourse:
         configure_logs(settings.log_level)
         end_with(os.getppid())
         models = Models()
-        _Worker.watch = ModelWatch(Home(settings.home), models, settings.base_currency)
-        _Worker.watch.look()
+        model_watch = ModelWatch(Home(settings.home), models, settings.base_currency)
+        model_watch.look()
         if models.now.champion is None:
             expected = str(Home(settings.home).pointer)
             log.error(
@@ -119,7 +126,11 @@ class Recourse:
                 then="every decision is the fallback until one is promoted",
             )
         _Worker.api = open_api(settings, models)
-        _Worker.watch.start()
+        desks = _Worker.api.desks.values()
+        policy_watches = (PolicyWatch(desk.store, desk.policies) for desk in desks)
+        _Worker.watches = (model_watch, *policy_watches)
+        for watch in _Worker.watches:
+            watch.start()
         log.info("ready", seconds=round(time.monotonic() - started, 2))
 
     async def __is_ready__(self) -> bool:
@@ -129,7 +140,7 @@ class Recourse:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Finish what was accepted."""
-        if _Worker.watch is not None:
-            _Worker.watch.stop()
+        for watch in _Worker.watches:
+            watch.stop()
         if _Worker.api is not None:
             _Worker.api.close()

@@ -51,7 +51,13 @@ class Settings(BaseSettings):
     """The currency that amounts of all currencies are compared in."""
 
     policy: Path | None = None
-    """The policy document; the default policy that comes with Recourse when not given."""
+    """The policy that a new store starts with; the one that comes with Recourse when not given.
+
+    From then on `recourse policy` says what is in force.
+    """
+
+    policy_second_person: bool = False
+    """Whether a policy's author alone cannot put it in force."""
 
     deadline_ms: Annotated[int, Field(ge=10, le=10_000)] = 250
     """After this long a decision falls back to the policy's fallback action."""

@@ -14,6 +14,7 @@ from rules.document import Exploration
 from rules.policy import Policy
 from serving.desk import Desk, Sender
 from serving.models import Models
+from serving.policies import Policies
 from serving.scorer import exploration_draw
 from serving.store.store import Store
 from tests.serving.champions import fixed
@@ -27,7 +28,8 @@ def exploring(policy: Policy, tmp_path: Path) -> Iterator[Desk]:
     """A desk whose model suspects everybody, and whose policy pays some of them anyway."""
     store = Store.open(f"sqlite:///{tmp_path}/desk.db", SECRET, clock="ingest")
     chance = replace(policy, exploration=Exploration(share=SHARE, max_amount_minor=1000))
-    yield Desk(store, chance, Models(fixed(0.99)), Rates("GBP"), SECRET, deadline_ms=60_000)
+    policies = Policies(chance)
+    yield Desk(store, policies, Models(fixed(0.99)), Rates("GBP"), SECRET, deadline_ms=60_000)
     store.close()
 
 
@@ -40,12 +42,14 @@ def test_the_draw_alone_decides_who_is_paid_and_is_kept_with_the_propensity(expl
     now = Clock()
     refunds = [f"r-{number}" for number in range(40)]
     for refund_id in refunds:
-        customer = {"customer": {"customerId": f"c-{refund_id}"}}
-        exploring.decide(report({**BODY, **customer}, refund_id), now, ME)
+        whose = {"customer": {"customerId": f"c-{refund_id}"},
+                 "device": {"deviceId": f"d-{refund_id}"},
+                 "paymentMethods": [{"paymentMethodId": f"p-{refund_id}"}]}  # fmt: skip
+        exploring.decide(report({**BODY, **whose}, refund_id), now, ME)
     found = kept(exploring)
     assert found.keys() == set(refunds)
     for refund_id, decision in found.items():
-        draw = exploration_draw(SECRET, refund_id, exploring.policy.hash)
+        draw = exploration_draw(SECRET, refund_id, exploring.policies.now.hash)
         explored = draw < SHARE
         assert decision["exploration_draw"] == draw
         assert decision["explored"] == explored
@@ -67,8 +71,10 @@ def test_the_draw_alone_decides_who_is_paid_and_is_kept_with_the_propensity(expl
 def test_what_must_never_be_explored_is_held_with_certainty(
     exploring: Desk, body: dict[str, Any], fields: dict[str, Any], why: str
 ):
-    everything = replace(exploring.policy, exploration=Exploration(share=1, max_amount_minor=1000))
-    desk = replace(exploring, policy=everything)
+    everything = replace(
+        exploring.policies.now, exploration=Exploration(share=1, max_amount_minor=1000)
+    )
+    desk = replace(exploring, policies=Policies(everything))
     desk.decide(report(BODY, "r-explored"), Clock(), ME)
     desk.decide(report(body, "r-held", **fields), Clock(), Sender("key_2"))
     found = kept(desk)
@@ -79,9 +85,13 @@ def test_what_must_never_be_explored_is_held_with_certainty(
 
 
 def test_without_a_model_nothing_is_explored(exploring: Desk):
-    everything = replace(exploring.policy, exploration=Exploration(share=1, max_amount_minor=1000))
+    everything = replace(
+        exploring.policies.now, exploration=Exploration(share=1, max_amount_minor=1000)
+    )
     desk = replace(
-        exploring, policy=everything, models=Models(fixed(0.99, fails=RuntimeError("gone")))
+        exploring,
+        policies=Policies(everything),
+        models=Models(fixed(0.99, fails=RuntimeError("gone"))),
     )
     desk.decide(report(), Clock(), ME)
     (decision,) = kept(desk).values()
@@ -91,8 +101,10 @@ def test_without_a_model_nothing_is_explored(exploring: Desk):
 
 
 def test_blocked_customers_are_never_explored(exploring: Desk):
-    everything = replace(exploring.policy, exploration=Exploration(share=1, max_amount_minor=1000))
-    desk = replace(exploring, policy=everything)
+    everything = replace(
+        exploring.policies.now, exploration=Exploration(share=1, max_amount_minor=1000)
+    )
+    desk = replace(exploring, policies=Policies(everything))
     with desk.store.write() as tx:
         customer = BODY["customer"]["customerId"]
         tx.put_on_list("block", "customer", customer, reason="known thief", author="ann", at=1)

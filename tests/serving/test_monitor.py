@@ -28,6 +28,7 @@ from serving import contract
 from serving.desk import Desk
 from serving.models import Models
 from serving.monitor import MOST_EVENTS, MOST_LISTED, Skew, skew
+from serving.policies import Policies
 from serving.settings import Settings
 from serving.store.schema import decisions, events
 from serving.store.store import Store
@@ -41,7 +42,7 @@ ORDERS = "order_count_by_customer_365d"
 
 def desk_over(store: Store, policy: Policy, rates: Rates | None = None) -> Desk:
     models = Models(fixed())
-    return Desk(store, policy, models, rates or Rates("GBP"), SECRET, deadline_ms=60_000)
+    return Desk(store, Policies(policy), models, rates or Rates("GBP"), SECRET, deadline_ms=60_000)
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from features.engine import Past
 from features.events import RefundRequest
 from features.money import Rates
 from rules.decision import Action, Source
-from rules.engine import ListHit, ListMatch
+from rules.engine import Circumstances, ListHit, ListMatch
 from serving.model import FeatureMismatch
 from serving.reasons import as_json
 from serving.scorer import (
     Champion,
-    Circumstances,
     Late,
     exploration_draw,
     feature_row,

@@ -13,6 +13,7 @@ import yaml
 from rules.policy import Policy
 from serving.facts import FACTS
 from serving.models import Models
+from serving.policies import Policies
 from serving.scorer import Champion
 from tests.serving.champions import fixed
 from tests.serving.conftest import DEFAULT_POLICY
@@ -79,7 +80,7 @@ def test_a_challenger_changes_nothing_but_its_own_entry(open_desk, body, tmp_pat
     told = []
     for name, other in (("without", None), ("with", challenger(fixed(0.99)))):
         store = Store.open(f"sqlite:///{tmp_path}/{name}.db", b"a secret of 16 bytes or more")
-        desk = Desk(store, policy, Models(fixed(), other), Rates("GBP"), b"s", 60_000)
+        desk = Desk(store, Policies(policy), Models(fixed(), other), Rates("GBP"), b"s", 60_000)
         answer = desk.decide(body, Clock(), ME)
         record = dict(kept(desk, answer))
         shadow = record.pop("shadow", None)

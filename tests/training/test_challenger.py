@@ -23,6 +23,7 @@ from serving import contract
 from serving.desk import Desk
 from serving.facts import FACTS
 from serving.models import Models
+from serving.policies import Policies
 from serving.scorer import Champion
 from serving.store.store import Store
 from tests.serving.champions import fixed
@@ -73,13 +74,15 @@ class Shop:
         self, champion: Champion | None, challenger: Champion | None, policy: Policy = POLICY,
         amounts: list[int] = AMOUNTS, body: dict[str, Any] = BODY,
     ) -> None:  # fmt: skip
-        desk = Desk(self.store, policy, Models(champion, challenger), Rates("GBP"), SECRET, 60_000)
+        models, rates = Models(champion, challenger), Rates("GBP")
+        desk = Desk(self.store, Policies(policy), models, rates, SECRET, 60_000)
         for amount in amounts:
             self.at += 60_000
             refund_id = f"r-{len(self.ids)}"
             self.ids.append(refund_id)
             one = {**body, "customer": {"customerId": f"c-{refund_id}"},
-                   "order": {**body["order"], "orderId": f"o-{refund_id}"}}  # fmt: skip
+                   "device": {"deviceId": f"d-{refund_id}"},
+                   "paymentMethods": [{"paymentMethodId": f"p-{refund_id}"}]}  # fmt: skip
             answer = desk.decide(report(one, refund_id, amount=amount), lambda: self.at, ME)
             if answer.body["data"]["action"] == "ALLOW":
                 self.report({"refund": {"refundId": refund_id, "status": "COMPLETED"}})
@@ -101,7 +104,7 @@ class Shop:
             self._desk().record(label, self.at, "key:1")
 
     def _desk(self) -> Desk:
-        return Desk(self.store, POLICY, Models(), Rates("GBP"), SECRET, 60_000)
+        return Desk(self.store, Policies(POLICY), Models(), Rates("GBP"), SECRET, 60_000)
 
 
 @pytest.fixture

@@ -1,0 +1,200 @@
+"""One scored request on its way through a desk, and the two documents made of it.
+
+The answer goes out, with the customer's id; the record stays, with pseudonyms only, and holds all
+that the decision can be recomputed and explained from.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from features.catalog import FEATURES, MODEL_FEATURES
+from features.events import RefundRequest
+from features.feature import definitions_hash
+from features.ledger import Fact
+from rules.decision import FollowUp, Mode, Outcome, RuleResult
+from rules.engine import Circumstances, ListMatch
+from rules.policy import Policy
+from serving import answers
+from serving.reasons import as_json
+from serving.reports import RefundReport
+from serving.scorer import Shadow, Verdict
+from serving.store.decisions import FirstResult
+from serving.store.history import Slices
+
+CATALOG_HASH: Final = definitions_hash(FEATURES)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attempt at a scored report: its events as of its cutoff."""
+
+    report: RefundReport
+    request: RefundRequest
+    events: tuple[Any, ...]
+    content_hash: str
+    score_id: str
+
+    @classmethod
+    def of(cls, report: RefundReport, cutoff: int) -> Case:
+        """The report as known at ``cutoff`` (epoch ms), under a new score id."""
+        events = tuple(report.events(cutoff))
+        request = next(event for event in events if isinstance(event, RefundRequest))
+        return cls(report, request, events, report.content_hash, uuid.uuid4().hex)
+
+    def first_result(self, body: Mapping[str, Any]) -> FirstResult:
+        """What an idempotency key that came with this content is bound to."""
+        return FirstResult(self.content_hash, 200, body, self.request.known_at)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one attempt read, decided, and heard from a challenger."""
+
+    slices: Slices
+    policy: Policy
+    circumstances: Circumstances
+    verdict: Verdict
+    shadow: Shadow | None = None
+    reserved: Mapping[str, int] | None = None
+    """What other refunds held of the order's balance, by currency; None if nobody asked."""
+
+
+# --- the answer --------------------------------------------------------------------------------
+
+
+def answer_of(case: Case, judged: Judged) -> Mapping[str, Any]:
+    """The body that is sent."""
+    verdict = judged.verdict
+    decision = verdict.decision
+    by_rule = [
+        {"code": rule.reason, "description": _said(rule)}
+        for rule in decision.rules
+        if rule.mode is Mode.LIVE
+        and rule.reason in decision.reasons
+        and rule.calls_for is decision.action
+    ]
+    by_list = [{"code": "LISTED", "description": reason} for reason in decision.list_reasons]
+    return answers.decision_body(
+        decided_at=case.request.known_at,
+        customer_id=case.request.customer_id,
+        action=decision.action.value,
+        source=decision.source.value,
+        score_id=case.score_id,
+        probability=verdict.score.probability if verdict.score else None,
+        risk_level=verdict.risk_level,
+        reasons=[*by_rule, *by_list, *map(as_json, verdict.reasons)],  # type: ignore[list-item]
+        rules=[_rule_body(rule) for rule in decision.hits],
+        warnings=_warnings(case, judged),
+        model_version=verdict.model_version,
+        policy_version=decision.policy_version,
+        degraded=decision.degraded,
+        follow_up=_follow_up_body(decision.follow_up, case.request.currency),
+    )
+
+
+def impersonal(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A body as it is stored: the customer's id comes back with the request that is sent again."""
+    return {**body, "data": {k: v for k, v in body["data"].items() if k != "customerId"}}
+
+
+def _warnings(case: Case, judged: Judged) -> list[answers.WarningBody]:
+    slices, verdict = judged.slices, judged.verdict
+    warnings = case.report.warnings()
+    if slices.first_seen.get("customer") is None:
+        warnings.append(answers.customer_not_found())
+    if slices.named.get("order") is None and case.request.order_amount_minor is None:
+        warnings.append(answers.order_not_found())
+    live = (rule for rule in verdict.decision.unknowns if rule.mode is Mode.LIVE)
+    for rule in live:
+        settled = f"rule {rule.rule_id} could not be settled"
+        warnings.append(answers.fact_missing(", ".join(rule.unknown_facts), settled))
+    if verdict.decision.degraded:
+        warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
+    return warnings
+
+
+def _said(rule: RuleResult) -> str:
+    unsettled = rule.outcome is Outcome.UNKNOWN
+    return f"not known: {rule.description}" if unsettled else rule.description
+
+
+def _rule_body(rule: RuleResult) -> answers.RuleBody:
+    return {
+        "triggered": True,
+        "description": rule.description,
+        "state": "active" if rule.mode is Mode.LIVE else "passive",
+        "action": rule.action.value,
+        "ruleId": rule.rule_id,
+        "ruleVersion": rule.version,
+    }
+
+
+def _follow_up_body(follow_up: FollowUp | None, currency: str) -> answers.FollowUpBody | None:
+    if follow_up is None:
+        return None
+    body: answers.FollowUpBody = {"code": follow_up.code.value}
+    if follow_up.amount_minor is not None:
+        body["amount"], body["currency"] = follow_up.amount_minor, currency
+    if follow_up.rule_id is not None:
+        body["ruleId"] = follow_up.rule_id
+    return body
+
+
+# --- the record --------------------------------------------------------------------------------
+
+
+def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, Any]:
+    """What is kept: `serving.recompute` decides again from it, `serving.monitor` scores again."""
+    slices, verdict, circumstances = judged.slices, judged.verdict, judged.circumstances
+    scored, contributions = verdict.score, verdict.contributions
+    record = {
+        "refund_id": case.request.refund_id,
+        "event_id": case.request.event_id,
+        "cutoff": case.request.known_at,
+        "snapshot": slices.snapshot,
+        "keys": dict(slices.pseudonyms),
+        "decision": verdict.decision.to_json(),
+        "probability": scored.probability if scored else None,
+        "expected_loss_minor": scored.expected_loss_minor if scored else None,
+        "reasons": [as_json(reason) for reason in verdict.reasons],
+        "features": {n: None if math.isnan(v) else v for n, v in verdict.row.items()},
+        "facts": _facts(verdict),
+        "lists": _lists(circumstances.lists),
+        "disposition": circumstances.disposition,
+        "sandbox": circumstances.sandbox,
+        "contributions": None if contributions is None else dict(
+            zip((*(f.name for f in MODEL_FEATURES), "expected"), contributions.tolist(),
+                strict=True)
+        ),
+        "model_version": verdict.model_version,
+        "catalog_hash": CATALOG_HASH,
+        "base_currency": base_currency,
+        "problem": verdict.problem,
+    }  # fmt: skip
+    return record if judged.shadow is None else {**record, "shadow": judged.shadow.to_json()}
+
+
+def _facts(verdict: Verdict) -> dict[str, Fact]:
+    """What the policy could read beside the feature row; what is unknown is left out."""
+    return {
+        name: value
+        for name, value in verdict.facts.items()
+        if name not in verdict.row and value is not None and not _is_nan(value)
+    }
+
+
+def _is_nan(value: Fact) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _lists(lists: ListMatch) -> dict[str, Any]:
+    return {
+        "block": [[hit.entity, hit.reason] for hit in lists.block],
+        "allow": [[hit.entity, hit.reason] for hit in lists.allow],
+        "entities": sorted(lists.entities),
+    }

@@ -1,0 +1,146 @@
+"""The one envelope: how calls are answered over HTTP, and how every refusal and failure is."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+import structlog
+from fastapi import Request, Response
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rules.policy import PolicyError
+from serving import answers
+from serving.desk import Answer, KeyReusedError
+from serving.policies import (
+    ActivationRefused,
+    AlteredPolicyError,
+    SuccessionError,
+    UnknownPolicyError,
+)
+from serving.store.database import STORE_UNAVAILABLE
+from serving.store.policies import PolicyExistsError
+from serving.wire import InvalidRequest, Problem, shown
+
+log = structlog.get_logger()
+
+JSON: Final = "application/json"
+
+
+class ApiError(Exception):
+    """A refusal, answered in our envelope."""
+
+    def __init__(
+        self, status: int, message: str, problems: tuple[Problem, ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.status, self.message, self.problems = status, message, problems
+        self.headers = dict(headers or {})
+
+
+HANDLED: Final = (
+    HTTPException, ApiError, InvalidRequest, KeyReusedError, PolicyError, PolicyExistsError,
+    ActivationRefused, AlteredPolicyError, UnknownPolicyError,
+)  # fmt: skip
+"""What a call may raise to be answered by `failed`; the rest is nobody's intention."""
+
+
+def json_response(
+    body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A body as it goes out."""
+    return Response(orjson.dumps(body), status, headers, JSON)
+
+
+def respond(answer: Answer) -> Response:
+    """What a desk answered."""
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
+    return json_response(answer.body, headers=headers)
+
+
+def failed(error: Exception) -> Response:
+    """Any failure in our envelope; what we did not foresee says nothing of itself."""
+    match error:
+        case ApiError():
+            body = answers.error_body(error.status, error.message, error.problems)
+            return json_response(body, error.status, error.headers)
+        case InvalidRequest():
+            return json_response(answers.error_body(400, error.message, error.problems), 400)
+        case PolicyError():
+            status = 409 if isinstance(error, SuccessionError) else 400
+            problems = tuple(_policy_problems(error))
+            message = str(error).partition("\n")[0].rstrip(":")
+            return json_response(answers.error_body(status, message, problems), status)
+        case KeyReusedError():
+            return json_response(answers.error_body(422, str(error)), 422)
+        case UnknownPolicyError():
+            return json_response(answers.error_body(404, str(error)), 404)
+        case ActivationRefused() | PolicyExistsError() | AlteredPolicyError():
+            return json_response(answers.error_body(409, str(error)), 409)
+        case HTTPException(status_code=404):
+            return json_response(answers.error_body(404, "no such address; see /docs"), 404)
+        case HTTPException():
+            body = answers.error_body(error.status_code, str(error.detail))
+            return json_response(body, error.status_code, error.headers)
+        case _ if isinstance(error, STORE_UNAVAILABLE):
+            log.error("store_unavailable", error=type(error).__name__)
+            body = answers.error_body(503, "the store cannot be reached: nothing was recorded")
+            return json_response(body, 503, {"Retry-After": "1"})
+        case _:
+            log.error("unforeseen", exc_info=error)
+            return json_response(answers.error_body(500, "something went wrong on our side"), 500)
+
+
+def _policy_problems(error: PolicyError) -> Iterator[Problem]:
+    """What is wrong with a policy, each problem at its place in the document."""
+    for problem in error.problems:
+        at = f"line {problem.line}:{problem.column}: " if problem.line else ""
+        near = f"; did you mean {problem.nearest}?" if problem.nearest else ""
+        message = f"{at}{problem.message}; expected {problem.expected}{near}"
+        yield Problem(problem.place, message, shown(problem.value) or None)
+
+
+class Envelope:
+    """The outermost layer: a request id on every answer, and no error that escapes unwrapped."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["Cache-Control"] = "no-store"
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                return  # nobody is left to answer, and nothing was recorded
+            except Exception as error:
+                if started:
+                    raise
+                await failed(error)(scope, receive, send_with_id)
+
+
+async def handle(_: Request, error: Exception) -> Response:
+    """A FastAPI exception handler for each of `HANDLED`."""
+    return failed(error)

@@ -1,0 +1,289 @@
+"""Who may put a policy in force: versions are proposed, activated and gone back to, never changed.
+
+`propose`, `activate` and `roll_back` are the only ways to change what decides. The API and the
+command line go through them, and each leaves an audit entry in its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Literal, NoReturn
+
+from rules.checks import Problem
+from rules.condition import nearest
+from rules.document import Limit, Rule
+from rules.policy import Policy, PolicyError
+from serving.facts import FACTS
+from serving.store.database import StoreRefusedError
+from serving.store.policies import PolicyAct, PolicyVersion
+from serving.store.store import Store
+
+FIRST_AUTHOR: Final = "recourse"
+"""Who proposes and activates the policy that a new store starts with."""
+
+
+class AlteredPolicyError(StoreRefusedError):
+    """A stored policy is not what was kept under its hash."""
+
+
+class ActivationRefused(Exception):  # noqa: N818 - it is what happened, as the API answers it
+    """A policy may not be put in force so; the message says why and what would be right."""
+
+
+class UnknownPolicyError(LookupError):
+    """The store keeps no such policy, or none that could be meant; the message is its argument."""
+
+
+class SuccessionError(PolicyError):
+    """A policy that is sound, and does not follow what decided before it."""
+
+
+class SecondPersonNeeded(ActivationRefused):
+    """The settings ask for a second person, and the author asked alone."""
+
+
+def loaded(kept: PolicyVersion, facts: Mapping[str, str] = FACTS) -> Policy:
+    """A stored policy, ready to decide, if it is what was kept.
+
+    Raises:
+        PolicyError: it cannot be loaded, with every problem.
+        AlteredPolicyError: its content is not that of its hash.
+    """
+    policy = Policy.from_yaml(kept.text, facts=facts)
+    if (policy.hash, policy.version) != (kept.hash, kept.version):
+        raise AlteredPolicyError(
+            f"policy {kept.version}: its text is version {policy.version} of hash {policy.hash}, "
+            f"expected hash {kept.hash}, under which it was kept: it was altered in the store"
+        )
+    return policy
+
+
+def propose(
+    store: Store, text: str, *, author: str, note: str | None, at: int, via: str | None = None
+) -> PolicyVersion:
+    """Keep a policy as a new version; it does not act before it is activated.
+
+    The same content again is the version that is there, with its first author. ``via`` is how the
+    audit log names who asked, where that is more than the person: an API key.
+
+    Raises:
+        PolicyError: with every problem: of the document and its examples; then of what it follows
+            (a rule that changed though its version did not rise, a version that is taken).
+    """
+    policy = Policy.from_yaml(text, facts=FACTS)
+    kept = store.policy_by_hash(policy.hash)
+    if kept is not None:
+        return kept
+    _check_succession(store, policy)
+    note = note or policy.note
+    with store.write() as tx:
+        kept = tx.add_policy(version=policy.version, hash=policy.hash, text=text, author=author,
+                             note=note, at=at)  # fmt: skip
+        content = {"hash": policy.hash, "by": author, "note": note}
+        tx.audit(via or author, "proposed", _subject(kept), content, at=at)
+    return kept
+
+
+def activate(
+    store: Store,
+    version: str,
+    *,
+    actor: str,
+    at: int,
+    second_person: bool,
+    note: str | None = None,
+    via: str | None = None,
+) -> PolicyAct:
+    """Put a version in force; workers take it up within a second or two.
+
+    Raises:
+        UnknownPolicyError: the store has no such version; names the nearest.
+        SecondPersonNeeded: ``second_person``, and ``actor`` is the version's author.
+        ActivationRefused: it is in force already, or another came in between.
+        PolicyError: it cannot be loaded, or does not follow what decided before it.
+        AlteredPolicyError: its text is not what was kept.
+    """
+    kept = kept_version(store, version)
+    policy = loaded(kept)
+    current = store.active_policy()
+    if current is not None and current.hash == kept.hash:
+        raise ActivationRefused(f"policy {version}: is in force already")
+    if second_person and _same_person(actor, kept.author):
+        raise SecondPersonNeeded(
+            f"policy {version}: {kept.author} wrote it, so somebody else must put it in force "
+            "(RECOURSE_POLICY_SECOND_PERSON); going back to a version that decided before needs "
+            "one person only: recourse policy rollback"
+        )
+    if all(act.hash != kept.hash for act in store.policy_acts()):
+        _check_succession(store, policy)
+    return _put_in_force(store, kept, current, "activated", actor, at, note, via)
+
+
+def roll_back(
+    store: Store,
+    *,
+    actor: str,
+    at: int,
+    to: str | None = None,
+    note: str | None = None,
+    via: str | None = None,
+) -> PolicyAct:
+    """Put a version that decided before in force again: ``to``, or the one before the present.
+
+    Rolling back twice goes back twice. It needs one person, whatever the settings say.
+
+    Raises:
+        UnknownPolicyError: no such version, or it never was in force.
+        ActivationRefused: ``to`` is in force already, or another came in between.
+        PolicyError, AlteredPolicyError: as in `activate`.
+    """
+    current, acts = store.active_policy(), store.policy_acts()
+    if to is None:
+        before = _before(acts)
+        kept = store.policy_by_hash(before) if before else None
+        if kept is None:
+            raise UnknownPolicyError("no policy was in force before the present one")
+    else:
+        kept = kept_version(store, to)
+        if all(act.hash != kept.hash for act in acts):
+            raise UnknownPolicyError(f"policy {to}: was never in force; activate it instead")
+    if current is not None and current.hash == kept.hash:
+        raise ActivationRefused(f"policy {kept.version}: is in force already")
+    loaded(kept)
+    return _put_in_force(store, kept, current, "rolled_back", actor, at, note, via)
+
+
+def ensure_first(store: Store, text: str, at: int) -> PolicyVersion:
+    """The version in force; a store that has none gets ``text``, proposed and activated by us.
+
+    Raises PolicyError with every problem of ``text``. Several workers may start at once.
+    """
+    kept = store.active_policy()
+    if kept is not None:
+        return kept
+    kept = propose(store, text, author=FIRST_AUTHOR, note=None, at=at)
+    try:
+        _put_in_force(store, kept, None, "activated", FIRST_AUTHOR, at, None, None)
+    except ActivationRefused:  # another worker was first
+        kept = store.active_policy() or kept
+    return kept
+
+
+def person_of(name: str | None, key_id: str) -> str:
+    """Who holds an API key: the name it was made for, else the key itself.
+
+    >>> person_of(None, "key_1"), person_of("Ann", "key_1")
+    ('key_1', 'Ann')
+    """
+    return name or key_id
+
+
+def _put_in_force(
+    store: Store, kept: PolicyVersion, current: PolicyVersion | None,
+    act: Literal["activated", "rolled_back"], actor: str, at: int, note: str | None,
+    via: str | None,
+) -> PolicyAct:  # fmt: skip
+    expected = current.hash if current else None
+    with store.write() as tx:
+        done = tx.activate_policy(kept.hash, actor=actor, at=at, act=act, note=note)
+        if done.replaced != expected:  # what was checked is not what would be replaced
+            raise ActivationRefused(
+                f"policy {kept.version}: another policy was put in force meanwhile; see which, "
+                "and ask again"
+            )
+        content = {"hash": kept.hash, "replaced": done.replaced, "by": actor, "note": note}
+        tx.audit(via or actor, act, _subject(kept), content, at=at)
+    return done
+
+
+def _subject(kept: PolicyVersion) -> str:
+    return f"policy:{kept.version}"
+
+
+def _same_person(one: str, other: str) -> bool:
+    return one.strip().casefold() == other.strip().casefold()
+
+
+def kept_version(store: Store, version: str) -> PolicyVersion:
+    """A version that the store keeps; raises UnknownPolicyError, naming the nearest."""
+    kept = store.policy(version)
+    return kept if kept is not None else _unknown(store, version)
+
+
+def _unknown(store: Store, version: str) -> NoReturn:
+    versions = [kept.version for kept in store.policy_versions()]
+    near = nearest(version, versions)
+    hint = f"; did you mean {near}?" if near else ""
+    expected = ", ".join(versions[-5:]) or "none is kept yet"
+    raise UnknownPolicyError(f"policy {version}: no such version, expected one of {expected}{hint}")
+
+
+def _before(acts: list[PolicyAct]) -> str | None:
+    """The hash of what the present policy was put in the place of.
+
+    An activation goes forward from what was in force; going back undoes those after the version it
+    goes to, so that going back again goes further.
+    """
+    way: list[str] = []
+    for act in acts:
+        if act.act == "rolled_back" and act.hash in way:
+            del way[way.index(act.hash) + 1 :]
+        else:
+            way.append(act.hash)
+    return way[-2] if len(way) > 1 else None
+
+
+def _check_succession(store: Store, policy: Policy) -> None:
+    """Refuse a policy that gives a name that was used to something else.
+
+    Against the policy in force everything is compared. What decided earlier may have been gone
+    back from, so of it only this is asked: that one version of a rule is one content, for ever.
+    """
+    from rules.changes import succession_problems
+
+    current = store.active_policy()
+    found: dict[str, Problem] = {}
+    if (taken := store.policy(policy.version)) is not None and taken.hash != policy.hash:
+        found.update(_named(succession_problems(loaded(taken), policy), {"version"}))
+    decided = {act.hash for act in store.policy_acts()}
+    for number in sorted(decided | ({current.hash} if current else set())):
+        kept = store.policy_by_hash(number)
+        if kept is None:
+            continue
+        before = _loaded_if_it_can(kept)
+        if before is None:
+            continue
+        problems = succession_problems(before, policy)
+        if current is not None and number == current.hash:
+            found.update({problem.place: problem for problem in problems})
+        elif problems:
+            found.update(_named(problems, _reused(before, policy)))
+    if found:
+        raise SuccessionError(list(found.values()))
+
+
+def _loaded_if_it_can(kept: PolicyVersion) -> Policy | None:
+    """A policy that decided by a catalog of another time may be one that this one cannot read."""
+    try:
+        return loaded(kept)
+    except PolicyError:
+        return None
+
+
+def _named(problems: Iterable[Problem], places: set[str]) -> Iterator[tuple[str, Problem]]:
+    """Those of the problems that lie in one of these places."""
+    for problem in problems:
+        if set(problem.place.split(".")) & places:
+            yield problem.place, problem
+
+
+def _reused(before: Policy, after: Policy) -> set[str]:
+    """Ids of rules and limits that are another thing under the version they had."""
+    earlier: tuple[Rule | Limit, ...] = (*before.document.rules, *before.document.limits)
+    later: tuple[Rule | Limit, ...] = (*after.document.rules, *after.document.limits)
+    known = {rule.id: rule for rule in earlier}
+    return {
+        rule.id
+        for rule in later
+        if (was := known.get(rule.id)) is not None and was.version == rule.version and was != rule
+    }

@@ -1,0 +1,291 @@
+"""The block and allow lists as people keep them: entries checked, put on, shown, and read from CSV.
+
+What is wrong with an entry is said all at once, by field. Each entry that is put on a list or taken
+off it leaves an audit entry in the same transaction, under the entity's pseudonym.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from features.events import ENTITIES, NORMALISE
+from features.tables import LATEST_MS
+from rules.condition import nearest
+from serving.store.lists import ListEntry, ListName, NewEntry
+from serving.store.store import Store
+from serving.wire import InvalidRequest, Problem, to_millis
+from serving.wire import shown as shortened
+
+MAX_ID_CHARACTERS: Final = 256
+MAX_REASON_CHARACTERS: Final = 300
+COLUMNS: Final = ("entity", "id", "reason", "expires_at")
+_NEEDED: Final = COLUMNS[:3]
+_AT_ONCE: Final = 1_000
+
+
+class Entry(NewEntry):
+    """An entry that may be put on a list: its entity in the one spelling that requests are read in.
+
+    >>> Entry.of("email", "Ann+x@Example.com", "ring of June", None, at=0).original
+    'ann@example.com'
+    >>> Entry.of("devise", "d1", " ", 5, at=10)
+    Traceback (most recent call last):
+    ...
+    serving.wire.InvalidRequest: entity: must be one of customer, device, payment_method, address, \
+ip, email (did you mean device?), got "devise"; reason: must be 1 to 300 characters, got " "; \
+expires_at: must be later than now, got 5
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, entity: str, original: str, reason: str, expires_at: int | None, at: int) -> Entry:
+        """An entry as of ``at`` (epoch ms); raises `InvalidRequest`, a ValueError, if it is none.
+
+        ``expires_at`` is the first instant at which it counts no more (epoch ms), None for never.
+        """
+        problems = []
+        if entity not in ENTITIES:
+            near = nearest(entity, ENTITIES)
+            hint = f" (did you mean {near}?)" if near else ""
+            message = f"must be one of {', '.join(ENTITIES)}{hint}"
+            problems.append(Problem("entity", message, shortened(entity)))
+        spelled = _spelled(entity, original)
+        if spelled is None:
+            problems.append(Problem("id", _ID_EXPECTED.get(entity, _AN_ID), shortened(original)))
+        if not _fits(reason, MAX_REASON_CHARACTERS):
+            message = f"must be 1 to {MAX_REASON_CHARACTERS} characters"
+            problems.append(Problem("reason", message, shortened(reason)))
+        if expires_at is not None and not at < expires_at < LATEST_MS:
+            message = "must be later than now" if expires_at <= at else "must be before 2100"
+            problems.append(Problem("expires_at", message, expires_at))
+        if problems or spelled is None:
+            raise InvalidRequest(problems)
+        return cls(entity, spelled, reason.strip(), expires_at)
+
+
+_AN_ID: Final = f"must be 1 to {MAX_ID_CHARACTERS} characters"
+_ID_EXPECTED: Final = {
+    "email": "must be an e-mail address",
+    "ip": "must be an IP address, or an IPv6 network of 64 bits",
+}
+
+
+def _fits(text: str, most: int) -> bool:
+    return text.strip() != "" and len(text) <= most and text.isprintable()
+
+
+def _spelled(entity: str, original: str) -> str | None:
+    """The id as requests are read with it; None if no request could bear it."""
+    if not _fits(original, MAX_ID_CHARACTERS):
+        return None
+    text = NORMALISE.get(entity, str)(original)
+    if entity == "email" and text.count("@") != 1:
+        return None
+    if entity == "ip":
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            return None
+    return text
+
+
+# --- in the store ------------------------------------------------------------------------------
+
+
+def put(
+    store: Store, name: ListName, entries: Iterable[NewEntry], *, author: str, at: int,
+    via: str | None = None,
+) -> tuple[ListEntry, ...]:  # fmt: skip
+    """Put entities on a list or renew their entries, all or none; they count from now on.
+
+    ``via`` is how the audit log names who asked, where that is more than the person: an API key.
+    """
+    with store.write() as tx:
+        done = tx.put_many_on_list(name, entries, author=author, at=at)
+        for entry in done:
+            content = {"list": name, "by": author, "expires_at": entry.expires_at}
+            tx.audit(via or author, "listed", f"{entry.entity}:{entry.value}", content, at=at)
+    return done
+
+
+def take_off(
+    store: Store, name: ListName, entity: str, original: str, *, actor: str, at: int,
+    via: str | None = None,
+) -> bool:  # fmt: skip
+    """Take an entity off a list; returns whether it was on it. Raises `InvalidRequest`."""
+    gone = Entry.of(entity, original, "-", None, at)
+    with store.write() as tx:
+        was_there = tx.take_off_list(name, gone.entity, gone.original)
+        if was_there:
+            value = store.identifiers.mac(gone.entity, gone.original)
+            content = {"list": name, "by": actor}
+            tx.audit(via or actor, "unlisted", f"{entity}:{value}", content, at=at)
+    return was_there
+
+
+def shown(
+    store: Store, name: ListName, *, entity: str | None = None, in_force_at: int | None = None,
+    actor: str, at: int, via: str | None = None, limit: int | None = None,
+    after: tuple[int, str] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Entries with their original ids, the newest first; that they were revealed is audited.
+
+    Arguments as `Store.list_entries` takes them. An erased id is None.
+    """
+    found = store.list_entries(
+        name, entity=entity, in_force_at=in_force_at, limit=limit, after=after
+    )
+    originals: dict[str, str] = {}
+    for kind in sorted({entry.entity for entry in found}):
+        values = [entry.value for entry in found if entry.entity == kind]
+        for start in range(0, len(values), _AT_ONCE):
+            originals |= store.reveal(kind, values[start : start + _AT_ONCE])
+    with store.write() as tx:
+        content = {"by": actor, "entries": len(found)}
+        tx.audit(via or actor, "revealed", f"list:{name}", content, at=at)
+    return [
+        {"entity": entry.entity, "id": originals.get(entry.value), "value": entry.value,
+         "reason": entry.reason, "author": entry.author, "created_at": entry.created_at,
+         "expires_at": entry.expires_at}
+        for entry in found
+    ]  # fmt: skip
+
+
+# --- from CSV ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """What is wrong with one field of one line, counted from 1.
+
+    >>> str(BadLine(3, Problem("id", "must be an e-mail address", "ann")))
+    'line 3: id: must be an e-mail address, got "ann"'
+    """
+
+    line: int
+    problem: Problem
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a CSV file holds: entries, in its order, and every problem of every bad line."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[BadLine, ...]
+
+
+def parse_csv(data: bytes, *, at: int) -> Parsed:
+    r"""The entries in a CSV file, in UTF-8 with a header: entity, id, reason, perhaps expires_at.
+
+    Columns in any order. ``expires_at`` is ISO 8601 (a date is its first instant, a time without a
+    zone is UTC) or Unix time; empty for never. A line that says again what an earlier one said of
+    the same entity is bad: which of the two was meant is not for a program to tell.
+
+    >>> parsed = parse_csv(b"id,entity,reason\nd1,device,ring\nd2,gadget,ring\nd1,device,x\n", at=0)
+    >>> [entry.original for entry in parsed.entries]
+    ['d1']
+    >>> [str(bad) for bad in parsed.problems][1]
+    'line 4: id: must be another entity than that of line 2, got "d1"'
+    """
+    # What is no UTF-8 must fail in its own line only.
+    text = data.decode("utf-8-sig", errors="surrogateescape")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = _lines(reader)
+    number, header = next(lines, (1, []))
+    if isinstance(header, BadLine):
+        return Parsed((), (header,))
+    columns = [name.strip().lower() for name in header]
+    if problems := list(_header_problems(columns)):
+        return Parsed((), tuple(BadLine(number, problem) for problem in problems))
+    entries: dict[tuple[str, str], tuple[int, Entry]] = {}
+    bad: list[BadLine] = []
+    for number, cells in lines:
+        if isinstance(cells, BadLine):
+            bad.append(cells)
+            continue
+        try:
+            entry = _entry(columns, cells, at)
+            key = entry.entity, entry.original
+            if key in entries:
+                message = f"must be another entity than that of line {entries[key][0]}"
+                raise InvalidRequest([Problem("id", message, shortened(entry.original))])
+            entries[key] = number, entry
+        except InvalidRequest as error:
+            bad += (BadLine(number, problem) for problem in error.problems)
+    return Parsed(tuple(entry for _, entry in entries.values()), tuple(bad))
+
+
+def _lines(reader: Any) -> Iterator[tuple[int, list[str] | BadLine]]:
+    """Each record with the line that it begins in; those that are no CSV as what is wrong."""
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield number, BadLine(number, Problem("line", f"must be CSV: {error}"))
+            continue
+        if cells:
+            yield number, cells
+
+
+def _header_problems(columns: Sequence[str]) -> Iterator[Problem]:
+    for name in _NEEDED:
+        if name not in columns:
+            yield Problem(name, f"is required: the first line names {', '.join(COLUMNS)}")
+    for name in columns:
+        if name not in COLUMNS:
+            near = nearest(name, COLUMNS)
+            hint = f" (did you mean {near}?)" if near else ""
+            message = f"must be one of {', '.join(COLUMNS)}{hint}"
+            yield Problem("header", message, _utf8(shortened(name)))
+    for name in sorted({name for name in columns if columns.count(name) > 1}):
+        yield Problem("header", "must name each column once", _utf8(name))
+
+
+def _entry(columns: Sequence[str], cells: Sequence[str], at: int) -> Entry:
+    if len(cells) != len(columns):
+        message = f"must have {len(columns)} fields, as the first line has"
+        raise InvalidRequest([Problem("line", message, len(cells))])
+    if wrong := [name for name, cell in zip(columns, cells, strict=True) if cell != _utf8(cell)]:
+        raise InvalidRequest([Problem(name, "must be UTF-8") for name in wrong])
+    row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    problems: list[Problem] = []
+    expires_at = None
+    try:
+        expires_at = _instant(row.get("expires_at", ""))
+    except ValueError:
+        message = "must be ISO 8601, as in 2026-12-31T00:00:00Z, or Unix time"
+        problems.append(Problem("expires_at", message, shortened(row["expires_at"])))
+    try:
+        entry = Entry.of(row["entity"].lower(), row["id"], row["reason"], expires_at, at)
+    except InvalidRequest as error:
+        problems += error.problems
+    if problems:
+        raise InvalidRequest(problems)
+    return entry
+
+
+def _instant(text: str) -> int | None:
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return to_millis(int(text))
+    moment = datetime.fromisoformat(text)
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(zoned.timestamp() * 1000)
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="replace").decode()
