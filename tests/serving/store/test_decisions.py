@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 import struct
 import uuid
 from collections.abc import Callable
@@ -13,10 +12,11 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from features.events import RefundRequest
+from serving.store.database import Prepared, Row
 from serving.store.decisions import IDEMPOTENCY_MS, Decision, FirstResult
 from serving.store.schema import decisions, name_lists
 from serving.store.store import Store
@@ -43,25 +43,25 @@ def test_a_decision_is_found_by_its_content(
     assert store.decisions_of("r1") == [later, DECISION]
 
 
-def test_the_names_of_numbers_are_kept_once(store: Store) -> None:
+def test_the_names_of_numbers_are_kept_once(either: Store) -> None:
     features = {f"feature_{number}": number / 3 for number in range(300)} | {"feature_7": None}
     record = {"features": features, "contributions": None, "score": 0.5}
-    with pytest.raises(RuntimeError), store.write() as tx:
+    with pytest.raises(RuntimeError), either.write() as tx:
         tx.save_decision(replace(DECISION, record=record))
         found = tx.find_decision("r1", "hash")
         assert found and found.record == record
         raise RuntimeError("nothing of this transaction is kept, the list of names neither")
     for number in range(3):
-        with store.write() as tx:
+        with either.write() as tx:
             tx.save_decision(replace(DECISION, score_id=f"s{number}", record=record))
-    with store.write() as tx:
+    with either.write() as tx:
         fewer = {**record, "features": {"feature_1": 1.0}, "contributions": {"feature_1": 0.1}}
         tx.save_decision(replace(DECISION, score_id="s3", record=fewer))
-    with store.database.read() as connection:
+    with either.database.read() as connection:
         texts = connection.execute(select(decisions.c.record)).scalars().all()
         assert len(connection.execute(select(name_lists)).all()) == 2
     assert not any("feature_1" in text for text in texts)
-    assert [decision.record for decision in store.decisions()] == [record, record, record, fewer]
+    assert [decision.record for decision in either.decisions()] == [record, record, record, fewer]
 
 
 FEATURES = {"a": 0.1, "b": None, "c": -0.0, "d": 5e-324, "e": 1.7976931348623157e308, "f": math.inf}
@@ -81,24 +81,27 @@ def test_numbers_come_back_to_the_last_bit(store: Store, features: dict[str, flo
     assert repr(found.record["contributions"]) == repr(features)
 
 
-OLD_ROWS = """
-    INSERT INTO name_lists VALUES ('ab', '["a","b"]');
-    INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record, response) VALUES
-        ('s1', 'r1', 'h', 1, '{"score":1,"features":{"a":1.5,"b":null}}', '{}'),
-        ('s2', 'r1', 'h', 2,
-         '{"score":2,"features":{"names":"ab","numbers":[2.5,null]},"contributions":null}', '{}'),
-        ('s3', 'r1', 'h', 3, '{"score":3,"features":null}', '{}');
-"""
+OLD_RECORDS = [
+    '{"score":1,"features":{"a":1.5,"b":null}}',
+    '{"score":2,"features":{"names":"ab","numbers":[2.5,null]},"contributions":null}',
+    '{"score":3,"features":null}',
+]
+"""As programs of schema version 1 and 2 kept them, and one without a score."""
 
 
-def test_raw_decisions_are_the_same_whichever_version_kept_them(store: Store, url: str) -> None:
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
-        file.executescript(OLD_ROWS)
-    with store.write() as tx:
+def test_raw_decisions_are_the_same_whichever_version_kept_them(either: Store) -> None:
+    with either.write() as tx:
         new = {"score": 4, "features": {"a": 3.5, "b": None}, "contributions": {"a": 0.1}}
         tx.save_decision(replace(DECISION, score_id="s4", decided_at=4, record=new))
         tx.save_decision(replace(DECISION, score_id="s5", decided_at=5, record={"score": 5}))
-    for decision, raw in zip(store.decisions(), store.raw_decisions(), strict=True):
+    with either.database.write() as connection:
+        connection.execute(insert(name_lists).values(id="ab", names='["a","b"]'))
+        for at, record in enumerate(OLD_RECORDS, 1):
+            connection.execute(
+                insert(decisions).values(score_id=f"s{at}", refund_id="r1", content_hash="h",
+                                         decided_at=at, record=record, response="{}")
+            )  # fmt: skip
+    for decision, raw in zip(either.decisions(), either.raw_decisions(), strict=True):
         record, features = dict(decision.record), decision.record.get("features") or {}
         numbers = [math.nan if value is None else value for value in features.values()]
         assert (raw.score_id, raw.refund_id, raw.decided_at) == (
@@ -108,7 +111,28 @@ def test_raw_decisions_are_the_same_whichever_version_kept_them(store: Store, ur
         assert raw.features == struct.pack(f"<{len(numbers)}d", *numbers)
         kept = {name: v for name, v in record.items() if name not in ("features", "contributions")}
         assert kept.items() <= orjson.loads(raw.record).items()
-    assert [raw.score_id for raw in store.raw_decisions(2, 5)] == ["s2", "s3", "s4"]
+    assert [decision.record["score"] for decision in either.decisions()] == [1, 2, 3, 4, 5]
+    assert [raw.score_id for raw in either.raw_decisions(2, 5)] == ["s2", "s3", "s4"]
+    halves = either.decision_ranges(2)
+    assert [[raw.decided_at for raw in either.raw_decisions(*part)] for part in halves] == [
+        [1, 2], [3, 4, 5]
+    ]  # fmt: skip
+
+
+def test_a_range_is_read_along_its_index(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Row]] = []
+    run = store.database.run
+
+    def noted(connection: Connection, statement: Prepared, values: Row) -> list[Row]:
+        asked.append((statement.sql, values))
+        return run(connection, statement, values)
+
+    monkeypatch.setattr(store.database, "run", noted)
+    assert list(store.raw_decisions(5, 10)) == []
+    [(sql, values)] = asked
+    with store.database.read() as connection:
+        [plan] = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()
+    assert plan[3].startswith("SEARCH decisions USING INDEX decisions_by_time ")
 
 
 @given(times=st.lists(st.integers(0, 20), max_size=30), parts=st.integers(1, 7),
