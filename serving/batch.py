@@ -15,6 +15,8 @@ from features.attribution import attribute
 from features.catalog import PLAN
 from features.engine import compute
 from features.events import RefundRequest
+from features.folder import FolderEvents
+from features.ledger import LEDGER_FACTS, order_ledger
 from features.money import Rates
 from features.tables import Tables
 from rules.engine import Circumstances
@@ -44,15 +46,20 @@ def judge_folder(
 ) -> Iterator[Judged]:  # fmt: skip
     """Decide every refund request of canonical tables, each as of its own ``known_at``.
 
-    Lists, dispositions and exploration are the service's: a folder has none.
+    Lists, dispositions and exploration are the service's: a folder has none. What the service holds
+    of an order for refunds that it allowed or reviews is here what other refunds ask for and no
+    outcome has settled.
     """
     history, requests = attribute(tables, rates)
     values = compute(PLAN, requests, history)
     total = len(requests)
-    for place, columns in enumerate(tables["refund_requests"].to_pylist()):
-        request = RefundRequest(**{k: v for k, v in columns.items() if v is not None})
+    events = FolderEvents(tables)
+    reads_ledger = not LEDGER_FACTS.keys().isdisjoint(policy.reads)
+    for place, request in enumerate(events.requests()):
         row = {name: float(column[place]) for name, column in values.items()}
-        yield Judged(request, judge(request, row, champion, policy, rates.base, Circumstances()))
+        ledger = order_ledger(request, events.of_order(request)) if reads_ledger else None
+        verdict = judge(request, row, champion, policy, rates.base, Circumstances(), ledger=ledger)
+        yield Judged(request, verdict)
         if place % 500 == 0 or place + 1 == total:
             progress(place + 1, total)
 

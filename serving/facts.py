@@ -13,40 +13,81 @@ import numpy as np
 
 from features.attribution import CODES
 from features.catalog import FEATURES
-from features.events import RefundRequest, due_minor
-from features.ledger import LEDGER_FACTS, Fact
+from features.events import ENTITIES, RefundRequest, due_minor
+from features.ledger import LEDGER, LEDGER_FACTS, Fact, Meaning
 
-_WORDS: Final[Mapping[str, str]] = {
-    "currency": "currency",
-    "refund_reason": "reason",
-    "refund_type": "type",
-    "refund_policy": "policy",
-    "claim": "claim",
-    "initiated_by": "initiated_by",
-    "issued_to": "issued_to",
-    "channel": "channel",
-    "billing_country": "billing_country",
-    "shipping_country": "shipping_country",
+_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    "currency": ("currency", "the currency that the refund is asked in (ISO 4217)"),
+    "refund_reason": ("reason", "why it is asked: of several lines the reason of the dearest"),
+    "refund_type": ("type", "what kind of refund it is, such as RETURN or GOODWILL"),
+    "refund_policy": ("policy", "on what ground it is asked, such as STATUTORY or GOODWILL"),
+    "claim": ("claim", "FULL or PARTIAL"),
+    "initiated_by": ("initiated_by", "who asked: CUSTOMER, MERCHANT or AGENT"),
+    "issued_to": ("issued_to", "where the money is to go, such as ORIGINAL_PAYMENT_METHOD"),
+    "channel": ("channel", "the channel of the order, in the backend's own words"),
+    "billing_country": ("billing_country", "the country of the billing address (ISO 3166)"),
+    "shipping_country": ("shipping_country", "the country that the goods went to (ISO 3166)"),
 }
-"""Fact -> the field of a refund request that holds it."""
+"""Fact -> the field of a refund request that holds it, and what it is."""
 
-FACTS: Final[Mapping[str, str]] = {
-    **{feature.name: "double" for feature in FEATURES if feature.unit != "code"},
-    "amount_minor": "double",
-    "nonrefundable_minor": "double",
-    "asked_minor": "double",
-    "probability": "double",
-    "expected_loss_minor": "double",
-    **dict.fromkeys(_WORDS, "string"),
-    "order_currency": "string",
-    "order_known": "bool",
-    "final_sale": "bool",
-    "payment_method_expired": "bool",
-    "item_categories": "strings",
-    "item_skus": "strings",
-    **LEDGER_FACTS,
+_REQUEST: Final[Mapping[str, Meaning]] = {
+    "amount_minor": Meaning("double", "minor", "the whole amount of the refund, in its currency"),
+    "nonrefundable_minor": Meaning(
+        "double", "minor", "the part of the amount that the shop keeps, in its currency"
+    ),
+    "asked_minor": Meaning(
+        "double", "minor", "what would be paid, in the refund's currency: the amount less that part"
+    ),
+    **{fact: Meaning("string", "word", says) for fact, (_, says) in _WORDS.items()},
+    "order_currency": Meaning("string", "word", "the currency of the order (ISO 4217)"),
+    "order_known": Meaning(
+        "bool", "flag", "the order was reported before, or its price comes with the request"
+    ),
+    "final_sale": Meaning(
+        "bool", "flag", "a line of the refund was sold for good; unknown unless all lines tell"
+    ),
+    "payment_method_expired": Meaning(
+        "bool", "flag", "the month in which the payment method expires is over"
+    ),
+    "item_categories": Meaning(
+        "strings", "word", "the categories of the refund's lines; unknown unless all lines tell"
+    ),
+    "item_skus": Meaning(
+        "strings", "word", "the skus of the refund's lines; unknown unless all lines tell"
+    ),
 }
-"""Every fact and its CEL type: what a policy is checked against when it is loaded."""
+"""What a request itself tells, or with one look at its order."""
+
+_DECISION: Final[Mapping[str, Meaning]] = {
+    "probability": Meaning("double", "share", "the calibrated probability of abuse"),
+    "expected_loss_minor": Meaning(
+        "double", "minor", "the probability times what paying an abuser would lose"
+    ),
+    **{
+        f"{entity}_on_{name}_list": Meaning(
+            "bool", "flag",
+            f"the request's {entity.replace('_', ' ')} is on the {name} list at the cutoff",
+        )
+        for name in ("block", "allow") for entity in ENTITIES
+    },
+}  # fmt: skip
+"""What a decision brings: `rules.policy.DECISION_FACTS`."""
+
+_FACTS: Final[Mapping[str, Meaning]] = {
+    **_REQUEST,
+    **LEDGER,
+    **{
+        feature.name: Meaning("double", feature.unit, feature.sentence.replace("{value}", "N"))
+        for feature in FEATURES
+        if feature.unit != "code"
+    },
+}
+
+FACTS: Final[Mapping[str, str]] = {name: fact.kind for name, fact in _FACTS.items()}
+"""Every fact of a request and its kind: what a policy is checked against when it is loaded."""
+
+MEANING: Final[Mapping[str, Meaning]] = {**_FACTS, **_DECISION}
+"""Every fact that a condition may read and what it is; N stands for the value of a feature."""
 
 
 def facts_of(
@@ -61,7 +102,7 @@ def facts_of(
     currency = row["order_currency_last_by_order_365d"]
     return {
         **row,
-        **{fact: getattr(request, column) for fact, column in _WORDS.items()},
+        **{fact: getattr(request, column) for fact, (column, _) in _WORDS.items()},
         "amount_minor": float(request.amount_minor),
         "nonrefundable_minor": float(kept or 0),
         "asked_minor": float(due_minor(request.amount_minor, kept)),
@@ -72,7 +113,8 @@ def facts_of(
         "payment_method_expired": _expired(request),
         "item_categories": _of_every_line(request, "category"),
         "item_skus": _of_every_line(request, "sku"),
-        **(dict.fromkeys(LEDGER_FACTS) if ledger is None else ledger),
+        **dict.fromkeys(LEDGER_FACTS),
+        **(ledger or {}),
     }
 
 

@@ -16,7 +16,7 @@ from features.events import Dispute, Event, Order, RefundOutcome, RefundRequest,
 from features.money import CURRENCIES, DAY_MS, Rates
 from rules.decision import Action, Decision, Mode, Source, Stage
 from rules.engine import ListMatch, Score, decide
-from rules.policy import SCORE_FACTS, Policy
+from rules.policy import DECISION_FACTS, Policy
 from serving.facts import FACTS, facts_of
 from serving.scorer import feature_row, keys_of
 from serving.store.store import Store
@@ -122,24 +122,22 @@ def decided(fields: Mapping[str, Any], past: Any, policy: Policy) -> Decision:
 def test_the_default_policy_reads_facts_that_are_there(policy, complete):
     for loaded in (policy, complete):
         assert loaded.reads
-        assert set(loaded.reads) <= FACTS.keys() | SCORE_FACTS.keys()
+        assert set(loaded.reads) <= FACTS.keys() | DECISION_FACTS.keys()
 
 
 def test_every_fact_of_a_full_request_is_of_its_kind(past_of):
     request = request_of(HONEST)
     facts = facts_of(request, feature_row(request, past_of(*KNOWN)(request), RATES))
-    assert FACTS.keys() - SCORE_FACTS.keys() <= facts.keys()
+    assert FACTS.keys() <= facts.keys()
     for name, kind in FACTS.items():
-        if name not in SCORE_FACTS:
-            assert type(facts[name]) is KINDS[kind], name
+        assert type(facts[name]) is KINDS[kind], name
 
 
 def test_every_fact_of_an_empty_request_is_of_its_kind_or_unknown(past_of):
     bare = request_of({name: HONEST[name] for name in REQUIRED if name in HONEST})
     facts = facts_of(bare, feature_row(bare, past_of()(bare), RATES))
     for name, kind in FACTS.items():
-        if name not in SCORE_FACTS:
-            assert facts[name] is None or type(facts[name]) is KINDS[kind], name
+        assert facts[name] is None or type(facts[name]) is KINDS[kind], name
 
 
 def test_what_was_not_sent_is_unknown_and_not_zero(past_of):
