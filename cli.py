@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from commands import backtest, challenger, data, keys, models, policy, service
+from commands import backtest, challenger, data, keys, lists, models, policy, service
 from commands.shared import refuse
 
 # Said before LightGBM is loaded: its idle threads sleep instead of spinning, which would take the
@@ -32,7 +32,12 @@ app = typer.Typer(
 )  # fmt: skip
 for _module in (data, models, backtest, service):
     app.add_typer(_module.app)
-for _name, _module in (("policy", policy), ("challenger", challenger), ("keys", keys)):
+for _name, _module in (
+    ("policy", policy),
+    ("lists", lists),
+    ("challenger", challenger),
+    ("keys", keys),
+):
     app.add_typer(_module.app, name=_name)
 
 SECRETS: Final = (("secret",), ("database_url",), ("sandbox_database_url",))

@@ -2,41 +2,104 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commands.shared import AsJson, DataDir, champion_of, print_json, read_data, settings_of
+from commands.shared import (
+    AsJson,
+    Mode,
+    Since,
+    Until,
+    champion_of,
+    instant,
+    policy_named,
+    print_json,
+    progress_of,
+    read_with_rates,
+    refuse,
+    settings_of,
+    store_of,
+)
 
 app = typer.Typer()
 
 
 @app.command()
 def backtest(
-    policy_a: Annotated[Path, typer.Option("--policy", help="The policy to judge.")],
-    against: Annotated[Path, typer.Option(help="The policy to compare it with.")],
-    data: DataDir,
+    candidate: Annotated[
+        str, typer.Option("--policy", help="The policy to judge: a file, or a version kept.")
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option(help="What it would replace, a file or a version; what is in force when not "
+                          "given."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A data folder (Parquet or CSV); the decisions that the store "
+                                    "logged when not given."),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
     maturity_days: Annotated[int, typer.Option(min=1, help="When a label is mature.")] = 60,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the page for a browser.")
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many share logged decisions; as many as processors "
+                                         "when not given. The report is the same."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same intervals and examples.")] = 0,
+    mode: Annotated[Mode, typer.Option("--mode", help="Whose decisions: live, or test.")] = "live",
     as_json: AsJson = False,
-) -> None:
-    """Replay history under two policies: what would change, in decisions and in money.
+) -> None:  # fmt: skip
+    """Replay history under two policies: what would change, in decisions, reviews and money.
 
-    Example: `recourse backtest --policy new.yaml --against rules/policies/default.yaml
-    --data data/sample`
+    Over the decisions that a store logged, or over a data folder with the model that is served.
+
+    Example: `recourse backtest --policy new.yaml --data data/sample --out backtest.html`
     """
-    from rules.policy import load_policy
-    from serving.facts import FACTS
-    from training.backtest import backtest_folder, to_text
+    from training.backtest_page import page
+
+    from serving.policies import policy_in_force
+    from training.backtest import backtest_folder, backtest_store
+    from training.backtest_wording import to_text
     from training.dataset import end_of, rates_of
 
-    tables = read_data(data).tables
-    report = backtest_folder(
-        tables, champion_of(), load_policy(against, FACTS), load_policy(policy_a, FACTS),
-        rates_of(tables, settings_of().base_currency), as_of=end_of(tables),
-        maturity_days=maturity_days,
-    )  # fmt: skip
+    settings = settings_of()
+    after = policy_named(candidate, mode)
+    before = policy_named(against, mode) if against else policy_in_force(settings, mode)
+    first, last = instant(since, "--since"), instant(until, "--until")
+    with progress_of("replaying") as progress:
+        if data is not None:
+            if first is not None or last is not None:
+                raise typer.BadParameter("is for logged decisions, and cannot be used with --data",
+                                         param_hint="--since, --until")  # fmt: skip
+            base = settings.base_currency
+            tables = read_with_rates(data, base)
+            report = backtest_folder(
+                tables, champion_of(), before, after, rates_of(tables, base), as_of=end_of(tables),
+                maturity_days=maturity_days, seed=seed, progress=progress,
+            )  # fmt: skip
+        else:
+            with store_of(mode) as store:
+                try:
+                    report = backtest_store(
+                        store, before, after, since=first, until=last, seed=seed,
+                        maturity_days=maturity_days, processes=processes or os.cpu_count() or 1,
+                        progress=progress,
+                    )  # fmt: skip
+                except LookupError as error:
+                    refuse(f"the {mode} store: {error}")
+    if out is not None:
+        out.write_text(page(report), encoding="utf-8")
     if as_json:
         print_json(report.to_json())
-    else:
-        print(to_text(report))
+        return
+    print(to_text(report))
+    if out is not None:
+        print(f"the page for a browser: {out}")

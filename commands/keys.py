@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from commands.shared import AsJson, ModeOption, open_store, print_json, refuse
+from commands.shared import AsJson, ModeOption, now_ms, open_store, print_json, refuse
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 
@@ -18,6 +17,9 @@ def create_key(
     scope: Annotated[
         list[str] | None, typer.Option(help="score, report, review, admin; may be repeated.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Who holds it: what it does to policies bears this name.")
+    ] = None,
     mode: ModeOption = "test",
 ) -> None:
     """Make an API key and print it, this once.
@@ -26,7 +28,7 @@ def create_key(
     """
     store = open_store(mode)
     try:
-        key = store.keys.create(mode, scope or ["score", "report"], time.time_ns() // 10**6)
+        key = store.keys.create(mode, scope or ["score", "report"], now_ms(), name)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     finally:
@@ -47,7 +49,8 @@ def list_keys(mode: ModeOption = "test", as_json: AsJson = False) -> None:
         print_json(found)
     for key in [] if as_json else found:
         state = "revoked" if key["revoked_at"] else "in force"
-        print(f"  {key['id']}  {state}  {', '.join(key['scopes'])}")
+        holder = f"  {key['name']}" if key["name"] else ""
+        print(f"  {key['id']}  {state}  {', '.join(key['scopes'])}{holder}")
 
 
 @app.command("revoke")
@@ -60,7 +63,7 @@ def revoke_key(
     Example: `recourse keys revoke key_0123456789abcdef --mode live`
     """
     store = open_store(mode)
-    was_there = store.keys.revoke(key_id, time.time_ns() // 10**6)
+    was_there = store.keys.revoke(key_id, now_ms())
     store.close()
     if not was_there:
         refuse(f"key id: no key {key_id!r} is in force in the {mode} store")

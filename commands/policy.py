@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from commands import policy_reports
 from commands.shared import (
     AsJson,
     By,
-    Mode,
     ModeOption,
     Since,
     Until,
@@ -19,6 +19,7 @@ from commands.shared import (
     note,
     now_ms,
     person,
+    policy_named,
     print_json,
     refuse,
     said,
@@ -27,33 +28,11 @@ from commands.shared import (
     store_of,
 )
 
-if TYPE_CHECKING:
-    from rules.policy import Policy
-
 app = typer.Typer(no_args_is_help=True, help="The policy: check, add, activate, judge.")
+app.add_typer(policy_reports.app)
 
 Note = Annotated[str | None, typer.Option("--note", help="Why; kept for ever.")]
 PolicyName = Annotated[str, typer.Argument(help="A file, or a version that the store has.")]
-Maturity = Annotated[int, typer.Option(min=1, help="When a label is mature.")]
-
-
-def policy_named(name: str, mode: Mode) -> Policy:
-    """A policy by its file, or by its version in the store."""
-    from rules.condition import nearest
-    from rules.policy import Policy, load_policy
-    from serving.facts import FACTS
-
-    path = Path(name)
-    if path.exists():
-        return load_policy(path, FACTS)
-    with store_of(mode) as store:
-        kept = store.policy(name)
-        if kept is not None:
-            return Policy.from_yaml(kept.text, facts=FACTS)
-        versions = [version.version for version in store.policy_versions()]
-    near = nearest(name, versions)
-    hint = f"; did you mean {near}?" if near else ""
-    return refuse(f"{name}: no such file, and the {mode} store has no policy of this version{hint}")
 
 
 @app.command("check")
@@ -74,8 +53,8 @@ def check(
     Example: `recourse policy check rules/policies/default.yaml`
     """
     from rules.changes import changes, succession_problems
-    from rules.diagnostics import render
 
+    from rules.diagnostics import render
     from rules.policy import Policy, PolicyError
     from serving.facts import FACTS
     from serving.service import DEFAULT_POLICY
@@ -168,16 +147,16 @@ def add(
     Example: `recourse policy add new.yaml --by ann --note "hold repeated empty boxes"`
     """
     from rules.changes import changes
-    from rules.diagnostics import render
 
+    from rules.diagnostics import render
     from rules.policy import Policy, PolicyError
-    from serving import policies
+    from serving import governance
     from serving.facts import FACTS
 
     text = file.read_text(encoding="utf-8")
     with store_of(mode) as store:
         try:
-            kept = policies.propose(store, text, author=person(by), note=why, at=now_ms())
+            kept = governance.propose(store, text, author=person(by), note=why, at=now_ms())
         except PolicyError as error:
             refuse(render(error.problems, text, str(file)))
         active = store.active_policy()
@@ -286,16 +265,17 @@ def activate(
 
     Example: `recourse policy activate 2 --by bob --note "backtest read, 4 more reviews a day"`
     """
-    from serving import policies
+    from serving import governance
+    from serving.governance import ActivationRefused
 
     settings = settings_of()
     with store_of(mode) as store:
         try:
-            act = policies.activate(
+            act = governance.activate(
                 store, version, actor=person(by), at=now_ms(),
                 second_person=settings.policy_second_person, note=why,
             )  # fmt: skip
-        except (LookupError, policies.SecondPersonNeeded) as error:
+        except (LookupError, ActivationRefused) as error:
             refuse(said(error))
         replaced = store.policy_by_hash(act.replaced) if act.replaced else None
     place = f" in place of {replaced.version}" if replaced else ""
@@ -315,12 +295,13 @@ def rollback(
 
     Example: `recourse policy rollback --by bob --note "too many reviews"`
     """
-    from serving import policies
+    from serving import governance
+    from serving.governance import ActivationRefused
 
     with store_of(mode) as store:
         try:
-            act = policies.roll_back(store, actor=person(by), at=now_ms(), to=to, note=why)
-        except LookupError as error:
+            act = governance.roll_back(store, actor=person(by), at=now_ms(), to=to, note=why)
+        except (LookupError, ActivationRefused) as error:
             refuse(said(error))
         kept = store.policy_by_hash(act.hash)
     print(f"policy {kept.version if kept else act.hash} is in force again, by {act.actor}")

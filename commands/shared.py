@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 if TYPE_CHECKING:
     from features.tables import Folder, Tables
+    from rules.policy import Policy
     from serving.home import Home
     from serving.scorer import Champion
     from serving.settings import Settings
@@ -194,3 +195,22 @@ def said(error: Exception) -> str:
 def shown_time(at: int) -> str:
     """Epoch ms as a person reads it, UTC."""
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at / 1000))
+
+
+def policy_named(name: str, mode: Mode) -> Policy:
+    """A policy by its file, or by its version in the store."""
+    from rules.condition import nearest
+    from rules.policy import Policy, load_policy
+    from serving.facts import FACTS
+
+    path = Path(name)
+    if path.exists():
+        return load_policy(path, FACTS)
+    with store_of(mode) as store:
+        kept = store.policy(name)
+        if kept is not None:
+            return Policy.from_yaml(kept.text, facts=FACTS)
+        versions = [version.version for version in store.policy_versions()]
+    near = nearest(name, versions)
+    hint = f"; did you mean {near}?" if near else ""
+    return refuse(f"{name}: no such file, and the {mode} store has no policy of this version{hint}")
