@@ -10,7 +10,7 @@ it had (`training.propensity`): that speaks for all hits but those that could ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 from features.money import DAY_MS
 from rules.document import Costs
 from rules.quality import Refunds
+from training.bootstrap import Interval
 from training.costs import cost_of
-from training.policy_figures import FloatArray, IntArray, Share, share_of
-from training.propensity import EXPLORED, UNDECIDED, Names, fates, weights
+from training.policy_figures import FloatArray, IntArray, Money, Share, share_of, total
+from training.propensity import EXPLORED, Names, fates, weights
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,24 @@ def saved_minor(hits: Frame, before: IntArray, after: IntArray, costs: Costs) ->
     return np.where(hits.labelled, cost[0] - cost[1], np.nan)
 
 
-def was_decided(frame: Frame) -> bool:
-    """Whether any of the refunds was decided, so that weights mean something."""
-    return bool((frame.fate != UNDECIDED).any())
+def saved_total(hits: Frame, before: IntArray, after: IntArray, costs: Costs) -> Money:
+    """What refunds (n,) cost less together, over those that are labelled and change their action.
+
+    Where their labels are all of one kind a bootstrap sees no doubt. There the interval is widened
+    to what the share of abuse allows: as far as it may be wrong, refunds saved what those of the
+    other kind would have.
+    """
+    each = np.where(before == after, np.nan, saved_minor(hits, before, after, costs))
+    saved = total(each, hits.customer)
+    used = ~np.isnan(each)
+    abuse = hits.abuse[used]
+    if not used.any() or abuse.min() != abuse.max():
+        return saved
+    if_other = saved_minor(replace(hits, abuse=1 - hits.abuse), before, after, costs)[used].sum()
+    doubt = share_of(abuse, hits.customer[used]).interval
+    wrong = doubt.high if abuse[0] == 0 else 1 - doubt.low
+    ends = saved.interval.low, saved.interval.high, (1 - wrong) * saved.minor + wrong * if_other
+    return replace(saved, interval=Interval(float(min(ends)), float(max(ends))))
 
 
 def day_of(at: int | None) -> str:

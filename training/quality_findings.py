@@ -104,13 +104,17 @@ def _never_hits(policy: Policy, counts: PolicyCounts) -> Iterator[Finding]:
             continue  # what is mostly unknown is told as that
         most = min(1.0, 3 / (counts.requests - of.unknowns))  # 95 %, the rule of three
         why = _why_not(policy, rule, counts)
+        held = (
+            f" It held {of.decisive_unknowns:,} for a review because it could not be settled."
+            if of.decisive_unknowns else ""
+        )  # fmt: skip
         yield Finding(
             Kind.NEVER_HITS,
             (of.rule_id,),
             f"{of.rule_id} never hit in {things(counts.requests, 'request')} from "
             f"{day_of(counts.first_at)} to {day_of(counts.last_at)}: at most {percent(most, 2)} of "
-            f"requests are such.{why} Keep it if it guards against what is rare and dear, else "
-            "correct or remove it.",
+            f"requests are such.{why}{held} Keep it if it guards against what is rare and dear, "
+            "else correct or remove it.",
         )
 
 

@@ -21,7 +21,7 @@ from rules.quality import PolicyCounts, RuleCount, count_policy
 from training.bootstrap import known
 from training.costs import ALLOWED, PREVENTED, REVIEWED
 from training.policy_figures import LEAST_CUSTOMERS, Money, total
-from training.policy_judgement import Frame, Maturity, Precision, first_of_each, saved_minor
+from training.policy_judgement import Frame, Maturity, Precision, first_of_each, saved_total
 from training.quality_findings import Finding, findings
 from training.quality_text import text
 
@@ -146,13 +146,11 @@ def _judged(
     decided = frame.at(np.array(count.decided_places, np.int64))
     instead = np.array(count.instead, np.int64)[first_of_each(count.decided_places)]
     action = np.full(len(decided), count.action.severity)
-    abuse, amount = decided.abuse == 1, decided.payable_minor
-    honest = decided.abuse == 0
+    abuse, honest = decided.abuse == 1, decided.abuse == 0
 
     def of(which: np.ndarray[Any, np.dtype[np.bool_]], frame: Frame = decided) -> Money:
         return total(np.where(which, frame.payable_minor, np.nan), frame.customer)
 
-    saved = saved_minor(decided, instead, action, counts.policy.costs)
     return RuleQuality(
         count=count,
         requests=counts.requests,
@@ -163,7 +161,7 @@ def _judged(
         abuse_stopped=of(abuse & (instead == ALLOWED)),
         honest_prevented=of(honest & (action == PREVENTED)),
         honest_held=of(honest & (action == REVIEWED) & (instead == ALLOWED)),
-        saved=total(np.where(np.isnan(amount), np.nan, saved), decided.customer),
+        saved=saved_total(decided, instead, action, counts.policy.costs),
     )
 
 

@@ -55,10 +55,13 @@ def _lines(report: QualityReport) -> Iterator[str]:
 def _rule(rule: RuleQuality, report: QualityReport) -> Iterator[str]:
     count = rule.count
     mode = "" if count.mode is Mode.LIVE else ", in the shadow"
+    held = (
+        f", which alone held {count.decisive_unknowns:,} of them" if count.decisive_unknowns else ""
+    )
     yield f"{count.rule_id} (version {count.version}, {count.action.value}{mode})"
     yield (
         f"  hit {count.hits:,} ({percent(rule.share)}), could not be settled on "
-        f"{count.unknowns:,}; last hit {day_of(count.last_hit)}"
+        f"{count.unknowns:,}{held}; last hit {day_of(count.last_hit)}"
     )
     if not count.hits:
         return

@@ -8,8 +8,7 @@ were. Figures and intervals: `training.policy_figures`; labels and weights:
 
 **The advice** needs labelled refunds of `LEAST_CUSTOMERS` customers among those whose answer would
 change. Then the 95 % interval of the money saved decides: wholly above 0 is better live, wholly
-below 0 is not, and all else cannot be told. Where labels are all of one kind the bootstrap sees no
-doubt; there the interval is widened to what the share's own interval allows.
+below 0 is not, and all else cannot be told.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from rules.document import Costs
 from rules.logged import Logged
 from rules.policy import Policy
 from rules.shadow import ShadowCount, ShadowCounts, count_shadow
-from training.bootstrap import Interval
 from training.costs import ALLOWED, PREVENTED, REVIEWED
-from training.policy_figures import LEAST_CUSTOMERS, FloatArray, IntArray, Money, share_of, total
+from training.policy_figures import LEAST_CUSTOMERS, Money, total
 from training.policy_judgement import (
     Frame,
     Maturity,
     Precision,
     first_of_each,
     saved_minor,
+    saved_total,
 )
 from training.propensity import EXPLORED
 from training.shadow_text import advice, text
@@ -313,28 +312,9 @@ def _effect(count: ShadowCount, frame: Frame, costs: Costs) -> Effect:
         honest_held=over(
             labelled & (abuse == 0) & (after == REVIEWED) & (before == ALLOWED)
         ),
-        saved=_widened(total(saved, called.customer), saved, called, before, after, costs),
+        saved=saved_total(called, before, after, costs),
         saved_weighted=total(weighted, called.customer) if explored.any() else None,
     )  # fmt: skip
-
-
-def _widened(
-    saved: Money, each_minor: FloatArray, called: Frame, before: IntArray, after: IntArray,
-    costs: Costs,
-) -> Money:  # fmt: skip
-    """The interval widened to what the share of abuse allows, where all labels are of one kind."""
-    used = ~np.isnan(each_minor)
-    abuse = called.abuse[used]
-    if not used.any() or len(np.unique(abuse)) > 1:
-        return saved
-    other = Frame(called.customer, called.decided_at, called.payable_minor, 1 - called.abuse,
-                  called.fate, called.weight)  # fmt: skip
-    if_other = float(saved_minor(other, before, after, costs)[used].sum())
-    share = share_of(abuse, called.customer[used])
-    doubt = 1 - share.interval.low if abuse[0] == 1 else share.interval.high
-    at_worst = (1 - doubt) * saved.minor + doubt * if_other
-    ends = (saved.interval.low, saved.interval.high, at_worst)
-    return Money(saved.minor, Interval(min(ends), max(ends)), saved.refunds, saved.customers)
 
 
 def _advice(count: ShadowCount, effect: Effect) -> Advice:

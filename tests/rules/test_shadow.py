@@ -84,7 +84,8 @@ def test_a_rule_is_followed_through_policies_and_a_new_version_is_another() -> N
 
 
 def test_only_the_rule_asked_for_is_counted() -> None:
-    counts = count_shadow({POLICY.hash: POLICY}, [logged("r", POLICY, a=0.0)], "quiet_unsure")
+    row = logged("r", POLICY, a=0.0, payable_minor=1.0)
+    counts = count_shadow({POLICY.hash: POLICY}, [row], "quiet_unsure")
     assert {id for id, _ in counts.rules} == {"quiet_unsure"}
     assert counts.rules["quiet_unsure", 1].changed_unknowns == 1
 
