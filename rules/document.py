@@ -70,8 +70,16 @@ class Suggestion(Part):
     @model_validator(mode="after")
     def _has_an_amount_where_it_needs_one(self) -> Suggestion:
         if (self.code is FollowUpCode.PARTIAL_AMOUNT) != (self.amount_minor is not None):
-            raise ValueError("amount_minor for PARTIAL_AMOUNT, and for no other code")
+            raise ValueError("amount_minor with PARTIAL_AMOUNT, and with no other code")
         return self
+
+
+class Advice(Part):
+    """What the backend may offer beside what a band does: never an amount."""
+
+    code: Literal[
+        FollowUpCode.STORE_CREDIT, FollowUpCode.WAIT_FOR_RETURN, FollowUpCode.STEP_UP_VERIFICATION
+    ]
 
 
 class Lists(Part):
@@ -87,12 +95,12 @@ class Band(Part):
     action: _RuleAction
     probability_at_least: _Share | None = None
     expected_loss_minor_at_least: _Minor | None = None
-    follow_up: Suggestion | None = None
+    follow_up: Advice | None = None
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> Band:
         if self.probability_at_least is None and self.expected_loss_minor_at_least is None:
-            raise ValueError("probability_at_least or expected_loss_minor_at_least")
+            raise ValueError("probability_at_least, expected_loss_minor_at_least or both")
         return self
 
     def covers(self, other: Band) -> bool:
@@ -116,7 +124,7 @@ class Rule(Part):
     id: _Id
     version: Annotated[int, Field(ge=1)]
     mode: Mode = Mode.LIVE
-    stage: Stage
+    stage: Literal[Stage.HARD, Stage.RISK]
     requires: Literal["orders_complete"] | None = None
     when: Annotated[str, Field(max_length=2000)]
     on_unknown: Literal["miss", "review"] | None = None
@@ -190,11 +198,11 @@ class Document(Part):
     orders_complete: bool = False
     fallback: _PlainAction = Action.MANUAL_REVIEW
     lists: Lists = Lists()
-    limits: tuple[Limit, ...] = ()
+    limits: Annotated[tuple[Limit, ...], Field(max_length=100)] = ()
     costs: Costs = Costs()
     exploration: Exploration | None = None
-    bands: tuple[Band, ...]
-    rules: tuple[Rule, ...]
+    bands: Annotated[tuple[Band, ...], Field(max_length=100)]
+    rules: Annotated[tuple[Rule, ...], Field(max_length=500)]
 
     def digest(self) -> str:
         """Return the SHA-256 of the content: layout, comments and spelled-out defaults aside.

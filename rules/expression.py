@@ -12,6 +12,7 @@ macros, no functions and no indexing, and the depth of what is accepted is bound
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +78,12 @@ class _Part(NamedTuple):
     run: Run
     name: str | None = None
     value: Any = None
+
+
+def _number_in(part: _Part) -> str | None:
+    """Return the number that a literal string spells: written in quotes, it is meant without."""
+    digits = part.kind == "string" and re.fullmatch(r"\s*(\d+)(\.\d+)?\s*", str(part.value))
+    return f"{digits[1]}{digits[2] or '.0'}" if digits else None
 
 
 class _Reader:
@@ -223,13 +230,17 @@ class _Reader:
         if {left.kind, right.kind} - {wanted, _UNSURE}:
             kinds = f"{left.kind or 'a fault'} and {right.kind or 'a fault'}"
             message = f"{token.text!r} between {kinds}"
-            self._fault(token, message, f"a {wanted} on both sides")
+            near = _number_in(left) or _number_in(right) if wanted == "double" else None
+            self._fault(token, message, f"a {wanted} on both sides", near)
 
     def _same(self, token: Token, left: _Part, right: _Part, expected: str) -> str:
         if _UNSURE in (left.kind, right.kind):
             return left.kind or right.kind
-        if left.kind != right.kind or left.kind.startswith("list"):
-            self._fault(token, f"{token.text!r} between {left.kind} and {right.kind}", expected)
+        kinds = {left.kind, right.kind}
+        if len(kinds) > 1 or left.kind.startswith("list"):
+            near = _number_in(left) or _number_in(right)
+            message = f"{token.text!r} between {left.kind} and {right.kind}"
+            self._fault(token, message, expected, near if "double" in kinds else None)
             return _UNSURE
         return left.kind
 
@@ -274,8 +285,9 @@ class _Reader:
         if token.kind == "string":
             return self._literal("string", cel.evaluate(token.text))
         if token.kind == "int":
-            hint = f"{int(token.text.rstrip('uU'), 0)}.0"
-            self._fault(token, f"{token.text!r} is an integer, and facts are doubles", hint)
+            near = f"{int(token.text.rstrip('uU'), 0)}.0"
+            message = f"{token.text!r} is an integer, and facts are doubles"
+            self._fault(token, message, "a double", near)
             return _Part("double", _UNREAD)
         if token.text in ("true", "false"):
             return self._literal("bool", token.text == "true")

@@ -87,6 +87,7 @@ _HABITS: Final[Mapping[str, str]] = {
     "‘": "'",
     "’": "'",
 }
+_CULPRIT = re.compile(r"(?:input|at:) '([^']+)'")
 _CEL_ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 TOO_DEEP = "nested too deeply"
 READABLE = "a condition that a reader can follow"
@@ -106,9 +107,12 @@ def syntax_fault(message: str, text: str, tokens: Sequence[Token]) -> Fault:
     if "Recursion limit" in message or found is None:
         return Fault(1, 1, TOO_DEEP, READABLE)
     line, column, what = found.groups()
-    what = what.split(" expecting ")[0].removeprefix("Syntax error: ")
-    what = what.replace("input '<EOF>'", "end")
-    return Fault(int(line), int(column), f"not CEL: {what}", "a CEL condition")
+    if "<EOF>" in what.split(" expecting ")[0]:
+        return Fault(int(line), int(column), "ends too early", "the rest of a CEL condition")
+    where = _CULPRIT.search(what)
+    culprit = where[1] if where else what
+    message = f"{culprit!r} has no meaning here"
+    return Fault(int(line), int(column), message, "a CEL condition", None, len(culprit))
 
 
 def fault_at(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from features.events import ENTITIES
-from rules.checks import Clauses, PolicyError, Problem, checked
+from rules.checks import checked
+from rules.clauses import Clauses
 from rules.condition import Amount, Condition, nearest
 from rules.decision import (
     FACT_MISSING,
@@ -20,6 +21,7 @@ from rules.decision import (
 )
 from rules.document import Band, Costs, Document, Exploration, Limit, Lists, Rule
 from rules.evaluation import Known
+from rules.problems import PolicyError, Problem
 
 __all__ = ["DECISION_FACTS", "CompiledRule", "Policy", "PolicyError", "Problem", "load_policy"]
 
@@ -184,9 +186,9 @@ class Policy:
         >>> Policy.from_yaml("{version: '1', bands: [], ruels: []}", facts={})
         Traceback (most recent call last):
             ...
-        rules.checks.PolicyError: policy refused, 2 problems:
+        rules.problems.PolicyError: policy refused, 2 problems:
           line 1:1 rules: missing; expected a value
-          line 1:34 ruels: unknown key; expected a key of the policy; did you mean rules?
+          line 1:27 ruels: unknown key; expected a key of the policy; did you mean rules?
         """
         kinds = {**facts, **DECISION_FACTS}
         document, clauses = checked(text, kinds)

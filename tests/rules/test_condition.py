@@ -33,8 +33,8 @@ def test_sound_conditions_are_accepted_and_always_answer(text):
 @pytest.mark.parametrize(
     ("text", "place", "message", "expected"),
     [
-        ("amount_minor >= 4", (1, 17), "'4' is an integer, and facts are doubles", "4.0"),
-        ("final_sale &&\n age_days > 0x1Fu", (2, 13), "'0x1Fu' is an integer", "31.0"),
+        ("amount_minor >= 4", (1, 17), "'4' is an integer, and facts are doubles", "a double"),
+        ("final_sale &&\n age_days > 0x1Fu", (2, 13), "'0x1Fu' is an integer", "a double"),
         ("amount_minor", (1, 1), "the condition is a double", "a bool"),
         ("final_sale ? reason : reason", (1, 1), "the condition is a string", "a bool"),
         ('amount_minor == "4"', (1, 14), "'==' between double and string", "one type"),
@@ -55,8 +55,12 @@ def test_sound_conditions_are_accepted_and_always_answer(text):
         ("[1.0][0] > 1.0", (1, 6), "'[' is not available", "facts, literals"),
         ("{1.0: true}[1.0]", (1, 1), "'{' is not available", "facts, literals"),
         ("{1.0: true}", (1, 1), "'{' is not available", "facts, literals"),
-        ("amount_minor > 1.0 &&", (1, 22), "not CEL: mismatched end", "a CEL condition"),
-        ("", (1, 1), "not CEL: mismatched end", "a CEL condition"),
+        ("amount_minor > 1.0 &&", (1, 22), "ends too early", "the rest of a CEL condition"),
+        ("amount_minor > > 1.0", (1, 16), "'>' has no meaning here", "a CEL condition"),
+        ("final_sale)", (1, 11), "')' has no meaning here", "a CEL condition"),
+        ("final_sale # why", (1, 12), "'#' has no meaning here", "a CEL condition"),
+        ("reason == 'A", (1, 11), "has no meaning here", "a CEL condition"),
+        ("", (1, 1), "ends too early", "the rest of a CEL condition"),
         ("final_sale and\nage_days > 1.0", (1, 12), "'and' is not CEL", "&&"),
         ("reason = 'A'", (1, 8), "'=' is not CEL", "=="),
         ("reason == “A”", (1, 11), "'“' is not CEL", '"'),
@@ -90,10 +94,29 @@ def test_every_mistake_is_reported_once_and_no_mistake_makes_others():
         Condition.parse('amount_minr + 1 > 2.0 && raeson in ["A"] && final_sale == 3.0', KINDS)
     assert [(f.message, f.nearest) for f in refused.value.faults] == [
         ("unknown fact 'amount_minr'", "amount_minor"),
-        ("'1' is an integer, and facts are doubles", None),
+        ("'1' is an integer, and facts are doubles", "1.0"),
         ("unknown fact 'raeson'", "reason"),
         ("'==' between bool and double", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("amount_minor > '5'", "5.0"),
+        ("'2.5' == amount_minor", "2.5"),
+        ("amount_minor > reason", None),
+        ("amount_minor > 'five'", None),
+        ("reason == 5.0", None),
+        ("amount_minor >= 0x1Fu", "31.0"),
+        ("finalsale", "final_sale"),
+        ("True", "true"),
+    ],
+)
+def test_the_nearest_thing_that_would_be_right_is_suggested(text, near):
+    with pytest.raises(ConditionError) as refused:
+        Condition.parse(text, KINDS)
+    assert refused.value.faults[0].nearest == near
 
 
 @pytest.mark.parametrize(

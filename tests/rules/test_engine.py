@@ -510,7 +510,7 @@ def oracle(request) -> tuple[Action, Source, set[str]]:
     raise AssertionError("nothing answers")
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(requests)
 def test_decisions_are_those_of_the_order_of_resolution_told_naively(request):
     decision = decided(**request)

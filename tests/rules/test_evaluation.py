@@ -71,7 +71,7 @@ def by_the_library(text, facts):
         return None
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(conditions, known)
 def test_every_condition_is_answered_as_the_cel_library_answers_it(text, facts):
     assert Condition.parse(text, KINDS).holds(facts) is by_the_library(text, facts)
@@ -85,7 +85,7 @@ def test_every_amount_is_what_the_cel_library_computes(text, facts):
     assert computed == value or (computed != computed and value != value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(conditions)
 def test_the_facts_read_are_those_the_cel_library_names(text):
     assert list(Condition.parse(text, KINDS).reads) == cel.compile(text).variables()
@@ -122,7 +122,7 @@ def test_the_facts_read_are_those_the_cel_library_names(text):
 )
 def test_nothing_is_accepted_that_loops_calls_or_reads_anything_but_facts(text):
     """What remains is finite: a text of bounded size, each part of it evaluated at most once."""
-    with pytest.raises(ValueError, match=r"is not available|between|not CEL|is a list|unknown fact"):
+    with pytest.raises(ValueError, match=r"is not available|between|is a list|unknown fact"):
         Condition.parse(text, KINDS)
 
 
