@@ -10,7 +10,7 @@ import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from features.catalog import FEATURES, MODEL_FEATURES
 from features.events import RefundRequest
@@ -82,7 +82,7 @@ def answer_of(case: Case, judged: Judged) -> Mapping[str, Any]:
     return answers.decision_body(
         decided_at=case.request.known_at,
         customer_id=case.request.customer_id,
-        action=decision.action.value,
+        action=cast(answers.ActionName, decision.action.value),
         source=decision.source.value,
         score_id=case.score_id,
         probability=verdict.score.probability if verdict.score else None,
@@ -180,12 +180,16 @@ def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, An
 
 
 def _facts(verdict: Verdict) -> dict[str, Fact]:
-    """What the policy could read beside the feature row; what is unknown is left out."""
+    """What the policy could read beside the feature row; what is unknown is left out.
+
+    A word that the row holds as a code, under the same name, is kept as the word it is.
+    """
     return {
         name: value
         for name, value in verdict.facts.items()
-        if name not in verdict.row and value is not None and not _is_nan(value)
-    }
+        if (name not in verdict.row or not isinstance(value, float))
+        and value is not None and not _is_nan(value)
+    }  # fmt: skip
 
 
 def _is_nan(value: Fact) -> bool:

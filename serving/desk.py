@@ -31,7 +31,7 @@ from serving.policies import Policies
 from serving.reports import RefundReport, Report
 from serving.scorer import Late, exploration_draw, keys_of, score, shadow
 from serving.store.decisions import Decision as StoredDecision
-from serving.store.refunds import TRANSITIONS, State
+from serving.store.refunds import TRANSITIONS, Refund, State
 from serving.store.store import Store, Transaction
 
 OPTIMISTIC_TRIES: Final = 2
@@ -260,8 +260,9 @@ class Desk:
         """Write the decision and all it rests on; returns what is answered."""
         request, decision = case.request, judged.verdict.decision
         tx.append(case.events)
-        state = self._move(tx, request, decision.action)
-        self._reserve(tx, request, decision.action, state)
+        before = tx.refund(request.refund_id) or Refund(request.refund_id)
+        self._move(tx, before, request, decision.action)
+        self._reserve(tx, before, request, decision.action)
         body = answer_of(case, judged)
         tx.save_decision(
             StoredDecision(
@@ -279,39 +280,32 @@ class Desk:
         tx.audit(sender.actor, "decided", subject, content, at=request.known_at)
         return body
 
-    def _move(self, tx: Transaction, request: RefundRequest, action: Action) -> State:
+    def _move(
+        self, tx: Transaction, before: Refund, request: RefundRequest, action: Action
+    ) -> None:
         """Take the refund from where it is to where the decision puts it, if a way leads there.
-
-        Returns where it was.
 
         A refund that was decided before and asked again with other fields may have none: its state
         tells what became of it, and its last decision is the one it is to be handled by.
         """
-        refund = tx.refund(request.refund_id)
-        state: State = refund.state if refund else "REQUESTED"
-        goal = STATE_OF_ACTION[action]
+        state, goal = before.state, STATE_OF_ACTION[action]
         way: tuple[State, ...] = ("VALIDATED", "DECIDED", goal) if state == "REQUESTED" else (goal,)
         if all(to in TRANSITIONS[at] for at, to in itertools.pairwise((state, *way))):
             tx.transition(request.refund_id, *way, at=request.known_at)
-        return state
 
     def _reserve(
-        self, tx: Transaction, request: RefundRequest, action: Action, before: State
+        self, tx: Transaction, before: Refund, request: RefundRequest, action: Action
     ) -> None:
         """Hold what may be paid of the order's balance, until an outcome releases it.
 
         A refund that was approved before may be under way: what it holds is not let go of by a
         later decision.
         """
-        if request.order_id is None:
-            return
         due = due_minor(request.amount_minor, request.non_refundable_minor)
         held = 0 if action is Action.PREVENT else due
-        if before in ("APPROVED", "EXECUTING"):
-            every = tx.reserved(request.order_id, besides="")
-            others = tx.reserved(request.order_id, besides=request.refund_id)
-            held = max(held, sum(every.values()) - sum(others.values()))
-        if held or before != "REQUESTED":
+        if before.state in ("APPROVED", "EXECUTING"):
+            held = max(held, before.reserved_minor)
+        if held != before.reserved_minor:
             tx.reserve(request.refund_id, held)
 
 
