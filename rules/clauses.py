@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,13 +70,23 @@ def _amount(findings: Findings, path: Path, kinds: Mapping[str, str]) -> Amount 
 _COUNTED = re.compile(r"refund_count_by_([a-z_]+)_(\d+)d")
 
 
-def _add_window_problem(findings: Findings, i: int, limit: Limit, kinds: Mapping[str, str]) -> None:
-    """Name the windows over which the catalog counts this entity's refunds, and the nearest."""
+def counted_windows(kinds: Iterable[str]) -> dict[str, list[int]]:
+    """Return the windows, in days, over which each entity's refunds are counted.
+
+    >>> counted_windows(["refund_count_by_ip_30d", "refund_count_by_ip_7d", "final_sale"])
+    {'ip': [7, 30]}
+    """
     windows: dict[str, list[int]] = {}
     for name in kinds:
         if found := _COUNTED.fullmatch(name):
             windows.setdefault(found[1], []).append(int(found[2]))
-    days = sorted(windows.get(limit.by, ()))
+    return {entity: sorted(days) for entity, days in windows.items()}
+
+
+def _add_window_problem(findings: Findings, i: int, limit: Limit, kinds: Mapping[str, str]) -> None:
+    """Name the windows over which the catalog counts this entity's refunds, and the nearest."""
+    windows = counted_windows(kinds)
+    days = windows.get(limit.by)
     if not days:
         message = "refunds are not counted by this entity"
         findings.add(("limits", i, "by"), message, limit.by, " or ".join(windows) or "no limits")
