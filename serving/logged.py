@@ -20,14 +20,12 @@ from rules.condition import Facts, FactValue
 from rules.decision import Action, Source
 from rules.engine import Circumstances, ListHit, ListMatch, Score
 from rules.logged import Logged
+from serving.facts import FACTS
+from serving.store.decisions import RawDecision
 from serving.store.store import Store
 
 ALWAYS: Final = ("payable_minor", "amount_minor", "refund_reason", "channel", "currency")
 """Facts that are there in any case, where they are known."""
-
-Raw = tuple[str, str, int, str, bytes | None, Sequence[str]]
-"""A stored decision: score_id, refund_id, decided_at, record, and its feature row with the names
-in that order."""
 
 _ALL_ENTITIES: Final = frozenset(ENTITIES)
 _NOTHING_LISTED: Final = ListMatch()
@@ -46,13 +44,13 @@ def logged_decisions(
     without facts are left out. Read in parts, so that neither memory nor the database is held.
     """
     take = reader(reads)
-    for raw in store.decision_log.raw_between(since, until):
+    for raw in store.raw_decisions(since, until):
         logged = take(raw)
         if logged is not None:
             yield logged
 
 
-def reader(reads: Collection[str] | None) -> Callable[[Raw], Logged | None]:
+def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | None]:
     """Make what turns stored decisions into `Logged`, with the facts named; all when None.
 
     It answers None for a decision whose record holds no facts.
@@ -64,7 +62,7 @@ def reader(reads: Collection[str] | None) -> Callable[[Raw], Logged | None]:
     ...     "facts": {"channel": "APP", "claim": None}}
     >>> row = struct.pack("<2d", 1250.0, 3.0)
     >>> names = ("payable_minor", "refund_count_by_customer_30d")
-    >>> raw = ("s", "r", 1_000, orjson.dumps(record).decode(), row, names)
+    >>> raw = RawDecision("s", "r", 1_000, orjson.dumps(record).decode(), row, names)
     >>> reader(["refund_count_by_customer_30d", "claim"])(raw).facts
     {'payable_minor': 1250.0, 'refund_count_by_customer_30d': 3.0, 'channel': 'APP', 'claim': None}
     """
@@ -74,23 +72,25 @@ def reader(reads: Collection[str] | None) -> Callable[[Raw], Logged | None]:
     def plan(names: Sequence[str]) -> tuple[Callable[[bytes], tuple[float, ...]], list[str]]:
         """How to take the facts wanted out of a vector, and their names."""
         unpack = struct.Struct(f"<{len(names)}d").unpack
-        places = [at for at, name in enumerate(names) if wanted is None or name in wanted]
+        places = [
+            at
+            for at, name in enumerate(names)
+            if (wanted is None or name in wanted) and FACTS.get(name, "double") == "double"
+        ]  # where a word is a fact, its code in the row, under the same name, is none
         if not places:
             return lambda vector: (), []
         first, rest = places[0], places[1:]
         pick = itemgetter(first, *rest, first)  # one more, so that it always gives a tuple
         return lambda vector: pick(unpack(vector))[:-1], [names[at] for at in places]
 
-    def take(raw: Raw) -> Logged | None:
+    def take(raw: RawDecision) -> Logged | None:
         _, refund_id, decided_at, text, vector, names = raw
         record = orjson.loads(text)
         told = record.get("facts")
         if told is None:
             return None
-        facts: dict[str, FactValue] = {}
-        if vector is not None:
-            values, named = plan(names)
-            facts = dict(zip(named, values(vector), strict=True))
+        values, named = plan(names)
+        facts: dict[str, FactValue] = dict(zip(named, values(vector), strict=True))
         if wanted is None:
             facts.update(told)
         else:
