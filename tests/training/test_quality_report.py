@@ -130,6 +130,15 @@ def test_a_milder_rule_inside_a_severe_one_is_redundant_and_overruled() -> None:
     assert "mild calls for MANUAL_REVIEW and severe for PREVENT on the same 40 requests" in sentence
 
 
+def test_a_severe_rule_inside_a_milder_one_is_not_redundant_beside_it() -> None:
+    policy = policy_of(rule("wide", "a >= 3.0"), rule("severe", "a >= 6.0", "PREVENT"),
+                       bands=[{"action": "PREVENT", "probability_at_least": 0.9}])  # fmt: skip
+    sure = [logged(f"s{i}", probability=0.95, a=7.0, payable_minor=1.0) for i in range(40)]
+    report = judged(policy, requests(40, a=4.0) + sure)
+    assert ("severe",) in kinds(report)[Kind.NEVER_DECIDES]
+    assert Kind.REDUNDANT not in kinds(report)
+
+
 def test_what_others_together_answer_never_decides() -> None:
     policy = policy_of(rule("left", "a >= 5.0"), rule("right", "b >= 5.0"),
                        rule("sum", "a + b >= 5.0 && (a >= 5.0 || b >= 5.0)"))  # fmt: skip
