@@ -251,7 +251,14 @@ class Policy:
         raise KeyError(f"no rule or limit {rule_id!r} in policy {self.version}{hint}")
 
     def _derived(self, suffix: str, rules: tuple[CompiledRule, ...]) -> Policy:
-        return replace(self, version=self.version + suffix, hash=self.hash + suffix, rules=rules)
+        read = {name for rule in rules for name in rule.reads}
+        return replace(
+            self,
+            version=self.version + suffix,
+            hash=self.hash + suffix,
+            rules=rules,
+            reads={name: kind for name, kind in self.reads.items() if name in read},
+        )
 
 
 def load_policy(path: Path, facts: Mapping[str, str]) -> Policy:

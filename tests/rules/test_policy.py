@@ -254,3 +254,50 @@ def test_a_policy_can_be_read_from_a_file(tmp_path, kinds):
     path = tmp_path / "policy.yaml"
     path.write_text(text(note="naïve"), encoding="utf-8")
     assert load_policy(path, kinds).note == "naïve"
+
+
+SCORED = rule(id="other", when="payable_minor > 100.0 || probability > 0.5 && false")
+TWO = text(rules=[rule(), SCORED],
+           limits=[{"id": "a_week", "version": 1, "by": "customer", "days": 7, "at_most": 2,
+                    "action": "PREVENT"}])  # fmt: skip
+
+
+def test_rules_are_followed_by_limits_and_reads_name_what_both_read(kinds):
+    policy = Policy.from_yaml(TWO, facts=kinds)
+    assert [rule.id for rule in policy.rules] == ["large", "other", "a_week"]
+    assert dict(policy.reads) == {
+        "payable_minor": "double",
+        "probability": "double",
+        "refund_count_by_customer_7d": "double",
+    }
+    assert dict(policy.given) == {
+        name: kind for name, kind in policy.reads.items() if name != "probability"
+    }
+    assert (policy.text, policy.document.version) == (TWO, policy.version)
+
+
+def test_a_what_if_policy_cannot_be_mistaken_for_one_that_was_checked_in(kinds):
+    policy = Policy.from_yaml(TWO, facts=kinds)
+    shadowed = policy.with_mode("a_week", Mode.SHADOW)
+    modes = {rule.id: {rule.hit.mode, rule.miss.mode, rule.unsettled.mode}
+             for rule in shadowed.rules}  # fmt: skip
+    assert modes == {"large": {Mode.LIVE}, "other": {Mode.LIVE}, "a_week": {Mode.SHADOW}}
+    without = policy.without("other")
+    assert [rule.id for rule in without.rules] == ["large", "a_week"]
+    assert "probability" not in without.reads
+    names = {(p.version, p.hash) for p in (policy, shadowed, without)}
+    assert len(names) == 3
+    assert all(version.startswith(policy.version) for version, _ in names)
+    for derive in (policy.without, lambda name: policy.with_mode(name, Mode.LIVE)):
+        with pytest.raises(KeyError, match=r"no rule or limit 'othr'.*did you mean other"):
+            derive("othr")
+
+
+def test_size_is_bounded(kinds):
+    many = [rule(id=f"r{i}") for i in range(501)]
+    (problem,) = problems(text(rules=many), kinds)
+    assert (problem.place, problem.expected) == ("rules", "at most 500 items")
+    (problem,) = problems(
+        text(rules=[rule(when=" || ".join(["payable_minor > 100.0"] * 100))]), kinds
+    )
+    assert (problem.place, problem.expected) == ("rules.large.when", "at most 2000 characters")
