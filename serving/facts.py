@@ -49,6 +49,10 @@ _REQUEST: Final[Mapping[str, Meaning]] = {
     "payment_method_expired": Meaning(
         "bool", "flag", "the month in which the payment method expires is over"
     ),
+    "asked_lines_minor": Meaning(
+        "double", "minor",
+        "what the refund's lines are worth together, in its currency; unknown unless all lines tell",
+    ),
     "item_categories": Meaning(
         "strings", "word", "the categories of the refund's lines; unknown unless all lines tell"
     ),
@@ -111,6 +115,7 @@ def facts_of(
         or request.order_amount_minor is not None,
         "final_sale": request.final_sale,
         "payment_method_expired": _expired(request),
+        "asked_lines_minor": _lines_minor(request),
         "item_categories": _of_every_line(request, "category"),
         "item_skus": _of_every_line(request, "sku"),
         **dict.fromkeys(LEDGER_FACTS),
@@ -131,6 +136,13 @@ def _of_every_line(request: RefundRequest, column: str) -> tuple[str, ...] | Non
     """
     said = [getattr(item, column) for item in request.items]
     return tuple(dict.fromkeys(said)) if said and None not in said else None
+
+
+def _lines_minor(request: RefundRequest) -> float | None:
+    """What the lines are worth together; unknown unless there are lines and all of them say it."""
+    said = [item.amount_minor for item in request.items]
+    known = [amount for amount in said if amount is not None]
+    return float(sum(known)) if said and len(known) == len(said) else None
 
 
 def _word(column: str, code: float) -> str | None:

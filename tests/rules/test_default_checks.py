@@ -197,6 +197,7 @@ def test_who_is_trusted_need_not_wait_for_the_return_scan(
     [
         ("amount_above_captured", FollowUpCode.PARTIAL_AMOUNT),
         ("tender_already_refunded", FollowUpCode.PARTIAL_AMOUNT),
+        ("amount_above_lines", FollowUpCode.PARTIAL_AMOUNT),
         ("shipping_fee_not_owed", FollowUpCode.PARTIAL_AMOUNT),
         ("payment_method_expired", FollowUpCode.STORE_CREDIT),
         ("return_not_received", FollowUpCode.WAIT_FOR_RETURN),
