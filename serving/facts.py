@@ -51,7 +51,7 @@ _REQUEST: Final[Mapping[str, Meaning]] = {
     ),
     "asked_lines_minor": Meaning(
         "double", "minor",
-        "what the refund's lines are worth together, in its currency; unknown unless all lines tell",
+        "what the lines of the refund are worth together; unknown unless all lines tell",
     ),
     "item_categories": Meaning(
         "strings", "word", "the categories of the refund's lines; unknown unless all lines tell"
