@@ -27,7 +27,6 @@ from rules.engine import Circumstances, ListMatch
 from rules.logged import Logged
 from rules.policy import Policy
 from serving.batch import judge_folder
-from serving.facts import facts_of
 from serving.logged import logged_decisions
 from serving.scorer import Champion, keys_of
 from serving.store.store import Store
@@ -89,7 +88,7 @@ def folder_requests(
             refund_id=request.refund_id,
             customer=request.customer_id,
             decided_at=request.known_at,
-            facts=facts_of(request, verdict.row),
+            facts=verdict.facts,
             score=verdict.score,
             circumstances=Circumstances(lists=ListMatch(entities=named & keys_of(request).keys())),
             abuse=None if math.isnan(label) else bool(label),

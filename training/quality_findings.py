@@ -1,7 +1,8 @@
 """What is wrong with a policy, as history shows it: each finding a sentence with what to do.
 
 Findings of counts are facts about the history given, and say how much there was of it. Findings
-that rest on labels are made only where a 95 % interval excludes the contrary.
+that rest on labels are made only where a 95 % interval excludes the contrary, and of no hard rule:
+it refuses what the terms do not owe, also to the honest, and labels say nothing of that.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from rules.decision import Action, Mode
+from rules.decision import Mode, Stage
 from rules.document import Band
 from rules.policy import CompiledRule, Policy
 from rules.quality import FactSeen, PolicyCounts, RuleCount
 from training.policy_figures import LEAST_CUSTOMERS, share_of
-from training.policy_judgement import Frame, day_of
+from training.policy_judgement import Frame
 from training.wording import (
     NBSP,
     amount,
     amount_of,
     bands_in_words,
-    count,
     listed,
     percent,
     span,
@@ -111,10 +111,9 @@ def _never_hits(policy: Policy, counts: PolicyCounts) -> Iterator[Finding]:
         yield Finding(
             Kind.NEVER_HITS,
             (of.rule_id,),
-            f"{of.rule_id} never hit in {things(counts.requests, 'request')} from "
-            f"{day_of(counts.first_at)} to {day_of(counts.last_at)}: at most {percent(most, 2)} of "
-            f"requests are such.{why}{held} Keep it if it guards against what is rare and dear, "
-            "else correct or remove it.",
+            f"{of.rule_id} never hit in {things(counts.requests, 'request')}: at most "
+            f"{percent(most, 2)} of requests are such.{why}{held} Keep it if it guards against "
+            "what is rare and dear, else correct or remove it.",
         )
 
 
@@ -124,12 +123,12 @@ def _why_not(policy: Policy, rule: CompiledRule, counts: PolicyCounts) -> str:
     if written is None:  # a limit has no examples
         (fact,) = rule.condition.reads
         high = counts.facts[fact].high
-        return "" if high is None else f" The highest {fact} was {count(high)}."
+        return "" if high is None else f" The highest {fact} was {_shown(high)}."
     gaps = [_gaps(example, counts.facts) for example in written.examples.hit]
     fewest = min(gaps, key=len)
     if not fewest:
         return " All that an example of it has occurs, but never together."
-    return f" Its examples are of what history never shows: {listed(fewest)}."
+    return f" Its examples have what history never shows: {listed(fewest)}."
 
 
 def _gaps(example: Mapping[str, Any], facts: Mapping[str, FactSeen]) -> list[str]:
@@ -147,9 +146,9 @@ def _gaps(example: Mapping[str, Any], facts: Mapping[str, FactSeen]) -> list[str
                 found.append(f"{name} {_shown(value)} (it was {_values(seen)})")
         elif seen.low is not None and seen.high is not None:
             if value > seen.high:
-                found.append(f"{name} {_shown(value)} (at most {count(seen.high)} was seen)")
+                found.append(f"{name} {_shown(value)} (at most {_shown(seen.high)} was seen)")
             elif value < seen.low:
-                found.append(f"{name} {_shown(value)} (at least {count(seen.low)} was seen)")
+                found.append(f"{name} {_shown(value)} (at least {_shown(seen.low)} was seen)")
     return found
 
 
@@ -162,7 +161,7 @@ def _shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return listed([*map(_shown, value)])
-    return value if isinstance(value, str) else count(float(value))
+    return value if isinstance(value, str) else f"{value:,.6g}"
 
 
 def _mostly_unknown(counts: PolicyCounts) -> Iterator[Finding]:
@@ -189,6 +188,10 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
     for of in counts.rules.values():
         if of.mode is not Mode.LIVE or not of.hits or of.decisive or of.decisive_unknowns:
             continue
+        only_listed = (
+            " It is a hard rule, which holds for customers on the allow list too: keep it for them."
+            if of.stage is Stage.HARD else ""
+        )  # fmt: skip
         todo = "Remove it" if of.hits >= FEW_HITS else "Watch it, and remove it if that goes on"
         container = _container(of, counts)
         if container is None:
@@ -197,7 +200,7 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
                 (of.rule_id,),
                 f"{of.rule_id} hit {things(of.hits, 'request')} and decided none: each was "
                 f"answered as severely by others ({_beside(of, counts)}). {todo}, unless its "
-                "reason or its follow-up is worth having.",
+                f"reason or its follow-up is worth having.{only_listed}",
             )
         elif container.hits == of.hits and container.mode is Mode.LIVE and not container.decisive:
             if list(counts.rules).index(of.rule_id) < list(counts.rules).index(container.rule_id):
@@ -212,20 +215,24 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
             yield Finding(
                 Kind.REDUNDANT,
                 (of.rule_id, container.rule_id),
-                f"{of.rule_id} is redundant: all its {things(of.hits, 'hit')} are hits of "
-                f"{container.rule_id} too ({container.hits:,}), which calls for "
-                f"{container.action.value}, and it never decided. {todo}.",
+                f"{of.rule_id} is redundant: wherever it hit ({of.hits:,}), {container.rule_id} "
+                f"hit too ({container.hits:,} in all) and calls for {container.action.value}; "
+                f"{of.rule_id} never decided. {todo}.",
             )
 
 
 def _container(of: RuleCount, counts: PolicyCounts) -> RuleCount | None:
-    """The narrowest live rule, as severe at least, that hits all that this one hits."""
+    """The narrowest live rule, as severe at least, that hits all that this one hits.
+
+    A risk rule makes no hard rule or limit redundant: the allow list lifts it.
+    """
     others = [
         other
         for other in counts.rules.values()
         if other is not of
         and other.mode is Mode.LIVE
         and other.action >= of.action
+        and (other.stage is not Stage.RISK or of.stage is Stage.RISK)
         and counts.common(of.rule_id, other.rule_id) == of.hits
     ]
     return min(others, key=lambda other: other.hits, default=None)
@@ -275,7 +282,7 @@ def _overruled(counts: PolicyCounts, frame: Frame) -> Iterator[Finding]:
             continue
         mild, severe = (one, other) if one.action < other.action else (other, one)
         cleared = _cleared(mild, severe, frame)
-        if cleared is not None and severe.action is Action.PREVENT:
+        if cleared is not None and severe.stage is not Stage.HARD:
             yield Finding(
                 Kind.REFUSES_THE_CLEARED,
                 (mild.rule_id, severe.rule_id),
@@ -312,6 +319,8 @@ def _cleared(mild: RuleCount, severe: RuleCount, frame: Frame) -> str | None:
 def _too_dear(rules: Mapping[str, RuleQuality], currency: str) -> Iterator[Finding]:
     for rule_id, rule in rules.items():
         saved = rule.saved
+        if rule.count.stage is Stage.HARD:
+            continue
         if saved.customers < LEAST_CUSTOMERS or not saved.interval.high < 0:
             continue
         yield Finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rules.decision import Mode
+from rules.decision import Mode, Stage
 from training.policy_figures import Money
 from training.policy_judgement import day_of
 from training.shadow_text import how_to_read, money_text, precision_lines
@@ -49,12 +49,18 @@ def _lines(report: QualityReport) -> Iterator[str]:
         words = bands_in_words([band.band], report.currency)[0].rstrip(".")
         yield f"  {words}: reached by {band.reached:,}, decided {band.decisive:,}"
     yield ""
+    if any(rule.count.stage is Stage.HARD for rule in report.rules):
+        yield (
+            "Hard rules refuse what the terms do not owe, also to the honest: that few of their "
+            "hits are abuse says nothing against them."
+        )
     yield from how_to_read(report.maturity)
 
 
 def _rule(rule: RuleQuality, report: QualityReport) -> Iterator[str]:
     count = rule.count
-    mode = "" if count.mode is Mode.LIVE else ", in the shadow"
+    kind = {Stage.HARD: ", hard", Stage.LIMIT: ", limit", Stage.RISK: ""}[count.stage]
+    mode = kind if count.mode is Mode.LIVE else f"{kind}, in the shadow"
     held = (
         f", which alone held {count.decisive_unknowns:,} of them" if count.decisive_unknowns else ""
     )

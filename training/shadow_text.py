@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from features.money import DAY_MS
-from rules.decision import Action
+from rules.decision import Action, Stage
 from training.policy_figures import LEAST_CUSTOMERS, Money, Share
 from training.policy_judgement import Maturity, Precision, day_of
 from training.wording import NBSP, amount, amount_of, count, listed, percent, span, things
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from training.shadow_report import ShadowReport, ShadowRule
 
 _MOST_NAMED = 3
+
+HARD = "It is a hard rule: labels of abuse do not judge what your terms do not owe."
 
 
 def text(report: ShadowReport) -> str:
@@ -168,7 +170,8 @@ def advice(rule: ShadowRule, report: ShadowReport) -> str:
         "WORSE_LIVE": _worse,
         "CANNOT_BE_TOLD": _untold,
     }[rule.advice.value]
-    return said(rule, report).replace(NBSP, " ")
+    also = f" {HARD}" if rule.stage is Stage.HARD and rule.effect.labelled else ""
+    return (said(rule, report) + also).replace(NBSP, " ")
 
 
 def _never_hits(rule: ShadowRule, report: ShadowReport) -> str:

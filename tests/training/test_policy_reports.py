@@ -138,6 +138,19 @@ def test_quality_is_the_same_over_a_store_and_over_its_export(shop: Shop) -> Non
     assert folder.rules[0].precision.weighted is None, "a folder was not decided"
 
 
+def test_a_folder_tells_what_it_knows_of_an_order(shop: Shop) -> None:
+    ledgered = rule("other_person", 1.0, "MANUAL_REVIEW", "live") | {
+        "when": "order_customer_differs",
+        "examples": {"hit": [{"order_customer_differs": True}],
+                     "miss": [{"order_customer_differs": False}]},
+    }  # fmt: skip
+    policy = Policy.from_yaml(text_of("3", rules=[ledgered]), facts=FACTS)
+    tables = export(shop.store)
+    report = folder_quality_report(tables, MODEL, policy, Rates("GBP"), as_of=end_of(tables),
+                                   maturity_days=30)  # fmt: skip
+    assert (report.rules[0].count.hits, report.rules[0].count.unknowns) == (0, 0)
+
+
 def test_what_cannot_be_reported_is_refused_by_name(shop: Shop, tmp_path: Path) -> None:
     with pytest.raises(LookupError, match=r"no policy of the store has such.*mean hold_any"):
         store_shadow_report(shop.store, rule_id="hold_eny")

@@ -107,7 +107,7 @@ def test_a_rule_within_another_is_redundant_and_says_of_which() -> None:
     report = judged(policy, requests(50, a=4.0) + requests(FEW_HITS, "x", a=6.0))
     assert kinds(report) == {Kind.REDUNDANT: [("narrow", "wide")]}
     sentence = said(report, Kind.REDUNDANT)
-    assert "all its 30 hits are hits of wide too (80)" in sentence
+    assert "wherever it hit (30), wide hit too (80 in all)" in sentence
     assert sentence.endswith("Remove it.")
     few = judged(policy, requests(50, a=4.0) + requests(FEW_HITS - 1, "x", a=6.0))
     assert said(few, Kind.REDUNDANT).endswith("Watch it, and remove it if that goes on.")
@@ -172,6 +172,23 @@ def test_a_rule_that_costs_more_than_it_saves_is_told_in_money() -> None:
     assert "40 labelled refunds that it alone decided, 600.00 GBP" in report.findings[0].sentence
     few = judged(policy, requests(20, "h", abuse=False, a=7.0) + requests(60, "n"))
     assert kinds(few) == {}
+
+
+def test_labels_say_nothing_against_a_hard_rule() -> None:
+    """It refuses what the terms do not owe, also to the honest."""
+    policy = policy_of(rule("ask", "a >= 3.0"), rule("terms", "a >= 6.0", "PREVENT", stage="hard"),
+                       costs=COSTS)  # fmt: skip
+    report = judged(policy, requests(40, "h", abuse=False, a=7.0) + requests(200, "m", a=4.0))
+    assert kinds(report) == {}
+    assert "terms (version 1, PREVENT, hard)" in report.to_text()
+    assert "Hard rules refuse what the terms do not owe" in report.to_text()
+
+
+def test_a_hard_rule_is_not_redundant_beside_a_risk_rule_that_an_allow_list_lifts() -> None:
+    policy = policy_of(rule("wide", "a >= 3.0"), rule("floor", "a >= 5.0", stage="hard"))
+    report = judged(policy, requests(50, a=4.0) + requests(40, "x", a=6.0))
+    assert kinds(report) == {Kind.NEVER_DECIDES: [("floor",)]}
+    assert "holds for customers on the allow list too" in said(report, Kind.NEVER_DECIDES)
 
 
 def test_bands_that_never_decide_are_told_with_the_reason() -> None:

@@ -119,6 +119,13 @@ def test_advice_follows_the_interval(rows: list[Logged], advice: Advice) -> None
     assert f"advice: {report.to_json()['rules'][0]['advice_sentence']}" in report.to_text()
 
 
+def test_advice_on_a_hard_rule_says_what_labels_do_not_judge() -> None:
+    hard = policy_of(rule("terms", "a >= 3.0", "PREVENT", mode="shadow", stage="hard"), costs=COSTS)
+    report = judged(paid(ENOUGH, 5000, False, hard), hard)
+    assert only(report).advice is Advice.WORSE_LIVE
+    assert "labels of abuse do not judge" in report.to_text()
+
+
 def test_many_refunds_of_few_customers_are_too_few() -> None:
     rows = [replace(row, customer=f"c{i % 5}") for i, row in enumerate(paid(200, 5000, True))]
     assert only(judged(rows)).advice is Advice.TOO_FEW
