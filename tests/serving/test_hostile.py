@@ -156,7 +156,7 @@ def test_every_rule_and_limit_has_its_case(complete):
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_request_is_held_whatever_is_left_out_of_it(case, desk, complete):
+def test_it_is_held_whatever_is_left_out(case, desk, complete):
     hostile = HOSTILE[case]
     body = hostile.body(case)
     full = Answered(desk, body)
