@@ -188,10 +188,9 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
     for of in counts.rules.values():
         if of.mode is not Mode.LIVE or not of.hits or of.decisive or of.decisive_unknowns:
             continue
-        only_listed = (
-            " It is a hard rule, which holds for customers on the allow list too: keep it for them."
-            if of.stage is Stage.HARD else ""
-        )  # fmt: skip
+        worth = "its reason or its follow-up is worth having"
+        if of.stage is Stage.HARD:
+            worth = f"{worth}, or it is to hold for customers on the allow list too"
         todo = "Remove it" if of.hits >= FEW_HITS else "Watch it, and remove it if that goes on"
         container = _container(of, counts)
         if container is None:
@@ -199,8 +198,8 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
                 Kind.NEVER_DECIDES,
                 (of.rule_id,),
                 f"{of.rule_id} hit {things(of.hits, 'request')} and decided none: each was "
-                f"answered as severely by others ({_beside(of, counts)}). {todo}, unless its "
-                f"reason or its follow-up is worth having.{only_listed}",
+                f"answered as severely by others ({_beside(of, counts)}). {todo}, unless "
+                f"{worth}.",
             )
         elif container.hits == of.hits and container.mode is Mode.LIVE and not container.decisive:
             if list(counts.rules).index(of.rule_id) < list(counts.rules).index(container.rule_id):
