@@ -103,13 +103,14 @@ def known_facts(facts: Facts, kinds: Mapping[str, str]) -> dict[str, KnownValue]
     {'a': 3.0}
     """
     known: dict[str, KnownValue] = {}
+    get, exact = facts.get, _EXACT
     for name, kind in kinds.items():
-        value = facts.get(name)
-        if value is None or value != value:
-            continue
-        if value.__class__ is not _EXACT[kind]:
-            value = _convert(name, value, kind)
-        known[name] = value
+        value = get(name)
+        if value.__class__ is exact[kind]:
+            if value == value:
+                known[name] = value  # type: ignore[assignment]  # of its kind, so not None
+        elif value is not None and value == value:
+            known[name] = _convert(name, value, kind)
     return known
 
 

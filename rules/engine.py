@@ -138,12 +138,16 @@ def decide(
         raise ValueError("disposition: expected ALLOW, MANUAL_REVIEW or PREVENT, got REVIEW")
     known = known_of(facts, score, policy, circumstances.lists)
     results = []
-    calling = []
-    for rule in policy.rules:
-        result = rule.evaluated(known)
+    calling: list[_Call] = []
+    for run, miss, rule in policy.steps:
+        held = run(known)
+        if held is False:  # most of them, so without another call
+            results.append(miss)
+            continue
+        result = rule.hit if held else rule.unsettled_by(known)
         results.append(result)
         if result.calls_for is not Action.ALLOW and result.mode is Mode.LIVE:
-            calling.append(_Call(rule, result))
+            calling.append((rule, result))
     band, reached = (None, None) if score is None else _reached(score, policy.bands)
     answer = _answer(policy, circumstances, calling, band, reached, known)
     draw = circumstances.exploration_draw
@@ -194,11 +198,8 @@ def known_of(
     return known
 
 
-class _Call(NamedTuple):
-    """A live rule that calls for more than ALLOW, and what it said."""
-
-    rule: CompiledRule
-    result: RuleResult
+#: A live rule that calls for more than ALLOW, and what it said.
+_Call = tuple[CompiledRule, RuleResult]
 
 
 class _Answer(NamedTuple):
@@ -219,9 +220,10 @@ def _answer(
     """Resolve in the order that `decide` promises."""
     if circumstances.sandbox is not None:
         return _Answer(circumstances.sandbox, Source.RULE)
-    hard = [call for call in calling if call.result.stage is Stage.HARD]
-    if any(call.result.calls_for is Action.PREVENT for call in hard):
-        return _by_rules(Action.PREVENT, Source.RULE, hard, known)
+    if _strongest(calling, Stage.HARD) is Action.PREVENT:
+        hard = [call for call in calling if call[1].stage is Stage.HARD]
+        reasons, follow_up = _told(hard, Action.PREVENT, known)
+        return _Answer(Action.PREVENT, Source.RULE, reasons, follow_up=follow_up)
     if circumstances.disposition is not None:
         return _Answer(circumstances.disposition, Source.MANUAL_REVIEW)
     blocked = _counting(circumstances.lists.block, policy.lists.block)
@@ -229,30 +231,32 @@ def _answer(
         return _Answer(Action.PREVENT, Source.LIST, list_reasons=blocked)
     allowed = _counting(circumstances.lists.allow, policy.lists.allow)
     if allowed:
-        calling = [call for call in calling if call.result.stage is not Stage.RISK]
-    if not calling and not allowed and band is Action.ALLOW:
-        return _Answer(Action.ALLOW, Source.MODEL)
+        calling = [call for call in calling if call[1].stage is not Stage.RISK]
     action, source = _weighed(policy, calling, band, allowed=bool(allowed))
     if source is Source.LIST:
         return _Answer(action, source, list_reasons=allowed)
-    if action is Action.ALLOW or source is Source.FALLBACK:
-        return _Answer(action, source, _reasons(calling, action))
-    answer = _by_rules(action, source, calling, known)
-    if answer.follow_up is None and source is Source.MODEL and reached and reached.follow_up:
-        answer = answer._replace(follow_up=FollowUp(reached.follow_up.code))
-    floor = any(call.result.stage is not Stage.RISK for call in calling)
-    return answer._replace(explorable=not floor and not allowed)
+    reasons, follow_up = _told(calling, action, known) if calling else ((), None)
+    if source is Source.FALLBACK:
+        follow_up = None
+    if follow_up is None and source is Source.MODEL and reached and reached.follow_up:
+        follow_up = FollowUp(reached.follow_up.code)
+    by_risk = all(result.stage is Stage.RISK for _, result in calling)
+    explorable = action is not Action.ALLOW and by_risk and not allowed
+    return _Answer(action, source, reasons, (), follow_up, explorable)
 
 
-def _by_rules(action: Action, source: Source, calling: Sequence[_Call], known: Known) -> _Answer:
-    """Answer with the reasons and the first follow-up of the rules that call for the action."""
+def _told(
+    calling: Sequence[_Call], action: Action, known: Known
+) -> tuple[tuple[str, ...], FollowUp | None]:
+    """Return the reasons and the first follow-up of the rules that call for the action."""
+    reasons: dict[str, None] = {}
     follow_up = None
     for rule, result in calling:
-        if result.calls_for is action and result.outcome is Outcome.HIT:
-            follow_up = rule.suggested(known)
-            if follow_up is not None:
-                break
-    return _Answer(action, source, _reasons(calling, action), follow_up=follow_up)
+        if result.calls_for is action:
+            reasons[result.reason] = None
+            if follow_up is None and result.outcome is Outcome.HIT:
+                follow_up = rule.suggested(known)
+    return tuple(reasons), follow_up
 
 
 def _counting(hits: Sequence[ListHit], entities: Sequence[str]) -> tuple[str, ...]:
@@ -264,29 +268,34 @@ def _weighed(
     policy: Policy, calling: Sequence[_Call], band: Action | None, *, allowed: bool
 ) -> tuple[Action, Source]:
     """Return the most severe call and who made it; among equals the first in this order."""
-    made: dict[Stage, list[Action]] = {stage: [] for stage in Stage}
-    for _, result in calling:
-        made[result.stage].append(result.calls_for)
-    calls = [(action, Source.RULE) for action in made[Stage.HARD]]
-    calls += [(action, Source.RATE_LIMIT) for action in made[Stage.LIMIT]]
+    calls = [
+        (_strongest(calling, Stage.HARD), Source.RULE),
+        (_strongest(calling, Stage.LIMIT), Source.RATE_LIMIT),
+    ]
     if allowed:
         calls.append((Action.ALLOW, Source.LIST))
     elif band is None:
         calls.append((policy.fallback, Source.FALLBACK))
-    calls += [(action, Source.RULE) for action in made[Stage.RISK]]
+    calls.append((_strongest(calling, Stage.RISK), Source.RULE))
     if band is not None and not allowed:
         calls.append((band, Source.MODEL))
-    return max(calls, key=_severity)
+    strongest, source = Action.ALLOW, Source.MODEL
+    severity = -1
+    for action, called_by in calls:
+        if action is not None and action.severity > severity:
+            strongest, source, severity = action, called_by, action.severity
+    return strongest, source
 
 
-def _severity(call: tuple[Action, Source]) -> int:
-    return call[0].severity
-
-
-def _reasons(calling: Sequence[_Call], action: Action) -> tuple[str, ...]:
-    return tuple(
-        dict.fromkeys(result.reason for _, result in calling if result.calls_for is action)
-    )
+def _strongest(calling: Sequence[_Call], stage: Stage) -> Action | None:
+    """Return the most severe action that rules of a stage call for; None where none calls."""
+    strongest: Action | None = None
+    for _, result in calling:
+        if result.stage is stage:
+            if result.calls_for is Action.PREVENT:
+                return Action.PREVENT
+            strongest = result.calls_for
+    return strongest
 
 
 def band_action(score: Score, bands: Sequence[Band]) -> Action:

@@ -20,7 +20,7 @@ from rules.decision import (
     Stage,
 )
 from rules.document import Band, Costs, Document, Exploration, Limit, Lists, Rule
-from rules.evaluation import Known
+from rules.evaluation import Known, Run
 from rules.problems import PolicyError, Problem
 
 __all__ = ["DECISION_FACTS", "CompiledRule", "Policy", "PolicyError", "Problem", "load_policy"]
@@ -69,11 +69,14 @@ class CompiledRule:
         """Return what the rule says of one request, given the facts that are known of it."""
         held = self.condition.run(known)
         if held is None:
-            return self._unsettled(known)
+            return self.unsettled_by(known)
         return self.hit if held else self.miss
 
-    def _unsettled(self, known: Known) -> RuleResult:
-        """Name the missing facts; kept, as the same few are missing of most requests."""
+    def unsettled_by(self, known: Known) -> RuleResult:
+        """Return the unknown, with the facts that are missing.
+
+        Kept for the next one: the same few are missing of most requests.
+        """
         missing = tuple(name for name in self.condition.reads if name not in known)
         result = self._told.get(missing)
         if result is None:
@@ -170,11 +173,17 @@ class Policy:
     #: facts that the decision itself brings.
     given: Mapping[str, str] = field(init=False, repr=False, compare=False)
     told: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    #: The rules taken apart for `decide`, which runs them millions of times in a backtest.
+    steps: tuple[tuple[Run, RuleResult, CompiledRule], ...] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         given = {name: kind for name, kind in self.reads.items() if name not in DECISION_FACTS}
         object.__setattr__(self, "given", given)
         object.__setattr__(self, "told", tuple(self.reads.keys() & DECISION_FACTS.keys()))
+        steps = tuple((rule.condition.run, rule.miss, rule) for rule in self.rules)
+        object.__setattr__(self, "steps", steps)
 
     @classmethod
     def from_yaml(cls, text: str, *, facts: Mapping[str, str]) -> Policy:
