@@ -6,13 +6,14 @@ command line go through them, and each leaves an audit entry in its transaction.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal, NoReturn
 
-from rules.checks import Problem
+from rules.changes import succession_problems
 from rules.condition import nearest
 from rules.document import Limit, Rule
-from rules.policy import Policy, PolicyError
+from rules.policy import Policy, PolicyError, Problem
 from serving.facts import FACTS
 from serving.store.database import StoreRefusedError
 from serving.store.policies import PolicyAct, PolicyVersion
@@ -42,6 +43,12 @@ class SecondPersonNeeded(ActivationRefused):
     """The settings ask for a second person, and the author asked alone."""
 
 
+@functools.lru_cache(maxsize=256)
+def _read(text: str) -> Policy:
+    """A policy over the facts of this program; each text is read once, which takes a while."""
+    return Policy.from_yaml(text, facts=FACTS)
+
+
 def loaded(kept: PolicyVersion, facts: Mapping[str, str] = FACTS) -> Policy:
     """A stored policy, ready to decide, if it is what was kept.
 
@@ -49,7 +56,7 @@ def loaded(kept: PolicyVersion, facts: Mapping[str, str] = FACTS) -> Policy:
         PolicyError: it cannot be loaded, with every problem.
         AlteredPolicyError: its content is not that of its hash.
     """
-    policy = Policy.from_yaml(kept.text, facts=facts)
+    policy = _read(kept.text) if facts is FACTS else Policy.from_yaml(kept.text, facts=facts)
     if (policy.hash, policy.version) != (kept.hash, kept.version):
         raise AlteredPolicyError(
             f"policy {kept.version}: its text is version {policy.version} of hash {policy.hash}, "
@@ -70,7 +77,7 @@ def propose(
         PolicyError: with every problem: of the document and its examples; then of what it follows
             (a rule that changed though its version did not rise, a version that is taken).
     """
-    policy = Policy.from_yaml(text, facts=FACTS)
+    policy = _read(text)
     kept = store.policy_by_hash(policy.hash)
     if kept is not None:
         return kept
@@ -239,8 +246,6 @@ def _check_succession(store: Store, policy: Policy) -> None:
     Against the policy in force everything is compared. What decided earlier may have been gone
     back from, so of it only this is asked: that one version of a rule is one content, for ever.
     """
-    from rules.changes import succession_problems
-
     current = store.active_policy()
     found: dict[str, Problem] = {}
     if (taken := store.policy(policy.version)) is not None and taken.hash != policy.hash:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fastapi import Request, Response
 
 from features.events import ENTITIES
+from rules.changes import changes
 from rules.condition import nearest
 from serving import listing, policies
 from serving.desk import Desk
@@ -117,8 +118,6 @@ class Management:
             kept = policies.propose(
                 desk.store, text, author=person, note=None, at=at, via=f"key:{key.id}"
             )
-            from rules.changes import changes
-
             active = desk.store.active_policy()
             told = []
             if active is not None:
