@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,6 @@ def check(
     Example: `recourse policy check rules/policies/default.yaml`
     """
     from rules.changes import changes, succession_problems
-
     from rules.diagnostics import render
     from rules.policy import Policy, PolicyError
     from serving.facts import FACTS
@@ -68,7 +68,7 @@ def check(
             raise PolicyError(problems)
     except PolicyError as error:
         if as_json:
-            print_json({"ok": False, "problems": [problem.to_json() for problem in error.problems]})
+            print_json({"ok": False, "problems": [asdict(problem) for problem in error.problems]})
             raise typer.Exit(1) from error
         refuse(render(error.problems, text, str(path)))
     changed = changes(before, loaded) if before else ()
@@ -92,7 +92,6 @@ def schema(
     Example: `recourse policy schema`
     """
     from rules.schema import json_schema
-
     from serving.facts import FACTS
 
     document = json.dumps(json_schema(FACTS), indent=2) + "\n"
@@ -114,15 +113,13 @@ def facts(
     Example: `recourse policy facts empty box`
     """
     from rules.condition import nearest
-    from rules.policy import DECISION_FACTS
-    from serving.facts import FACTS, MEANING
+    from serving.facts import MEANING
 
-    kinds = {**FACTS, **DECISION_FACTS}
     wanted = [word.lower() for word in words or ()]
     found = [
-        {"name": name, "kind": kind, "meaning": MEANING.get(name, "")}
-        for name, kind in sorted(kinds.items())
-        if all(word in f"{name} {MEANING.get(name, '')}".lower() for word in wanted)
+        {"name": name, "kind": meaning.kind, "unit": meaning.unit, "meaning": meaning.says}
+        for name, meaning in sorted(MEANING.items())
+        if all(word in f"{name} {meaning.says}".lower() for word in wanted)
     ]
     if as_json:
         print_json(found)
@@ -130,9 +127,10 @@ def facts(
     for fact in found:
         print(f"  {fact['name']:<58} {fact['kind']:<8} {fact['meaning']}")
     if not found:
-        near = nearest(" ".join(wanted), kinds)
+        spoken = {part for name in MEANING for part in name.split("_")}
+        hints = [near for word in wanted if (near := nearest(word, spoken)) and near != word]
         refuse(f"no fact holds {' and '.join(map(repr, wanted))}"
-               + (f"; did you mean {near}?" if near else ""))  # fmt: skip
+               + (f"; did you mean {' '.join(hints)}?" if hints else ""))  # fmt: skip
 
 
 @app.command("add")
@@ -147,7 +145,6 @@ def add(
     Example: `recourse policy add new.yaml --by ann --note "hold repeated empty boxes"`
     """
     from rules.changes import changes
-
     from rules.diagnostics import render
     from rules.policy import Policy, PolicyError
     from serving import governance

@@ -16,6 +16,7 @@ from commands.shared import (
     ModeOption,
     instant,
     note,
+    now_ms,
     open_store,
     print_json,
     print_table,
@@ -63,10 +64,10 @@ def serve(
 def _check_before_serving(settings: Settings, host: str, port: int) -> None:
     """Refuse here what would end a worker, which BentoML would start again and again."""
     from features.money import Rates
-    from serving.service import load_champion, load_settings_policy
+    from serving.policies import start_with
+    from serving.service import load_champion
     from serving.store.store import Store
 
-    load_settings_policy(settings)
     load_champion(settings)
     which: Literal["live", "sandbox"]
     for which in ("live", "sandbox"):
@@ -75,6 +76,7 @@ def _check_before_serving(settings: Settings, host: str, port: int) -> None:
             clock = settings.clock_of(which)
             store = Store.open(url, settings.secret_bytes(), clock=clock, upgrade=True)
             Rates.of(settings.base_currency, store.fx_rates())
+            start_with(store, settings, now_ms())
             store.close()
         except ValueError as error:
             refuse(str(error))
