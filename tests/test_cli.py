@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DECISIONS = REPOSITORY / "DECISIONS.md"
 DESIGN = REPOSITORY.parent / "shared" / "DESIGN.md"
-BESIDE_THE_DESIGN = {"challenger"}
+BESIDE_THE_DESIGN = {"challenger", "lists"}
 POLICY = REPOSITORY / "rules" / "policies" / "default.yaml"
 
 RECOURSE = typer.main.get_command(cli.app)
@@ -145,7 +145,7 @@ def test_every_command_is_in_the_design(name):
     assert re.search(rf"\b{group}\b", commands_section.partition("`\n")[0])
 
 
-@pytest.mark.parametrize("words", [(), ("keys",), ("policy",), ("challenger",)])
+@pytest.mark.parametrize("words", [(), ("keys",), ("policy",), ("lists",), ("challenger",)])
 def test_a_group_alone_shows_its_help_and_is_a_wrong_call(run, words):
     ended = run(*words)
     assert ended.code == 2

@@ -26,7 +26,7 @@ def blocks() -> list[list[str]]:
     return found
 
 
-MAKE, USE, SCORE, REPORT, DATA = blocks()
+MAKE, USE, SCORE, REPORT, DATA, ANALYSTS = blocks()
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,13 @@ def test_the_commands_for_data_scientists(home: Path) -> None:
         run(command, home)
     for made in ("world", "features.parquet", "scores.parquet", "export"):
         assert (home / made).exists(), made
+
+
+def test_the_commands_for_analysts(home: Path) -> None:
+    assert (home / "world").exists(), "made by the commands for data scientists"
+    for command in ANALYSTS:
+        run(command, home)
+    assert (home / "backtest.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_every_setting_is_in_the_table() -> None:
