@@ -90,8 +90,10 @@ def _spelled(entity: str, original: str) -> str | None:
         return None
     if entity == "ip":
         try:
-            ipaddress.ip_network(text)
+            network = ipaddress.ip_network(text)
         except ValueError:
+            return None
+        if network.prefixlen != (32 if network.version == 4 else 64):
             return None
     return text
 

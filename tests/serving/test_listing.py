@@ -1,0 +1,189 @@
+"""List entries from people and from CSV: the good ones as meant, the bad ones each named."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.events import ENTITIES
+from serving import listing
+from serving.listing import Entry, parse_csv
+from serving.store.store import Store
+from serving.wire import InvalidRequest
+from tests.serving.test_desk import SECRET
+
+AT = 1_780_000_000_000
+HEADER = b"entity,id,reason,expires_at\n"
+
+
+@pytest.fixture
+def store(tmp_path) -> Iterator[Store]:
+    opened = Store.open(f"sqlite:///{tmp_path}/lists.db", SECRET)
+    yield opened
+    opened.close()
+
+
+def bad(data: bytes) -> list[str]:
+    return [str(problem) for problem in parse_csv(data, at=AT).problems]
+
+
+# --- entries -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entity", "given_id", "kept"),
+    [
+        ("email", " Ann+shop@Example.COM ", "ann@example.com"),
+        ("ip", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("ip", "2001:db8:1:2::/64", "2001:db8:1:2::/64"),
+        ("ip", "203.0.113.9", "203.0.113.9"),
+        ("customer", "Ann", "Ann"),
+        ("address", "addr_1", "addr_1"),
+    ],
+)
+def test_an_entity_is_kept_in_the_spelling_of_requests(entity, given_id, kept):
+    assert Entry.of(entity, given_id, "x", None, AT).original == kept
+
+
+@pytest.mark.parametrize(
+    ("entity", "given_id"),
+    [("ip", "10.0.0.0/8"), ("ip", "nowhere"), ("email", "ann"), ("email", "a@b@c"),
+     ("device", "x" * 257), ("device", "a\0b"), ("device", "\n")],
+)  # fmt: skip
+def test_what_no_request_could_bear_is_refused(entity, given_id):
+    with pytest.raises(InvalidRequest) as refused:
+        Entry.of(entity, given_id, "x", None, AT)
+    assert [problem.field for problem in refused.value.problems] == ["id"]
+
+
+@pytest.mark.parametrize("expires_at", [AT, AT - 1, 0, 10**18])
+def test_an_expiry_lies_ahead(expires_at):
+    with pytest.raises(InvalidRequest, match="expires_at"):
+        Entry.of("device", "d", "x", expires_at, AT)
+    assert Entry.of("device", "d", "x", AT + 1, AT).expires_at == AT + 1
+
+
+def test_an_entry_is_put_shown_and_taken_off_with_a_trace_of_each(store):
+    entries = [Entry.of("device", f"d{n}", "ring", AT + 5 if n else None, AT) for n in range(3)]
+    assert len(listing.put(store, "block", entries, author="ann", at=AT)) == 3
+    found = listing.shown(store, "block", in_force_at=AT + 5, actor="bob", at=AT)
+    assert [(entry["id"], entry["author"]) for entry in found] == [("d0", "ann")]
+    every = listing.shown(store, "block", actor="bob", at=AT)
+    assert {entry["id"] for entry in every} == {"d0", "d1", "d2"}
+    assert listing.take_off(store, "block", "device", "d0", actor="cy", at=AT)
+    assert not listing.take_off(store, "block", "device", "d0", actor="cy", at=AT)
+    assert not listing.take_off(store, "allow", "device", "d1", actor="cy", at=AT)
+    about = store.audit_about(f"device:{store.identifiers.mac('device', 'd0')}")
+    assert [(entry.action, entry.actor) for entry in about] == [
+        ("listed", "ann"),
+        ("unlisted", "cy"),
+    ]
+    assert [e.content["entries"] for e in store.audit_about("list:block")] == [1, 3]
+
+
+# --- CSV -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_whatever_its_columns_order_bom_and_line_ends():
+    data = b'\xef\xbb\xbfReason,ID,Entity\r\n"a, b",d1,device\r\n\r\nc,Ann@x.example,EMAIL\r\n'
+    parsed = parse_csv(data, at=AT)
+    assert parsed.problems == ()
+    assert [tuple(entry) for entry in parsed.entries] == [
+        ("device", "d1", "a, b", None), ("email", "ann@x.example", "c", None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expires_at"),
+    [
+        ("2027-01-01", 1_798_761_600_000),
+        ("2027-01-01T00:00:00Z", 1_798_761_600_000),
+        ("2027-01-01T01:00:00+01:00", 1_798_761_600_000),
+        ("1798761600", 1_798_761_600_000),
+        ("1798761600000", 1_798_761_600_000),
+        ("", None),
+    ],
+)
+def test_an_expiry_is_read_as_people_write_it(text, expires_at):
+    (entry,) = parse_csv(HEADER + f"device,d1,x,{text}\n".encode(), at=AT).entries
+    assert entry.expires_at == expires_at
+
+
+def test_each_bad_line_is_reported_by_number_field_and_value_and_the_good_ones_are_read():
+    data = HEADER + (
+        b"device,d1,ring,\n"  # 2
+        b"devise,d2,ring,\n"  # 3
+        b"email,nobody,,tomorrow\n"  # 4: three things
+        b"ip,10.0.0.0/8,x,\n"  # 5
+        b"device,d3\n"  # 6
+        b"device,d1,again,\n"  # 7
+        b"device,d4,x,2001-01-01\n"  # 8
+        b"device,\xff,x,\n"  # 9
+        b'device,"two\nlines",x,\n'  # 10 and 11
+        b"device,d5,x,\n"  # 12
+        b'device,"d6"x,x,\n'  # 13
+        b"device,d7,x,\n"  # 14
+    )
+    parsed = parse_csv(data, at=AT)
+    assert [entry.original for entry in parsed.entries] == ["d1", "d5", "d7"]
+    assert [(b.line, b.problem.field) for b in parsed.problems] == [
+        (3, "entity"), (4, "expires_at"), (4, "id"), (4, "reason"), (5, "id"), (6, "line"),
+        (7, "id"), (8, "expires_at"), (9, "id"), (10, "id"), (13, "line"),
+    ]  # fmt: skip
+    said = [str(problem) for problem in parsed.problems]
+    assert "did you mean device?" in said[0]
+    assert 'got "tomorrow"' in said[1]
+    assert "line 2" in said[6]
+
+
+def test_a_header_that_is_none_is_reported_and_nothing_is_read():
+    assert bad(b"") == bad(b"\n")
+    assert len(bad(b"")) == 3
+    (first, second) = bad(b"entty,id,reason\ndevice,d1,x\n")
+    assert first.startswith("line 1: entity: is required")
+    assert "did you mean entity?" in second
+    assert "once" in bad(b"entity,id,id,reason\n")[0]
+    assert len(bad(b"device,d1,ring\n")) >= 3, "a file without a header"
+
+
+def test_a_quote_that_never_ends_is_said_of_the_line_it_begins_in():
+    assert bad(HEADER + b'device,d1,x,\ndevice,"d2,x,\ndevice,d3,x,\n')[0].startswith(
+        "line 3: line:"
+    )
+
+
+CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*ENTITIES, "x"]), CELL, CELL, st.sampled_from(["", "z"])))
+)
+def test_every_line_is_either_an_entry_or_a_problem(rows):
+    """What csv itself writes is read back, and no line is lost or read as another."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(listing.COLUMNS)
+    writer.writerows(rows)
+    parsed = parse_csv(file.getvalue().encode(), at=AT)
+    assert len(parsed.entries) + len({b.line for b in parsed.problems}) == len(rows)
+    expected, seen = [], set()
+    for entity, original, reason, expires_at in rows:
+        try:
+            entry = Entry.of(entity, original.strip(), reason.strip(), None, AT)
+        except InvalidRequest:
+            continue
+        if not expires_at and entry[:2] not in seen:
+            seen.add(entry[:2])
+            expected.append(entry)
+    assert list(parsed.entries) == expected
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_more_than_a_report(data):
+    parsed = parse_csv(HEADER + data, at=AT)
+    assert all(isinstance(str(problem), str) for problem in parsed.problems)
