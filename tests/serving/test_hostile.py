@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,6 @@ class Answered:
         self.action = Action(data["action"])
         self.codes = {reason["code"] for reason in data["reasons"]}
         self.hits = {rule["ruleId"] for rule in data["rules"]["triggered"]}
-        self.missing = {w["help"] for w in data["warnings"] if w["class"] == "fact-missing"}
         self.source = data["source"]
 
 
@@ -182,3 +182,21 @@ def test_it_is_held_whatever_is_left_out(case, desk, complete):
             continue
         assert is_held(full, left), (path, left.action, left.codes)
     assert tried > (15 if case == "order_unknown" else 30), tried
+
+
+# --- what the default policy answers to those who send little ------------------------------------
+
+CONTRACT = Path(__file__).parents[1] / "contract"
+
+
+def test_the_reference_s_own_request_is_paid_by_the_default_policy(tmp_path, policy):
+    """A customer, an order and a device that nobody knows: an everyday amount, and a low score."""
+    store = Store.open(f"sqlite:///{tmp_path}/desk.db", SECRET, clock="ingest")
+    desk = Desk(store=store, policies=Policies(policy), models=Models(fixed(0.05), None),
+                rates=Rates("GBP"), secret=SECRET, deadline_ms=600_000)  # fmt: skip
+    body = orjson.loads((CONTRACT / "request-score.json").read_bytes())
+    answered = Answered(desk, body)
+    assert (answered.action, answered.source, answered.hits) == (
+        Action.ALLOW, "MODEL", {"order_unknown"}
+    )  # fmt: skip
+    store.close()
