@@ -92,9 +92,10 @@ def schema(
     Example: `recourse policy schema`
     """
     from rules.schema import json_schema
-    from serving.facts import FACTS
+    from serving.facts import FACTS, MEANING
 
-    document = json.dumps(json_schema(FACTS), indent=2) + "\n"
+    says = {name: meaning.says for name, meaning in MEANING.items()}
+    document = json.dumps(json_schema(FACTS, says), indent=2) + "\n"
     if out is None:
         print(document, end="")
     else:

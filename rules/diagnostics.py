@@ -36,7 +36,7 @@ def render(problems: Sequence[Problem], text: str, name: str) -> str:
 
 
 def _block(problem: Problem, lines: Sequence[str], name: str) -> Iterator[str]:
-    yield f"error: {_plain(problem.found)}"
+    yield f"{'warning' if problem.is_warning else 'error'}: {_plain(problem.found)}"
     margin = " "
     if problem.line is None or problem.column is None:
         yield f" --> {name} ({problem.place})"

@@ -15,7 +15,8 @@ class Problem:
     """One thing wrong with a policy: where, what, what was there, what would be right.
 
     `place` names the part of the policy; `line` and `column` count from 1 in its text and are None
-    where the text has no such place. `length` is how many characters of that line it concerns.
+    where the text has no such place. `length` is how many characters of that line it concerns. A
+    warning keeps no policy from being used.
     """
 
     place: str
@@ -26,6 +27,7 @@ class Problem:
     expected: str
     nearest: str | None = None
     length: int = 1
+    is_warning: bool = False
 
     def __str__(self) -> str:
         at = f"line {self.line}:{self.column} " if self.line else ""
@@ -48,12 +50,19 @@ class PolicyError(ValueError):
 
 
 def counted(problems: Sequence[Problem]) -> str:
-    """Write how many there are.
+    """Write how many there are, problems and warnings.
 
     >>> counted([])
     '0 problems'
     """
-    return f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+    warnings = sum(problem.is_warning for problem in problems)
+    parts = [_plural(len(problems) - warnings, "problem")] if len(problems) > warnings else []
+    parts += [_plural(warnings, "warning")] if warnings else []
+    return ", ".join(parts) or "0 problems"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 class Findings:

@@ -18,21 +18,23 @@ _TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def json_schema(facts: Mapping[str, str]) -> dict[str, Any]:
+def json_schema(facts: Mapping[str, str], says: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Describe the policy document over the given facts (name -> kind, as `Policy.from_yaml`).
+
+    `says` has a sentence for each fact, shown where an example gives a value to it.
 
     What the schema refuses is refused at load too; the loader knows more: types within conditions,
     failing examples, ids given twice, the order of bands.
 
-    >>> schema = json_schema({"final_sale": "bool"})
+    >>> schema = json_schema({"final_sale": "bool"}, {"final_sale": "sold for good"})
     >>> schema["properties"]["fallback"]["description"]
     'What is answered where there is no score: no model, or too late.'
     >>> schema["$defs"]["Example"]["properties"]["final_sale"]
-    {'type': ['boolean', 'null']}
+    {'type': ['boolean', 'null'], 'description': 'sold for good'}
     """
     schema = _tidied(Document.model_json_schema())
     parts = schema["$defs"]
-    parts["Example"] = _example({**facts, **DECISION_FACTS})
+    parts["Example"] = _example({**facts, **DECISION_FACTS}, says or {})
     for outcome in parts["Examples"]["properties"].values():
         outcome["items"] = {"$ref": "#/$defs/Example"}
     thresholds = ("probability_at_least", "expected_loss_minor_at_least")
@@ -46,11 +48,15 @@ def json_schema(facts: Mapping[str, str]) -> dict[str, Any]:
     return {"$schema": _DIALECT, "title": "Recourse policy", **schema}
 
 
-def _example(kinds: Mapping[str, str]) -> dict[str, Any]:
+def _example(kinds: Mapping[str, str], says: Mapping[str, str]) -> dict[str, Any]:
+    properties = {}
+    for name, kind in sorted(kinds.items()):
+        described = {"description": says[name]} if name in says else {}
+        properties[name] = {**_TYPES[kind], **described}
     return {
         "description": "Facts by name; one that is left out, or null, is unknown.",
         "type": "object",
-        "properties": {name: dict(_TYPES[kind]) for name, kind in sorted(kinds.items())},
+        "properties": properties,
         "additionalProperties": False,
     }
 

@@ -15,7 +15,7 @@ import yaml
 Path = tuple[str | int, ...]
 
 #: Far above any policy; what is longer is not read at all.
-LONGEST = 1_000_000
+LONGEST = 500_000
 _YAML = "a YAML document; a condition with quotes or a colon stands on lines of its own after |-"
 _BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 

@@ -1,8 +1,7 @@
-"""Decisions: the order of resolution, sources, monotone severity, exploration."""
+"""Decisions: the order of resolution, sources, monotone severity, lists, limits and bands."""
 
 import json
 from dataclasses import replace
-from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -11,112 +10,44 @@ from hypothesis import strategies as st
 from rules.decision import (
     FACT_MISSING,
     Action,
-    FollowUp,
-    FollowUpCode,
     Mode,
     Outcome,
     Source,
     Stage,
 )
 from rules.document import Band
-from rules.engine import Circumstances, ListHit, ListMatch, Score, band_action, decide
+from rules.engine import ListHit, ListMatch, Score, band_action, decide
 from rules.policy import Policy
-
-ALLOW, MANUAL_REVIEW, PREVENT = Action.ALLOW, Action.MANUAL_REVIEW, Action.PREVENT
-
-# One rule or limit of every make. Each reads a fact of its own: a rule's bears its name, a limit's
-# counts over a window of its own. True hits, false misses, None is unknown.
-MAKES = list(
-    product(
-        ("hard", "limit", "risk"),
-        ("live", "shadow"),
-        ("MANUAL_REVIEW", "PREVENT"),
-        ("miss", "review"),
-    )
+from tests.rules.makes import (
+    ALLOW,
+    ALLOWED,
+    BLOCKED,
+    BOTH,
+    EXPLORING,
+    FACT,
+    HARD_PREVENT,
+    HARD_REVIEW,
+    HIGH,
+    KINDS,
+    LIMIT_PREVENT,
+    LIMIT_REVIEW,
+    LOW,
+    MANUAL_REVIEW,
+    MIDDLE,
+    ON_ALLOW,
+    ON_BLOCK,
+    POLICY,
+    PREVENT,
+    RISK_PREVENT,
+    RISK_REVIEW,
+    RULES,
+    decided,
+    hit,
+    limit,
+    made,
+    requests,
+    unknown,
 )
-RULES = {"_".join(make).lower(): make for make in MAKES}
-DAYS = {name: day for day, name in enumerate([n for n in RULES if RULES[n][0] == "limit"], 1)}
-FACT = {name: f"refund_count_by_customer_{DAYS[name]}d" if name in DAYS else name for name in RULES}
-KINDS = {
-    **{FACT[name]: "double" if name in DAYS else "bool" for name in RULES},
-    "payable_minor": "double",
-    "asked_minor": "double",
-    "left_minor": "double",
-}
-
-
-def told(name: str) -> dict:
-    """What rule and limit of a make have in common."""
-    _, mode, action, on_unknown = RULES[name]
-    common = {"id": name, "version": 1, "mode": mode, "action": action, "on_unknown": on_unknown}
-    return common | {"reason": name.upper(), "description": name}
-
-
-def rule(name: str, **changes) -> dict:
-    examples = {"hit": [{name: True}], "miss": [{name: False}], "unknown": [{}]}
-    return told(name) | {"stage": RULES[name][0], "when": name, "examples": examples} | changes
-
-
-def limit(name: str, **changes) -> dict:
-    return told(name) | {"by": "customer", "days": DAYS[name], "at_most": 1} | changes
-
-
-def made(names=tuple(RULES), **changes) -> Policy:
-    document = {
-        "version": "1",
-        "bands": [
-            {"action": "MANUAL_REVIEW", "probability_at_least": 0.5},
-            {
-                "action": "PREVENT",
-                "probability_at_least": 0.8,
-                "expected_loss_minor_at_least": 1000,
-            },
-        ],
-        "rules": [rule(name) for name in names if name not in DAYS],
-        "limits": [limit(name) for name in names if name in DAYS and "rules" not in changes],
-        **changes,
-    }
-    return Policy.from_yaml(json.dumps(document), facts=KINDS)
-
-
-POLICY = made()
-NOTHING = dict.fromkeys(RULES, False)
-NO_LISTS = ListMatch()
-ON_BLOCK, ON_ALLOW = ListHit("customer", "b"), ListHit("email", "a")
-BLOCKED, ALLOWED = ListMatch(block=(ON_BLOCK,)), ListMatch(allow=(ON_ALLOW,))
-BOTH = ListMatch(block=(ON_BLOCK,), allow=(ON_ALLOW,))
-SETTLED = st.sampled_from([False, True, None])
-LOW, MIDDLE, HIGH = Score(0.1, 100.0), Score(0.6, 600.0), Score(0.9, 5000.0)
-
-requests = st.fixed_dictionaries(
-    {
-        "facts": st.fixed_dictionaries(dict.fromkeys(RULES, SETTLED)),
-        "score": st.sampled_from([None, LOW, MIDDLE, HIGH, Score(0.9, None)]),
-        "lists": st.sampled_from([NO_LISTS, BLOCKED, ALLOWED, BOTH]),
-        "disposition": st.sampled_from([None, None, ALLOW, MANUAL_REVIEW, PREVENT]),
-    }
-)  # fmt: skip
-
-
-def decided(facts=(), score=LOW, lists=NO_LISTS, policy=POLICY, **circumstances):
-    given = {
-        FACT.get(name, name): {True: 1.0, False: 0.0, None: None}[value] if name in DAYS else value
-        for name, value in {**NOTHING, **dict(facts)}.items()
-    }
-    return decide(given, score, policy, Circumstances(lists, **circumstances))
-
-
-def hit(*names):
-    return dict.fromkeys(names, True)
-
-
-def unknown(*names):
-    return dict.fromkeys(names)
-
-
-HARD_PREVENT, HARD_REVIEW = "hard_live_prevent_review", "hard_live_manual_review_review"
-LIMIT_PREVENT, LIMIT_REVIEW = "limit_live_prevent_miss", "limit_live_manual_review_miss"
-RISK_PREVENT, RISK_REVIEW = "risk_live_prevent_miss", "risk_live_manual_review_miss"
 
 
 @pytest.mark.parametrize(
@@ -402,70 +333,6 @@ def test_a_score_that_is_none_is_refused(score):
         Score(*score)
 
 
-EXPLORING = made(exploration={"share": 0.05, "max_amount_minor": 1000})
-SMALL = {"payable_minor": 1000.0}
-
-
-def test_exploration_pays_a_share_of_held_refunds_and_logs_how_likely_that_was():
-    paid = decided(SMALL, score=HIGH, policy=EXPLORING, exploration_draw=0.049)
-    held = decided(SMALL, score=HIGH, policy=EXPLORING, exploration_draw=0.05)
-    assert (paid.action, paid.explored, paid.propensity) == (ALLOW, True, 0.05)
-    assert (held.action, held.explored, held.propensity) == (PREVENT, False, 0.95)
-    assert decided(SMALL, policy=EXPLORING, exploration_draw=0.0).propensity == 1.0
-
-
-@given(requests, st.floats(0, 1, exclude_max=True))
-def test_a_request_has_one_chance_to_be_paid_whatever_is_drawn(request, draw):
-    policy = replace(POLICY, exploration=EXPLORING.exploration)
-    request = request | {"policy": policy, "facts": request["facts"] | SMALL}
-    one, other = (decided(**request, exploration_draw=d) for d in (draw, 0.99 * (draw < 0.05)))
-
-    def chance_to_be_paid(decision):
-        paid = decision.action is ALLOW
-        return decision.propensity if paid else 1 - decision.propensity
-
-    assert chance_to_be_paid(one) == pytest.approx(chance_to_be_paid(other))
-    assert (one.exploration_draw, one.to_json()["exploration_draw"]) == (draw, draw)
-
-
-def test_a_refund_is_explored_whichever_of_band_and_risk_rule_holds_it():
-    for held in ({"score": HIGH}, {"facts": SMALL | hit(RISK_REVIEW)}):
-        decision = decided(**{"facts": SMALL} | held, policy=EXPLORING, exploration_draw=0.0)
-        assert (decision.action, decision.source, decision.explored) == (ALLOW, Source.MODEL, True)
-        assert decision.reasons == ()
-
-
-def test_everything_may_be_explored_and_is_then_certain():
-    policy = made(exploration={"share": 1.0, "max_amount_minor": 1000})
-    paid = decided(SMALL, score=HIGH, policy=policy, exploration_draw=1 - 2**-53)
-    assert (paid.action, paid.explored, paid.propensity) == (ALLOW, True, 1.0)
-
-
-@pytest.mark.parametrize(
-    "keywords",
-    [
-        {"facts": SMALL | hit(HARD_REVIEW)},
-        {"facts": SMALL | unknown(HARD_PREVENT)},
-        {"facts": SMALL | hit(HARD_PREVENT)},
-        {"facts": SMALL, "lists": BLOCKED},
-        {"facts": SMALL | hit(LIMIT_REVIEW)},
-        {"facts": SMALL, "lists": ALLOWED},
-        {"facts": SMALL, "disposition": PREVENT},
-        {"facts": SMALL, "score": None},
-        {"facts": SMALL, "exploration_draw": None},
-        {"facts": SMALL, "policy": POLICY},
-        {"facts": {"payable_minor": 1000.5}},
-        {"facts": {"payable_minor": float("nan")}},
-        {"facts": {}},
-    ],
-)
-def test_exploration_is_capped_and_never_against_hard_rules_lists_or_analysts(keywords):
-    explorable = {"score": HIGH, "policy": EXPLORING, "exploration_draw": 0.0}
-    assert decided(**{**explorable, "facts": SMALL}).explored
-    decision = decided(**explorable | keywords)
-    assert (decision.explored, decision.propensity) == (False, 1.0)
-
-
 def test_stages_and_modes_of_the_made_rules_are_as_named():
     for rule in POLICY.rules:
         stage, mode, action, _ = RULES[rule.hit.rule_id]
@@ -518,81 +385,3 @@ def test_decisions_are_those_of_the_order_of_resolution_told_naively(request):
     assert decision.list_reasons == (
         {PREVENT: ("b",), ALLOW: ("a",)}[decision.action] if decision.source is Source.LIST else ()
     )
-
-
-def suggesting(**follow_up):
-    bands = [{"action": "MANUAL_REVIEW", "probability_at_least": 0.5,
-              "follow_up": {"code": "STEP_UP_VERIFICATION"}},
-             {"action": "PREVENT", "probability_at_least": 0.8}]  # fmt: skip
-    amount = {"code": "PARTIAL_AMOUNT", "amount_minor": "left_minor - 10.0"}
-    return made(
-        bands=bands,
-        rules=[
-            rule(HARD_PREVENT, follow_up=amount),
-            rule(HARD_REVIEW, follow_up={"code": "WAIT_FOR_RETURN"}),
-            rule("hard_shadow_prevent_review", follow_up={"code": "WAIT_FOR_RETURN"}),
-            rule(RISK_PREVENT, follow_up={"code": "STORE_CREDIT"}),
-            rule(RISK_REVIEW),
-        ],
-        limits=[limit(LIMIT_REVIEW, follow_up={"code": "STORE_CREDIT"})],
-    )
-
-
-SUGGESTING = suggesting()
-
-
-@pytest.mark.parametrize(
-    ("keywords", "code", "rule_id", "amount_minor"),
-    [
-        ({}, None, None, None),
-        ({"facts": hit(HARD_REVIEW)}, "WAIT_FOR_RETURN", HARD_REVIEW, None),
-        ({"facts": unknown(HARD_REVIEW)}, None, None, None),
-        ({"facts": hit(HARD_REVIEW, LIMIT_REVIEW)}, "WAIT_FOR_RETURN", HARD_REVIEW, None),
-        ({"facts": hit(RISK_REVIEW, LIMIT_REVIEW)}, "STORE_CREDIT", LIMIT_REVIEW, None),
-        ({"facts": hit(RISK_REVIEW), "score": MIDDLE}, None, None, None),
-        ({"facts": hit(HARD_REVIEW, RISK_PREVENT)}, "STORE_CREDIT", RISK_PREVENT, None),
-        ({"facts": hit("hard_shadow_prevent_review")}, None, None, None),
-        ({"score": MIDDLE}, "STEP_UP_VERIFICATION", None, None),
-        ({"score": HIGH}, None, None, None),
-        ({"score": HIGH, "facts": hit(RISK_PREVENT)}, "STORE_CREDIT", RISK_PREVENT, None),
-        ({"facts": hit(HARD_REVIEW), "disposition": PREVENT}, None, None, None),
-        ({"facts": hit(HARD_REVIEW), "sandbox": MANUAL_REVIEW}, None, None, None),
-        ({"facts": hit(HARD_REVIEW), "lists": BLOCKED}, None, None, None),
-        ({"facts": hit(HARD_REVIEW), "lists": ALLOWED}, "WAIT_FOR_RETURN", HARD_REVIEW, None),
-        ({"score": None}, None, None, None),
-    ],
-)
-def test_the_follow_up_is_the_first_of_a_hit_that_calls_for_the_action(
-    keywords, code, rule_id, amount_minor
-):
-    decision = decided(**{"policy": SUGGESTING, **keywords})
-    expected = None if code is None else {"code": code, "rule_id": rule_id, "amount_minor": None}
-    assert decision.to_json()["follow_up"] == expected
-
-
-@pytest.mark.parametrize(
-    ("left", "asked", "offered"),
-    [
-        (510.5, 1000.0, 500),
-        (1010.0, 1000.0, None),
-        (1009.9, 1000.0, 999),
-        (10.0, 1000.0, None),
-        (None, 1000.0, None),
-        (500.0, None, None),
-    ],
-)
-def test_a_partial_amount_is_known_positive_and_less_than_what_is_asked(left, asked, offered):
-    facts = hit(HARD_PREVENT, RISK_PREVENT) | {"left_minor": left, "asked_minor": asked}
-    follow_up = decided(facts, policy=SUGGESTING).follow_up
-    if offered is None:  # a risk rule does not speak where a hard one has settled it
-        assert follow_up is None
-    else:
-        assert follow_up == FollowUp(FollowUpCode.PARTIAL_AMOUNT, HARD_PREVENT, offered)
-    assert {"left_minor", "asked_minor"} <= SUGGESTING.reads.keys()
-
-
-def test_an_explored_refund_is_offered_nothing():
-    policy = replace(SUGGESTING, exploration=EXPLORING.exploration)
-    held = decided(SMALL, MIDDLE, policy=policy, exploration_draw=0.5)
-    assert held.follow_up == FollowUp(FollowUpCode.STEP_UP_VERIFICATION)
-    assert decided(SMALL, MIDDLE, policy=policy, exploration_draw=0.0).follow_up is None
