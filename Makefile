@@ -47,6 +47,9 @@ unit: env ## All tests, with what they need of the system
 
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output
 	$(BIN)/python -m benchmarks.explain
+	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.recompute
+	$(BIN)/python -m benchmarks.backtest
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.censoring
@@ -56,6 +59,7 @@ bench: env ## Every benchmark that needs no data from outside; JSON on standard 
 docs: env ## Make docs/ again from the catalog and the schema
 	$(BIN)/python -m training.feature_table > docs/features.md
 	$(BIN)/python -m training.folder_page > docs/data-folder.md
+	$(BIN)/recourse policy schema --out docs/policy.schema.json
 
 sample: env ## Make data/sample again
 	sed -n 's/^    recourse /recourse /p' data/sample/README.md | head -1 | sed 's#^#$(BIN)/#' | bash

@@ -53,10 +53,11 @@ def check(
 
     Example: `recourse policy check rules/policies/default.yaml`
     """
+    from rules.advice import warnings
     from rules.changes import changes, succession_problems
     from rules.diagnostics import render
     from rules.policy import Policy, PolicyError
-    from serving.facts import FACTS
+    from serving.facts import FACTS, WORDS
     from serving.service import DEFAULT_POLICY
 
     path = file or settings_of().policy or DEFAULT_POLICY
@@ -72,13 +73,17 @@ def check(
             raise typer.Exit(1) from error
         refuse(render(error.problems, text, str(path)))
     changed = changes(before, loaded) if before else ()
+    doubts = warnings(loaded, WORDS)
     if as_json:
         print_json({"ok": True, "version": loaded.version, "hash": loaded.hash,
-                    "changes": [change.to_text() for change in changed]})  # fmt: skip
+                    "changes": [change.to_text() for change in changed],
+                    "warnings": [asdict(doubt) for doubt in doubts]})  # fmt: skip
         return
     print(f"policy {loaded.version}: {len(loaded.rules)} rules, hash {loaded.hash}")
     for change in changed:
         print(f"  {change.to_text()}")
+    if doubts:
+        note.print(render(doubts, text, str(path)), markup=False, highlight=False)
 
 
 @app.command("schema")

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.attribution import CODES
 from features.catalog import FEATURES
-from features.events import ENTITIES, RefundRequest, due_minor
+from features.events import ENTITIES, VOCABULARY, RefundRequest, due_minor
 from features.ledger import LEDGER, LEDGER_FACTS, Fact, Meaning
 
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -29,6 +29,11 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "shipping_country": ("shipping_country", "the country that the goods went to (ISO 3166)"),
 }
 """Fact -> the field of a refund request that holds it, and what it is."""
+
+WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    fact: VOCABULARY[column] for fact, (column, _) in _WORDS.items() if column in VOCABULARY
+}
+"""Fact -> the words it usually holds. Lists are open: another word is unusual, not wrong."""
 
 _REQUEST: Final[Mapping[str, Meaning]] = {
     "amount_minor": Meaning("double", "minor", "the whole amount of the refund, in its currency"),
@@ -50,7 +55,8 @@ _REQUEST: Final[Mapping[str, Meaning]] = {
         "bool", "flag", "the month in which the payment method expires is over"
     ),
     "asked_lines_minor": Meaning(
-        "double", "minor",
+        "double",
+        "minor",
         "what the lines of the refund are worth together; unknown unless all lines tell",
     ),
     "item_categories": Meaning(
