@@ -39,6 +39,7 @@ from rules.engine import Circumstances
 from rules.policy import Policy
 from serving import contract, policies
 from serving.desk import SANDBOX_ACTIONS, Desk, Sender
+from serving.logs import configure_logs
 from serving.model import AbuseModel, Manifest, Platt, Reference
 from serving.models import Models
 from serving.policies import DEFAULT_POLICY, Policies, PolicyWatch
@@ -331,6 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decisions", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args(arguments)
+    configure_logs("ERROR")
     started = time.perf_counter()
     with TemporaryDirectory() as folder:
         run = Run(Path(folder), given.decisions, given.seed)
