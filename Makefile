@@ -60,6 +60,7 @@ docs: env ## Make docs/ again from the catalog and the schema
 	$(BIN)/python -m training.feature_table > docs/features.md
 	$(BIN)/python -m training.folder_page > docs/data-folder.md
 	$(BIN)/recourse policy schema --out docs/policy.schema.json
+	$(BIN)/python -m training.policy_page
 
 sample: env ## Make data/sample again
 	sed -n 's/^    recourse /recourse /p' data/sample/README.md | head -1 | sed 's#^#$(BIN)/#' | bash
