@@ -202,7 +202,8 @@ def test_of_transactions_and_outcome_the_one_that_tells_more_is_believed() -> No
     assert fact("order_reserved_minor", *PAID, asked_before("r1"), paid) == 0
     assert fact("order_paid_back_minor", *PAID, *BACK, paid) == 1_200
     half = outcome("r1", "COMPLETED", amount_minor=600)
-    assert fact("order_paid_back_minor", *PAID, asked_before("r1"), half, paid) == 1_200
+    other = (asked_before("r2"), outcome("r2", "COMPLETED", amount_minor=500))
+    assert fact("order_paid_back_minor", *PAID, asked_before("r1"), half, paid, *other) == 1_700
 
 
 def test_a_request_holds_nothing_against_itself() -> None:
