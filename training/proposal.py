@@ -114,6 +114,7 @@ def with_bands(
 ) -> str:
     r"""Return the text of a sound policy with other bands, version, note and, if given, capacity.
 
+    A band keeps the follow-up that the policy's first band of its action has.
     Where the layout allows no edit, such as in JSON, the whole is written afresh.
 
     >>> print(with_bands("version: '1'  # the first\nbands: []\nrules: []\n",
@@ -127,9 +128,12 @@ def with_bands(
     document: dict[str, Any] = Source.read(current).value
     version = version or next_version(document["version"])
     capacity = {} if reviews_per_day is None else {"reviews_per_day": _plain(reviews_per_day)}
+    advice = {band["action"]: band["follow_up"] for band in reversed(document["bands"])
+              if band.get("follow_up")}  # fmt: skip
     written = [
         {key: _plain(value) for key, value in band.model_dump(mode="json").items()
          if value is not None}
+        | ({"follow_up": advice[band.action]} if band.action in advice else {})
         for band in bands
     ]  # fmt: skip
     wanted = {"version": version, "note": note, **document}

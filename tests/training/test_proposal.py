@@ -64,7 +64,9 @@ def test_a_proposal_is_the_current_policy_with_other_bands(
     (tmp_path / "proposal.yaml").write_text(text, encoding="utf-8")
     loaded = load_policy(tmp_path / "proposal.yaml", FACTS)
 
-    assert loaded.bands == placed.chosen.outcome.policy
+    plain = tuple(band.model_copy(update={"follow_up": None}) for band in loaded.bands)
+    assert plain == placed.chosen.outcome.policy
+    assert loaded.bands[0].follow_up == policy.bands[0].follow_up
     assert (policy.version, loaded.version) == ("2", "3")
     assert loaded.costs == policy.costs.model_copy(update={"reviews_per_day": 12.0})
     assert loaded.hash != policy.hash
@@ -195,3 +197,21 @@ def test_a_faulty_policy_is_refused_with_its_own_problems(current: str, policy: 
     placed = placed_on(np.array([0.5]), np.array([1000.0]), policy.costs, 1)
     with pytest.raises(PolicyError, match="fallbck: unknown key"):
         proposed(current.replace("\nfallback", "\nfallbck"), placed, placed.chosen.outcome)
+
+
+def test_a_band_keeps_the_follow_up_of_its_action() -> None:
+    current = """
+version: "1"
+bands:
+  - {action: MANUAL_REVIEW, probability_at_least: 0.2, follow_up: {code: STEP_UP_VERIFICATION}}
+  - {action: MANUAL_REVIEW, probability_at_least: 0.1, expected_loss_minor_at_least: 90,
+     follow_up: {code: STORE_CREDIT}}
+  - {action: PREVENT, probability_at_least: 0.9}
+rules: []
+"""
+    bands = [Band(action=Action.MANUAL_REVIEW, expected_loss_minor_at_least=400),
+             Band(action=Action.PREVENT, probability_at_least=0.8)]  # fmt: skip
+    held, refused = Policy.from_yaml(with_bands(current, bands, note="try"), facts={}).bands
+    assert held.follow_up is not None
+    assert held.follow_up.code == "STEP_UP_VERIFICATION"
+    assert refused.follow_up is None
