@@ -37,6 +37,7 @@ def test_a_setting_comes_from_the_environment_or_from_env_file(monkeypatch, tmp_
         ("WORKERS", "many", "valid integer"),
         ("DEADLINE_MS", "9", "greater than or equal to 10"),
         ("MAX_BODY_BYTES", "1", "greater than or equal to 1024"),
+        ("POLICY_SECOND_PERSON", "perhaps", "valid boolean"),
         ("BASE_CURRENCY", "gbp", "ISO 4217"),
         ("SECRET", "x" * (MIN_SECRET_CHARACTERS - 1), "at least 32 characters"),
         ("LOG_LEVEL", "LOUD", "'DEBUG'"),
