@@ -11,14 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from features.catalog import PLAN
 from features.engine import Past
-from features.events import ENTITIES, RefundRequest, due_minor
+from features.events import ENTITIES, Event, RefundRequest, due_minor
 from features.ledger import LEDGER_FACTS, Fact, order_ledger
 from features.money import Rates
 from rules.decision import Action
@@ -151,7 +151,7 @@ class Desk:
             # which the read would leave out, and each of the two would believe to be the first.
             seen = self.store.read(customer, 0, ()).customer_seen
             case = Case.of(report, now())
-            judged = self._judge(case.request, deadline)
+            judged = self._judge(case.request, deadline, case.events)
             if judged.slices.customer_seen != seen:
                 continue
             try:
@@ -162,9 +162,13 @@ class Desk:
         order_id = report.order.order_id if report.order else None
         with self.store.write(customer.get("customer"), order_id) as tx:
             case = Case.of(report, now())  # under the lock: later than all that it waited for
-            return self._settle(tx, case, self._judge(case.request, deadline), sender)
+            judged = self._judge(case.request, deadline, case.events)
+            return self._settle(tx, case, judged, sender)
 
-    def _judge(self, request: RefundRequest, deadline: _Deadline) -> Judged:
+    def _judge(
+        self, request: RefundRequest, deadline: _Deadline, brought: Iterable[Event] = ()
+    ) -> Judged:
+        """Decide a request; ``brought`` is what its body says besides, such as its order."""
         # Taken once: what is promoted or put in force meanwhile is for the next decision.
         models, policy = self.models.now, self.policies.now
         keys = keys_of(request)
@@ -173,7 +177,7 @@ class Desk:
         reserved = self._reserved(request, policy)
         slices = self.store.read(keys, request.known_at, READS)
         circumstances = self._circumstances(request, keys, policy)
-        ledger = self._ledger(request, policy, reserved)
+        ledger = self._ledger(request, policy, reserved, brought)
         past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
         verdict = score(
             request, past, models.champion, policy, self.rates, circumstances, deadline, ledger
@@ -209,15 +213,16 @@ class Desk:
         return self.store.reserved(request.order_id, besides=request.refund_id)
 
     def _ledger(
-        self, request: RefundRequest, policy: Policy, reserved: Mapping[str, int] | None
-    ) -> Mapping[str, Fact] | None:
+        self, request: RefundRequest, policy: Policy, reserved: Mapping[str, int] | None,
+        brought: Iterable[Event],
+    ) -> Mapping[str, Fact] | None:  # fmt: skip
         """What the order's own documents say, as far as the policy asks."""
         asked = policy.reads.keys() & LEDGER_FACTS.keys()
         if not asked or request.order_id is None:
             return None
         told: dict[str, Fact] = {}
         if asked - {RESERVED}:
-            events = self.store.order_events(request)
+            events = [*self.store.order_events(request), *brought]
             told.update(order_ledger(request, events))
         if reserved is not None:
             # What is held in another currency cannot be taken from this balance, nor left out.
