@@ -10,12 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
-from features.events import ENTITIES
 from rules.condition import Facts, FactValue
 from rules.decision import Action, Source
 from rules.engine import Circumstances, ListHit, ListMatch, Score
@@ -26,9 +24,6 @@ from serving.store.store import Store
 
 ALWAYS: Final = ("payable_minor", "amount_minor", "refund_reason", "channel", "currency")
 """Facts that are there in any case, where they are known."""
-
-_ALL_ENTITIES: Final = frozenset(ENTITIES)
-_NOTHING_LISTED: Final = ListMatch()
 
 
 def logged_decisions(
@@ -59,33 +54,28 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
     ...     "policy_hash": "h", "propensity": 1.0, "explored": False, "exploration_draw": 0.5,
     ...     "hits": []}, "probability": 0.25, "expected_loss_minor": None, "disposition": None,
     ...     "sandbox": None, "lists": {"block": [], "allow": [], "entities": ["customer"]},
-    ...     "facts": {"channel": "APP", "claim": None}}
+    ...     "facts": {"channel": "APP"}}
     >>> row = struct.pack("<2d", 1250.0, 3.0)
     >>> names = ("payable_minor", "refund_count_by_customer_30d")
     >>> raw = RawDecision("s", "r", 1_000, orjson.dumps(record).decode(), row, names)
     >>> reader(["refund_count_by_customer_30d", "claim"])(raw).facts
-    {'payable_minor': 1250.0, 'refund_count_by_customer_30d': 3.0, 'channel': 'APP', 'claim': None}
+    {'payable_minor': 1250.0, 'refund_count_by_customer_30d': 3.0, 'channel': 'APP'}
     """
-    wanted = None if reads is None else tuple(sorted({*reads, *ALWAYS}))
+    wanted = None if reads is None else frozenset({*reads, *ALWAYS})
 
     @lru_cache(maxsize=16)
     def plan(names: Sequence[str]) -> tuple[Callable[[bytes], tuple[float, ...]], list[str]]:
         """How to take the facts wanted out of a vector, and their names."""
-        unpack = struct.Struct(f"<{len(names)}d").unpack
-        places = [
-            at
-            for at, name in enumerate(names)
-            if (wanted is None or name in wanted) and FACTS.get(name, "double") == "double"
+        taken = [
+            (wanted is None or name in wanted) and FACTS.get(name, "double") == "double"
+            for name in names
         ]  # where a word is a fact, its code in the row, under the same name, is none
-        if not places:
-            return lambda vector: (), []
-        first, rest = places[0], places[1:]
-        pick = itemgetter(first, *rest, first)  # one more, so that it always gives a tuple
-        return lambda vector: pick(unpack(vector))[:-1], [names[at] for at in places]
+        layout = struct.Struct("<" + "".join("d" if one else "8x" for one in taken))
+        return layout.unpack, [name for name, one in zip(names, taken, strict=True) if one]
 
     def take(raw: RawDecision) -> Logged | None:
         _, refund_id, decided_at, text, vector, names = raw
-        record = orjson.loads(text)
+        record = orjson.loads(_without_misses(text))
         told = record.get("facts")
         if told is None:
             return None
@@ -94,10 +84,28 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
         if wanted is None:
             facts.update(told)
         else:
-            facts.update((name, told[name]) for name in wanted if name in told)
+            for name in wanted & told.keys():
+                facts[name] = told[name]
         return _logged(refund_id, decided_at, facts, record)
 
     return take
+
+
+def _without_misses(record: str) -> str:
+    """A record without the rules that missed or could not be settled, most of it and not needed.
+
+    A quote within a JSON text is escaped, so what looks like these keys are these keys, and what
+    misses is named by ids without brackets. A record in another order of keys stays as it is.
+
+    >>> _without_misses('{"hits":[],"unknowns":[{"why":["a"]}],"misses":[{"rule_id":"b"}],"c":1}')
+    '{"hits":[],"c":1}'
+    >>> _without_misses('{"misses":[],"unknowns":[]}')
+    '{"misses":[],"unknowns":[]}'
+    """
+    start = record.find('"unknowns":[')
+    misses = record.find('],"misses":[', start)
+    end = record.find("],", misses + 2)
+    return record if min(start, misses, end) < 0 else record[:start] + record[end + 2 :]
 
 
 def _logged(refund_id: str, decided_at: int, facts: Facts, record: Mapping[str, Any]) -> Logged:
@@ -133,16 +141,17 @@ def _action(word: str | None) -> Action | None:
 
 
 def _lists(kept: Mapping[str, Sequence[Any]]) -> ListMatch:
-    entities = _named(tuple(kept["entities"]))
-    if not kept["block"] and not kept["allow"] and entities == _ALL_ENTITIES:
-        return _NOTHING_LISTED
+    nothing = _nothing_listed(tuple(kept["entities"]))
+    if not kept["block"] and not kept["allow"]:
+        return nothing
     return ListMatch(
         block=tuple(ListHit(*hit) for hit in kept["block"]),
         allow=tuple(ListHit(*hit) for hit in kept["allow"]),
-        entities=entities,
+        entities=nothing.entities,
     )
 
 
 @lru_cache(maxsize=256)
-def _named(entities: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(entities)
+def _nothing_listed(entities: tuple[str, ...]) -> ListMatch:
+    """What most requests have, made once for each of the few kinds of requests."""
+    return ListMatch(entities=frozenset(entities))

@@ -22,6 +22,7 @@ from features.events import ENTITIES
 from features.money import DAY_MS, Rates
 from features.tables import Tables
 from rules.backtest import backtest
+from rules.changes import changes
 from rules.decision import Source
 from rules.engine import Circumstances, ListMatch
 from rules.logged import Logged
@@ -245,4 +246,4 @@ def _report(
 
 def _differences(before: Policy, after: Policy) -> tuple[str, ...]:
     """What the candidate's document says otherwise, in sentences."""
-    return ()
+    return tuple(change.to_text() for change in changes(before, after))

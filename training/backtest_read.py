@@ -5,10 +5,12 @@ A process of the pool imports no more than this file needs.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from typing import Final
 
@@ -81,8 +83,9 @@ _READING: Final[list[Reading]] = []
 
 
 def _prepare(url: str, before: str, after: str, seed: int) -> None:
-    policies = (Policy.from_yaml(text, facts=FACTS) for text in (before, after))
-    _READING.append(Reading(Decisions(Database(url)), *policies, seed))
+    gc.disable()  # millions of small objects and no cycle among them
+    read = partial(Policy.from_yaml, facts=FACTS)
+    _READING.append(Reading(Decisions(Database(url)), read(before), read(after), seed))
 
 
 def rows_of(stretch: Stretch) -> Rows:

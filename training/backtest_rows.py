@@ -152,7 +152,10 @@ class Recorder:
 
     def _flush(self) -> None:
         if self._chunk:
-            self._tables.append(np.array(self._chunk, ROW))
+            table = np.empty(len(self._chunk), ROW)
+            for name, column in zip(ROW.names or (), zip(*self._chunk, strict=True), strict=True):
+                table[name] = column
+            self._tables.append(table)
             self._chunk.clear()
 
     def _moved(self, compared: Compared) -> int:

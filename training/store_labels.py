@@ -6,7 +6,7 @@ of that and no person's name, and a store of millions of decisions should not wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -27,6 +27,9 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What `training.labels` and `training.propensity` read of each kind of event."""
 
+_BATCH: Final = 10_000
+_NEVER_MS: Final = 2**62
+
 
 def label_tables(store: Store, until: int | None = None) -> Tables:
     """What labels rest on, of the events known before ``until`` (epoch ms; None: all).
@@ -34,22 +37,36 @@ def label_tables(store: Store, until: int | None = None) -> Tables:
     Identifiers of persons stay pseudonyms, which label refunds as well. Rows are in canonical
     order; there is a table for each kind, with or without rows.
     """
-    rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _COLUMNS}
+    names = {kind: ("known_at", "event_id", *columns) for kind, columns in _COLUMNS.items()}
+    found: dict[str, list[list[Any]]] = {kind: [[] for _ in names[kind]] for kind in names}
+    for kind, known_at, event_id, text in _events(store, until):
+        told = orjson.loads(text)
+        values = (known_at, event_id, *map(told.get, _COLUMNS[kind]))
+        for column, value in zip(found[kind], values, strict=True):
+            column.append(value)
+    return {EVENTS[kind].table: _table(kind, names[kind], found[kind]) for kind in names}
+
+
+def _events(store: Store, until: int | None) -> Iterator[Any]:
+    """What labels rest on, in order of arrival: kind, known_at, event_id, payload."""
     columns = (events.c.event_type, events.c.known_at, events.c.event_id, events.c.payload)
-    statement = select(*columns).where(events.c.event_type.in_(_COLUMNS))
-    if until is not None:
-        statement = statement.where(events.c.known_at < until)
-    with store.database.read() as connection:
-        for kind, known_at, event_id, text in connection.execute(statement):
-            told = orjson.loads(text)
-            rows[kind].append((known_at, event_id, *map(told.get, _COLUMNS[kind])))
-    return {EVENTS[kind].table: _table(kind, found) for kind, found in rows.items()}
+    wanted = select(*columns, events.c.seq).where(
+        events.c.event_type.in_(_COLUMNS),
+        events.c.known_at < (_NEVER_MS if until is None else until),
+    )
+    seq = 0
+    while True:
+        statement = wanted.where(events.c.seq > seq).order_by(events.c.seq).limit(_BATCH)
+        with store.database.read() as connection:
+            rows = connection.execute(statement).all()
+        if not rows:
+            return
+        yield from (row[:4] for row in rows)
+        seq = rows[-1][4]
 
 
-def _table(kind: str, rows: list[tuple[Any, ...]]) -> pa.Table:
-    names = ("known_at", "event_id", *_COLUMNS[kind])
+def _table(kind: str, names: tuple[str, ...], columns: list[list[Any]]) -> pa.Table:
     schema = arrow_schema(EVENTS[kind].table)
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
     arrays = [
         pa.array(column, schema.field(name).type)
         for name, column in zip(names, columns, strict=True)
