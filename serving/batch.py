@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,19 +42,19 @@ class Judged:
 
 def judge_folder(
     tables: Tables, champion: Champion | None, policy: Policy, rates: Rates,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda done, total: None, *, reads: Collection[str] = (),
 ) -> Iterator[Judged]:  # fmt: skip
     """Decide every refund request of canonical tables, each as of its own ``known_at``.
 
     Lists, dispositions and exploration are the service's: a folder has none. What the service holds
     of an order for refunds that it allowed or reviews is here what other refunds ask for and no
-    outcome has settled.
+    outcome has settled. What ``reads`` names is among the facts, whether the policy reads it or not.
     """
     history, requests = attribute(tables, rates)
     values = compute(PLAN, requests, history)
     total = len(requests)
     events = FolderEvents(tables)
-    reads_ledger = not LEDGER_FACTS.keys().isdisjoint(policy.reads)
+    reads_ledger = not LEDGER_FACTS.keys().isdisjoint({*policy.reads, *reads})
     for place, request in enumerate(events.requests()):
         row = {name: float(column[place]) for name, column in values.items()}
         ledger = order_ledger(request, events.of_order(request)) if reads_ledger else None

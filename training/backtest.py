@@ -67,19 +67,23 @@ def _no_progress(done: int, total: int) -> None:
 
 def folder_requests(
     tables: Tables, champion: Champion | None, policy: Policy, rates: Rates,
-    as_of: int, maturity_days: int = DEFAULT_MATURITY_DAYS, progress: Progress = _no_progress,
+    as_of: int, maturity_days: int = DEFAULT_MATURITY_DAYS, progress: Progress = _no_progress, *,
+    reads: Collection[str] = (),
 ) -> Iterator[Logged]:  # fmt: skip
     """Every refund of canonical tables by its first request, as training takes it, and its label.
 
     Scores are the champion's, the expected loss as ``policy``'s costs have it. Labels are those
     known at ``as_of`` (epoch ms) of refunds mature by then. A request of a refund that was
-    requested before is left out.
+    requested before is left out. Facts of an order's documents are told only where ``policy`` reads
+    one, or ``reads`` names one.
     """
     labels = label_refunds(tables, as_of=as_of, maturity_days=maturity_days)
     abuse = dict(zip(labels.row.tolist(), labels.abuse.tolist(), strict=True))
     seen: set[str] = set()
     named = frozenset(ENTITIES)
-    for place, judged in enumerate(judge_folder(tables, champion, policy, rates, progress)):
+    for place, judged in enumerate(
+        judge_folder(tables, champion, policy, rates, progress, reads=reads)
+    ):
         request, verdict = judged.request, judged.verdict
         if request.refund_id in seen:
             continue
@@ -106,7 +110,8 @@ def backtest_folder(
     Labels are those known at ``as_of`` (epoch ms) of refunds mature by then. Both policies are
     judged by the costs of ``before``. The seed settles draws and examples.
     """
-    requests = folder_requests(tables, champion, before, rates, as_of, maturity_days, progress)
+    requests = folder_requests(tables, champion, before, rates, as_of, maturity_days, progress,
+                               reads=after.reads)  # fmt: skip
     recorder = Recorder(before, after, seed)
     for compared in backtest(before, after, requests):
         recorder.add(compared)

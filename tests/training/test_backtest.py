@@ -225,3 +225,22 @@ def test_a_report_reads_as_text_and_as_json(report: BacktestReport) -> None:
     assert document["after"]["abuse_prevented"] == {"count": 1, "payable_minor": 7000}
     assert document["causes"][0]["id"] == "large"
     assert len(document["examples"]) == 4
+
+
+def test_a_candidate_reads_facts_of_the_order_that_the_policy_in_force_does_not(
+    folder: Tables, lax: Policy
+) -> None:
+    """Two refunds of one order, of which none was captured."""
+    document = json.loads(lax.text)
+    document |= {"version": "2", "rules": [{
+        **document["rules"][0], "id": "reserved", "when": "order_reserved_minor > 0.0",
+        "on_unknown": "miss",
+        "examples": {"hit": [{"order_reserved_minor": 1}], "miss": [{"order_reserved_minor": 0}]},
+    }]}  # fmt: skip
+    twice = folder_of(refund_requests=[
+        refund(1, 2000, 1, order_amount_minor=9000),
+        {**refund(2, 3000, 2, order_amount_minor=9000), "order_id": "o-1"},
+    ])  # fmt: skip
+    found = run(twice, lax, Policy.from_yaml(json.dumps(document), facts=FACTS))
+    assert [one.refund_id for one in found.examples] == ["r-2"]
+    assert found.examples[0].facts == {"order_reserved_minor": 2000.0}
