@@ -141,11 +141,11 @@ def import_(
     if as_json:
         print_json({"put": len(taken), "bad": [str(problem) for problem in parsed.problems]})
     else:
-        print(f"{len(taken):,} entries are on the {name} list")
+        print(f"put on the {name} list: {len(taken):,}")
         for problem in parsed.problems:
             note.print(f"  {problem}", markup=False)
     if parsed.problems:
-        left = (
-            "the others were taken" if skip_bad else "nothing was taken; --skip-bad takes the rest"
-        )
-        refuse(f"{file}: {len(parsed.problems):,} bad lines; {left}")
+        bad = len({problem.line for problem in parsed.problems})
+        lines = "1 bad line" if bad == 1 else f"{bad:,} bad lines"
+        left = "the others were taken" if skip_bad else "nothing was taken (--skip-bad: the rest)"
+        refuse(f"{file}: {lines}; {left}")
