@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from features.attribution import CODES
+from features.balance import exact_minor
 from features.catalog import FEATURES
 from features.events import ENTITIES, VOCABULARY, RefundRequest, due_minor
 from features.ledger import LEDGER, LEDGER_FACTS, Fact, Meaning
@@ -148,7 +149,7 @@ def _lines_minor(request: RefundRequest) -> float | None:
     """What the lines are worth together; unknown unless there are lines and all of them say it."""
     said = [item.amount_minor for item in request.items]
     known = [amount for amount in said if amount is not None]
-    return float(sum(known)) if said and len(known) == len(said) else None
+    return exact_minor(sum(known)) if said and len(known) == len(said) else None
 
 
 def _word(column: str, code: float) -> str | None:

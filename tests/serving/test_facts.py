@@ -1,10 +1,9 @@
-"""Facts: what a policy may read is what it gets, and leaving a field out is no way past a rule."""
+"""Facts: what a policy may read is what it gets, of its kind, and unknown where nobody tells."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,19 @@ import pytest
 
 from features.catalog import FEATURES, PLAN
 from features.engine import Past
-from features.events import Dispute, Event, Order, RefundOutcome, RefundRequest, Transaction
+from features.events import Event, Order, OrderUpdate, RefundRequest, Transaction
+from features.ledger import LEDGER_FACTS, order_ledger
 from features.money import CURRENCIES, DAY_MS, Rates
-from rules.decision import Action, Decision, Mode, Source, Stage
-from rules.engine import ListMatch, Score, decide
-from rules.policy import DECISION_FACTS, Policy
-from serving.facts import FACTS, facts_of
+from rules.policy import DECISION_FACTS
+from serving.facts import FACTS, MEANING, facts_of
 from serving.scorer import feature_row, keys_of
 from serving.store.store import Store
 
 NOW = 1_780_000_000_000
 RATES = Rates("GBP")
-SAFE = Score(probability=0.01, expected_loss_minor=50.0)
-KINDS: Mapping[str, type] = {"double": float, "string": str, "bool": bool}
+KINDS: Mapping[str, type] = {"double": float, "string": str, "bool": bool, "strings": tuple}
 
 REQUIRED = {"refund_id", "customer_id", "known_at", "amount_minor", "currency", "event_id"}
-OPTIONAL = tuple(name for name in RefundRequest.model_fields if name not in REQUIRED)
 
 HONEST: Mapping[str, Any] = {
     "refund_id": "r-1", "customer_id": "c-1", "known_at": NOW, "amount_minor": 5000,
@@ -38,49 +34,27 @@ HONEST: Mapping[str, Any] = {
     "delivered_at": NOW - 5 * DAY_MS, "device_id": "d-1", "payment_method_id": "p-1",
     "address_id": "a-1", "ip": "192.0.2.1", "email": "a@example.com", "billing_country": "GB",
     "shipping_country": "GB", "final_sale": False, "ip_risk": 0.1,
+    "payment_method_expires_at": NOW + DAY_MS,
+    "items": [{"line_id": "1", "sku": "s-1", "category": "toys", "quantity": 1,
+               "amount_minor": 5000}],
 }  # fmt: skip
-"""A request that no rule of the default policy has anything against."""
+"""A request that says all that there is to say."""
 
 
 def order(**changes: Any) -> Order:
     return Order(order_id="o-1", customer_id="c-1", known_at=NOW - 8 * DAY_MS, amount_minor=9000,
-                 currency="GBP", **changes)  # fmt: skip
+                 currency="GBP", shipping_minor=500, email="a@example.com", address_id="a-1",
+                 items=[{"line_id": "1", "sku": "s-1", "quantity": 2, "amount_minor": 8500}],
+                 **changes)  # fmt: skip
 
 
 def captured(minor: int) -> Transaction:
     return Transaction(transaction_id="t-1", kind="CAPTURE", order_id="o-1", amount_minor=minor,
-                       currency="GBP", known_at=NOW - 7 * DAY_MS)  # fmt: skip
-
-
-def goodwill(number: int) -> RefundRequest:
-    return RefundRequest(refund_id=f"g-{number}", customer_id="c-1", amount_minor=100,
-                         currency="GBP", type="GOODWILL", known_at=NOW - (50 + number) * DAY_MS,
-                         )  # fmt: skip
+                       currency="GBP", known_at=NOW - 7 * DAY_MS,
+                       payment_method_id="p-1")  # fmt: skip
 
 
 KNOWN: tuple[Event, ...] = (order(), captured(9000))
-
-HOSTILE: Mapping[str, tuple[Mapping[str, Any], tuple[Event, ...]]] = {
-    "refund_already_completed": (
-        {}, (*KNOWN, RefundOutcome(refund_id="r-1", status="COMPLETED", known_at=NOW - DAY_MS))
-    ),
-    "amount_above_captured": ({}, (order(), captured(4000))),
-    "order_in_other_currency": ({"currency": "EUR"}, KNOWN),
-    "order_unknown": ({}, ()),
-    "outside_return_window": (
-        {"ordered_at": NOW - 35 * DAY_MS, "delivered_at": NOW - 31 * DAY_MS}, KNOWN
-    ),
-    "return_window_unproven": ({"ordered_at": NOW - 35 * DAY_MS, "delivered_at": None}, KNOWN),
-    "final_sale": ({"final_sale": True}, KNOWN),
-    "open_chargeback_on_order": (
-        {},
-        (*KNOWN, Dispute(dispute_id="x-1", order_id="o-1", stage="CHARGEBACK",
-                         known_at=NOW - DAY_MS)),
-    ),
-    "goodwill_limit": ({"type": "GOODWILL"}, (*KNOWN, *map(goodwill, range(3)))),
-    "return_not_received": ({"type": "RETURN"}, KNOWN),
-}  # fmt: skip
-"""Per hard rule: what the hostile request changes on the honest one, and what is known of it."""
 
 
 @pytest.fixture
@@ -110,12 +84,6 @@ def request_of(fields: Mapping[str, Any]) -> RefundRequest:
     return RefundRequest(**{name: value for name, value in fields.items() if value is not None})
 
 
-def decided(fields: Mapping[str, Any], past: Any, policy: Policy) -> Decision:
-    request = request_of(fields)
-    facts = facts_of(request, feature_row(request, past(request), RATES))
-    return decide(facts, SAFE, policy, ListMatch())
-
-
 # --- what a policy may read ----------------------------------------------------------------------
 
 
@@ -127,7 +95,10 @@ def test_the_default_policy_reads_facts_that_are_there(policy, complete):
 
 def test_every_fact_of_a_full_request_is_of_its_kind(past_of):
     request = request_of(HONEST)
-    facts = facts_of(request, feature_row(request, past_of(*KNOWN)(request), RATES))
+    row = feature_row(request, past_of(*KNOWN)(request), RATES)
+    updates = [OrderUpdate(order_id="o-1", status=status, known_at=NOW - DAY_MS)
+               for status in ("SHIPPED", "CANCELLED")]  # fmt: skip
+    facts = facts_of(request, row, order_ledger(request, [*KNOWN, *updates]))
     assert FACTS.keys() <= facts.keys()
     for name, kind in FACTS.items():
         assert type(facts[name]) is KINDS[kind], name
@@ -143,12 +114,71 @@ def test_every_fact_of_an_empty_request_is_of_its_kind_or_unknown(past_of):
 def test_what_was_not_sent_is_unknown_and_not_zero(past_of):
     bare = request_of({name: HONEST[name] for name in REQUIRED if name in HONEST})
     facts = facts_of(bare, feature_row(bare, past_of()(bare), RATES))
-    for name in ("refund_reason", "refund_type", "refund_policy", "final_sale", "order_currency"):
+    for name in ("refund_reason", "refund_type", "refund_policy", "final_sale", "order_currency",
+                 "shipping_country", "payment_method_expired", "item_categories",
+                 "asked_lines_minor", *LEDGER_FACTS):  # fmt: skip
         assert facts[name] is None
     for name in ("delivered_age_days", "refund_count_by_device_7d",
                  "open_chargeback_count_by_order_365d"):  # fmt: skip
         assert math.isnan(facts[name])
     assert facts["refund_count_by_customer_30d"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "categories"),
+    [
+        ([], None),
+        (["toys"], ("toys",)),
+        (["toys", "Shoes", "toys"], ("toys", "Shoes")),
+        (["toys", None], None),
+        ([None], None),
+    ],
+)
+def test_a_list_of_the_lines_is_whole_or_unknown(
+    lines: list[str | None], categories: tuple[str, ...] | None, plain_row: dict[str, float]
+) -> None:
+    """A line that keeps its category to itself does not hide behind the others."""
+    items = [{"line_id": str(n), "category": said, "sku": said} for n, said in enumerate(lines)]
+    facts = facts_of(request_of({**HONEST, "items": items}), plain_row)
+    assert (facts["item_categories"], facts["item_skus"]) == (categories, categories)
+
+
+@pytest.mark.parametrize(("last", "expired"), [(-1, True), (0, False), (1, False)])
+def test_a_payment_method_is_valid_to_its_last_instant(
+    last: int, expired: bool, plain_row: dict[str, float]
+) -> None:
+    request = request_of({**HONEST, "payment_method_expires_at": NOW + last})
+    assert facts_of(request, plain_row)["payment_method_expired"] is expired
+
+
+def test_what_lines_are_worth_is_exact_or_unknown(plain_row: dict[str, float]) -> None:
+    def worth(*minor: int | None) -> object:
+        items = [{"line_id": str(n), "amount_minor": m} for n, m in enumerate(minor)]
+        return facts_of(request_of({**HONEST, "items": items}), plain_row)["asked_lines_minor"]
+
+    assert worth(4250, 1) == 4251
+    assert worth(4250, None) is None
+    assert worth(*[10**15] * 9) == 9 * 10**15
+    assert worth(*[10**15] * 10) is None, "a double would not hold each such number"
+
+
+def test_each_fact_of_the_ledger_reaches_the_policy(plain_row: dict[str, float]) -> None:
+    request = request_of(HONEST)
+    ledger = order_ledger(request, KNOWN)
+    facts = facts_of(request, plain_row, ledger)
+    assert {name: facts[name] for name in LEDGER_FACTS} == ledger
+    part = facts_of(request, plain_row, {"order_reserved_minor": 5.0})
+    assert part["order_reserved_minor"] == 5.0
+    assert part["order_captured_minor"] is None
+
+
+def test_every_fact_that_a_condition_may_read_says_what_it_is() -> None:
+    assert MEANING.keys() == FACTS.keys() | DECISION_FACTS.keys()
+    assert not FACTS.keys() & DECISION_FACTS.keys()
+    for name, kind in {**FACTS, **DECISION_FACTS}.items():
+        assert MEANING[name].kind == kind, name
+    assert all(meaning.unit and meaning.says for meaning in MEANING.values())
+    assert not [name for name, meaning in MEANING.items() if "{" in meaning.says]
 
 
 def test_codes_are_words_to_a_policy():
@@ -194,46 +224,3 @@ def test_an_order_is_known_from_history_or_from_the_request(past_of, plain_row):
         request = request_of(fields)
         facts = facts_of(request, feature_row(request, past(request), RATES))
         assert facts["order_known"] is known
-
-
-# --- leaving fields out --------------------------------------------------------------------------
-
-
-def test_the_honest_request_is_allowed(past_of, policy, complete):
-    for loaded in (policy, complete):
-        decision = decided(HONEST, past_of(*KNOWN), loaded)
-        assert (decision.action, decision.source) == (Action.ALLOW, Source.MODEL)
-
-
-def test_every_hard_rule_has_its_hostile_request(complete):
-    hard = {rule.hit.rule_id for rule in complete.rules if rule.hit.stage is Stage.HARD}
-    assert hard == set(HOSTILE)
-
-
-@pytest.mark.parametrize("rule_id", HOSTILE)
-def test_a_hostile_request_is_held_by_its_rule(rule_id, past_of, complete):
-    changes, events = HOSTILE[rule_id]
-    decision = decided({**HONEST, **changes}, past_of(*events), complete)
-    acting = {rule.rule_id for rule in (*decision.hits, *decision.unknowns)}
-    assert rule_id in acting
-    assert decision.source is Source.RULE
-    assert decision.action > Action.ALLOW
-
-
-@pytest.mark.parametrize("rule_id", HOSTILE)
-def test_leaving_fields_out_does_not_get_a_hostile_request_paid(rule_id, past_of, policy, complete):
-    changes, events = HOSTILE[rule_id]
-    hostile, past = {**HONEST, **changes}, past_of(*events)
-    live = {rule.hit.rule_id: rule.hit.mode is Mode.LIVE for rule in policy.rules}
-    held_by = [complete, policy] if live[rule_id] else [complete]
-    given = [name for name in OPTIONAL if hostile.get(name) is not None]
-    # Those that a hard rule reads, in pairs as well.
-    read = [name for name in given if name in
-            ("order_id", "reason", "type", "policy", "ordered_at", "delivered_at", "final_sale",
-             "non_refundable_minor")]  # fmt: skip
-    for dropped in (*combinations(given, 1), *combinations(read, 2)):
-        left = {name: value for name, value in hostile.items() if name not in dropped}
-        for loaded in held_by:
-            decision = decided(left, past, loaded)
-            assert decision.action >= Action.MANUAL_REVIEW, dropped
-            assert decision.reasons, dropped
