@@ -48,7 +48,7 @@ def judge_folder(
 
     Lists, dispositions and exploration are the service's: a folder has none. What the service holds
     of an order for refunds that it allowed or reviews is here what other refunds ask for and no
-    outcome has settled. What ``reads`` names is among the facts, whether the policy reads it or not.
+    outcome has settled. Facts that ``reads`` names are told even if the policy does not read them.
     """
     history, requests = attribute(tables, rates)
     values = compute(PLAN, requests, history)

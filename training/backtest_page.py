@@ -92,8 +92,8 @@ def _workloads(report: BacktestReport) -> list[tuple[str, Any, float]]:
     return [
         (name, workload, workload.per_day * report.costs.review_minor)
         for name, workload in (
-            (f"Policy {report.before.version}, in force", report.workload_before),
-            (f"Policy {report.after.version}", report.workload_after),
+            (f"Policy {report.before_name}, in force", report.workload_before),
+            (f"Policy {report.after_name}", report.workload_after),
         )
     ]
 

@@ -268,6 +268,20 @@ class BacktestReport:
     examples: tuple[Example, ...] = field(repr=False)
 
     @property
+    def before_name(self) -> str:
+        """The version of the policy in force; with the hash where both have the same version."""
+        return self._name(self.before)
+
+    @property
+    def after_name(self) -> str:
+        """The version of the candidate; with the hash where both have the same version."""
+        return self._name(self.after)
+
+    def _name(self, of: Ledger) -> str:
+        is_enough = self.before.version != self.after.version
+        return of.version if is_enough else f"{of.version} ({of.hash[:8]})"
+
+    @property
     def moved(self) -> int:
         """How many refunds the two decide differently."""
         return self.moves.moved

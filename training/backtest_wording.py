@@ -162,7 +162,7 @@ def _about_weights(report: BacktestReport) -> Iterator[str]:
 def _about_the_log(report: BacktestReport) -> Iterator[str]:
     if report.own_same < report.own:
         yield (
-            f"Of {things(report.own, 'refund')} that policy {report.before.version} itself "
+            f"Of {things(report.own, 'refund')} that policy {report.before_name} itself "
             f"decided, {count(report.own - report.own_same)} come out otherwise than logged: what "
             "was logged is not all that they rested on."
         )
@@ -187,7 +187,7 @@ def to_text(report: BacktestReport) -> str:
     """The report for a person to read; amounts in the base currency."""
     capacity = report.costs.reviews_per_day
     return "\n".join([
-        f"policy {report.after.version} against {report.before.version}, in force: "
+        f"policy {report.after_name} against {report.before_name}, in force: "
         f"{things(report.requests, 'refund')} from {day(report.first_at)} to "
         f"{day(report.last_at)}, {count(report.labelled)} with a mature label, "
         f"{count(report.abuse)} of them abuse",
@@ -196,8 +196,8 @@ def to_text(report: BacktestReport) -> str:
         in_short(report),
         *(f"  {a.value} -> {b.value}: {n:,}" for a, b, n in kinds(report.shifts)),
         *_figures(report),
-        f"reviews, {report.before.version}: {desk(report.workload_before, capacity)}",
-        f"reviews, {report.after.version}: {desk(report.workload_after, capacity)}",
+        f"reviews, {report.before_name}: {desk(report.workload_before, capacity)}",
+        f"reviews, {report.after_name}: {desk(report.workload_after, capacity)}",
         *_causes(report),
         *_segments(report),
         *_examples(report),

@@ -203,6 +203,7 @@ def test_the_candidate_does_not_set_its_own_prices(
 
 def test_the_same_policy_twice_changes_nothing(folder: Tables, lax: Policy) -> None:
     same = run(folder, lax, lax)
+    assert same.after_name == f"1 ({lax.hash[:8]})"
     assert same.moved == 0 and same.examples == () and same.causes == ()
     assert same.before == same.after
     assert "->" not in to_text(same)
