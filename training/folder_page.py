@@ -33,6 +33,9 @@ are named and ignored.
   times and persons. Rows that differ in a person alone need ids of their own.
 - **An outcome without an amount** paid what its refund asked for, less what policy keeps.
 - Of several versions of an order or refund the one known first counts in history.
+- **An order update** is about the line that it names by `sku` or `line_id`, else about the whole
+  order; `quantity` is how many pieces of the line have come so far, without one all of them.
+- **`payment_method_expires_at`** is the last instant at which the payment method was valid.
 - **`decisions`** is what a service decided, written by `recourse export`: at `known_at`, with the
   probability (`propensity`) of the action taken, and whether the policy's random holdout paid a
   refund that it would have held (`explored`). No feature reads it and no import loads it;
