@@ -68,11 +68,6 @@ class OrderDocuments:
         """What the first version of the order says that says it."""
         return next((said for order in self.orders if (said := told(order)) is not None), None)
 
-    def is_settled(self, refund_id: str) -> bool:
-        """Whether nothing more will be paid of a refund; a payment that failed may be repeated."""
-        outcome = self.outcomes.get(refund_id)
-        return outcome is not None and outcome.status != "FAILED"
-
     def paid(self) -> Iterator[RefundRequest]:
         """The other refunds that were paid, as they were asked for when they were."""
         for refund_id, versions in self.asked.items():
@@ -82,9 +77,9 @@ class OrderDocuments:
                 yield (until or versions[:1])[-1]
 
     def open(self) -> Iterator[RefundRequest]:
-        """The other refunds that may yet be paid, as they are asked for now."""
+        """The other refunds of which no outcome is known, as they are asked for now."""
         for refund_id, versions in self.asked.items():
-            if not self.is_settled(refund_id):
+            if refund_id not in self.outcomes:
                 yield versions[-1]
 
 
