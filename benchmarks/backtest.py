@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import threading
 import time
@@ -212,16 +213,19 @@ def claims(tables: Tables) -> Iterator[tuple[int, dict[str, Any]]]:
 
 @contextmanager
 def peak_memory() -> Iterator[list[float]]:
-    """The most memory, in MB, that this process and its children hold at once; a list of one."""
+    """The most memory, in MB, that this process and its children hold at once; a list of one.
+
+    Pages of the store, which are mapped into all of them, are the system's and not counted.
+    """
     peak, done = [0.0], threading.Event()
     process = psutil.Process()
 
     def look() -> None:
-        while not done.wait(0.2):
-            held = process.memory_info().rss
+        while not done.wait(0.5):
+            held = process.memory_full_info().uss
             for child in process.children(recursive=True):
                 try:
-                    held += child.memory_info().rss
+                    held += child.memory_full_info().uss
                 except psutil.NoSuchProcess:
                     continue
             peak[0] = max(peak[0], held / 2**20)
@@ -233,6 +237,12 @@ def peak_memory() -> Iterator[list[float]]:
     finally:
         done.set()
         watcher.join()
+
+
+def _cpu_seconds() -> float:
+    """What this process and its children that ended took of the processors."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def run(
@@ -260,15 +270,17 @@ def run(
     real.close()
     say("backtesting")
     with peak_memory() as peak:
-        started = time.perf_counter()
+        cpu, started = _cpu_seconds(), time.perf_counter()
         report = backtest_store(store, policy, candidate_of(policy), processes=processes,
                                 maturity_days=MATURITY_DAYS)  # fmt: skip
         seconds = time.perf_counter() - started
+        cpu = _cpu_seconds() - cpu
     store.close()
     return {
         "decisions": report.decisions,
         "processes": processes,
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
         "decisions_per_second": round(report.decisions / seconds),
         "peak_memory_mb": round(peak[0]),
         "store_gb": round((work / "many.db").stat().st_size / 1e9, 2),

