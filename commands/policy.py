@@ -127,16 +127,16 @@ def facts(
         for name, meaning in sorted(MEANING.items())
         if all(word in f"{name} {meaning.says}".lower() for word in wanted)
     ]
-    if as_json:
-        print_json(found)
-        return
-    for fact in found:
-        print(f"  {fact['name']:<58} {fact['kind']:<8} {fact['meaning']}")
     if not found:
         spoken = {part for name in MEANING for part in name.split("_")}
         hints = [near for word in wanted if (near := nearest(word, spoken)) and near != word]
         refuse(f"no fact holds {' and '.join(map(repr, wanted))}"
                + (f"; did you mean {' '.join(hints)}?" if hints else ""))  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    for fact in found:
+        print(f"  {fact['name']:<58} {fact['kind']:<8} {fact['meaning']}")
 
 
 @app.command("add")

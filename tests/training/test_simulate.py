@@ -66,10 +66,15 @@ def test_the_sample_is_what_its_readme_says_it_is(tmp_path):
 # --- the shape of the tables -----------------------------------------------------------------
 
 
+UNTOLD = {"order_updates": {"sku"}, "refund_requests": {"payment_method_expires_at"}}
+"""What no world tells: its parcels are whole, and its cards do not expire."""
+
+
 def test_every_table_has_the_columns_and_types_of_the_schema(world):
     assert tuple(world.tables) == WRITTEN
     for name, table in world.tables.items():
-        columns = {c.name: c.arrow_type for c in SCHEMA[name] if c.name != "event_id"}
+        left_out = {"event_id", *UNTOLD.get(name, ())}
+        columns = {c.name: c.arrow_type for c in SCHEMA[name] if c.name not in left_out}
         assert dict(zip(table.column_names, table.schema.types, strict=True)) == columns, name
 
 
