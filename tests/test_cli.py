@@ -334,7 +334,7 @@ def test_a_backtest_in_json_is_one_document(run, world, served):
     assert report["requests"] == sum(n for row in report["shifts"].values() for n in row.values())
     assert report["examples"] == []
     text = run(*words)
-    assert f"None of {report['refunds']:,} refunds would be decided otherwise." in text.out
+    assert f"None of {report['requests']:,} refunds would be decided otherwise." in text.out
 
 
 def test_the_default_policy_passes_its_check(run):
