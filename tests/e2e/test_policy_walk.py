@@ -141,14 +141,14 @@ def test_the_walk(walk: Walk) -> None:
 
     answers = {(c, n): walk.ask(c, n) for n in range(CLAIMS) for c in range(CUSTOMERS)}
     assert len(answers) >= 200
-    thirds = [data for (_, number), data in answers.items() if number == CLAIMS - 1]
-    assert all(RULE in rules_hit(data) for data in thirds)
-    assert {data["action"] for data in thirds} == {"ALLOW"}, "a shadow rule only watches"
-    assert not any(RULE in rules_hit(d) for (_, n), d in answers.items() if n < CLAIMS - 1)
+    repeated = [data for (_, number), data in answers.items() if number > 0]
+    assert all(RULE in rules_hit(data) for data in repeated)
+    assert {data["action"] for data in repeated} == {"ALLOW"}, "a shadow rule only watches"
+    assert not any(RULE in rules_hit(data) for (_, n), data in answers.items() if n == 0)
 
     report = run(SHADOW_REPORT, home)
     assert RULE in report
-    assert re.search(rf"\b{CUSTOMERS}\b", report), report
+    assert re.search(rf"\b{len(repeated)}\b", report), report
 
     told = run(ACTIVATE, home)
     assert "empty-box-2 is in force in place of empty-box-1, by bob" in told
