@@ -18,10 +18,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -208,6 +210,32 @@ def claims(tables: Tables) -> Iterator[tuple[int, dict[str, Any]]]:
         yield at, refund_body(again, items[row["refund_id"]])
 
 
+def build(data: Path, model_home: Path | None, work: Path, count: int, templates: int) -> None:
+    """Make the store to be backtested in the empty folder ``work``."""
+    policy = load_policy(_DEFAULT, FACTS)
+    home = Recourse(work / "home")
+    home.home.mkdir()
+    say("making the model ready")
+    home.obtain_model(model_home)
+    say(f"deciding {templates:,} refunds")
+    real = Store.open(_url(work, "real"), _SECRET)
+    decide_some(real, data, home, templates, policy)
+    say(f"writing {count:,} decisions")
+    store = Store.open(_url(work, "many"), _SECRET)
+    with real.database.read() as connection, store.database.write() as target:
+        names = [dict(row) for row in connection.execute(select(name_lists)).mappings()]
+        target.execute(insert(name_lists), names)
+    reads = frozenset({*policy.reads, "payable_minor", "registered_age_days"})
+    since = next(real.raw_decisions()).decided_at
+    fill(store, Templates.of(real, reads), count, since)
+    real.close()
+    store.close()
+
+
+def _url(work: Path, name: str) -> str:
+    return f"sqlite:///{work}/{name}.db"
+
+
 # --- measuring -------------------------------------------------------------------------------
 
 
@@ -221,7 +249,7 @@ def peak_memory() -> Iterator[list[float]]:
     process = psutil.Process()
 
     def look() -> None:
-        while not done.wait(0.5):
+        while True:
             held = process.memory_full_info().uss
             for child in process.children(recursive=True):
                 try:
@@ -229,6 +257,8 @@ def peak_memory() -> Iterator[list[float]]:
                 except psutil.NoSuchProcess:
                     continue
             peak[0] = max(peak[0], held / 2**20)
+            if done.wait(0.5):
+                return
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
@@ -250,24 +280,9 @@ def run(
     processes: int = 2,
 ) -> dict[str, Any]:  # fmt: skip
     """Build the store in the empty folder ``work`` and backtest; returns the report."""
-    policy = load_policy(_DEFAULT, FACTS)
-    home = Recourse(work / "home")
-    home.home.mkdir()
-    say("making the model ready")
-    home.obtain_model(model_home)
-    say(f"deciding {templates:,} refunds")
-    real = Store.open(f"sqlite:///{work}/real.db", _SECRET)
-    decide_some(real, data, home, templates, policy)
-    url = f"sqlite:///{work}/many.db"
-    store = Store.open(url, _SECRET)
-    reads = frozenset({*policy.reads, "payable_minor", "registered_age_days"})
-    say(f"writing {count:,} decisions")
-    with real.database.read() as connection, store.database.write() as target:
-        names = [dict(row) for row in connection.execute(select(name_lists)).mappings()]
-        target.execute(insert(name_lists), names)
-    since = next(real.raw_decisions()).decided_at
-    fill(store, Templates.of(real, reads), count, since)
-    real.close()
+    with ProcessPoolExecutor(1, get_context("spawn")) as builder:  # its memory is not measured
+        builder.submit(build, data, model_home, work, count, templates).result()
+    policy, store = load_policy(_DEFAULT, FACTS), Store.open(_url(work, "many"), _SECRET)
     say("backtesting")
     with peak_memory() as peak:
         cpu, started = _cpu_seconds(), time.perf_counter()

@@ -187,6 +187,7 @@ def known_of(
     """
     known = known_facts(facts, policy.given)
     if policy.told:
+        known = dict(known)
         told = lists.facts()
         if score is not None:
             told["probability"] = score.probability
@@ -268,6 +269,8 @@ def _weighed(
     policy: Policy, calling: Sequence[_Call], band: Action | None, *, allowed: bool
 ) -> tuple[Action, Source]:
     """Return the most severe call and who made it; among equals the first in this order."""
+    if not calling and not allowed:  # most requests
+        return (policy.fallback, Source.FALLBACK) if band is None else (band, Source.MODEL)
     calls = [
         (_strongest(calling, Stage.HARD), Source.RULE),
         (_strongest(calling, Stage.LIMIT), Source.RATE_LIMIT),

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from rules.condition import Facts, FactValue
+from features.catalog import FEATURES
+from rules.condition import Facts, KnownFacts, known_facts
 from rules.decision import Action, Source
 from rules.engine import Circumstances, ListHit, ListMatch, Score
 from rules.logged import Logged
@@ -24,6 +25,9 @@ from serving.store.store import Store
 
 ALWAYS: Final = ("payable_minor", "amount_minor", "refund_reason", "channel", "currency")
 """Facts that are there in any case, where they are known."""
+
+
+_ROW: Final = frozenset(feature.name for feature in FEATURES)
 
 
 def logged_decisions(
@@ -62,6 +66,11 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
     {'payable_minor': 1250.0, 'refund_count_by_customer_30d': 3.0, 'channel': 'APP'}
     """
     wanted = None if reads is None else frozenset({*reads, *ALWAYS})
+    kinds = {
+        name: kind
+        for name, kind in FACTS.items()
+        if (wanted is None or name in wanted) and (kind != "double" or name not in _ROW)
+    }
 
     @lru_cache(maxsize=16)
     def plan(names: Sequence[str]) -> tuple[Callable[[bytes], tuple[float, ...]], list[str]]:
@@ -80,12 +89,9 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
         if told is None:
             return None
         values, named = plan(names)
-        facts: dict[str, FactValue] = dict(zip(named, values(vector), strict=True))
-        if wanted is None:
-            facts.update(told)
-        else:
-            for name in wanted & told.keys():
-                facts[name] = told[name]
+        row = zip(named, values(vector), strict=True)
+        facts = KnownFacts({name: value for name, value in row if value == value})
+        facts.update(known_facts(told, kinds))
         return _logged(refund_id, decided_at, facts, record)
 
     return take
@@ -103,9 +109,11 @@ def _without_misses(record: str) -> str:
     '{"misses":[],"unknowns":[]}'
     """
     start = record.find('"unknowns":[')
-    misses = record.find('],"misses":[', start)
-    end = record.find("],", misses + 2)
-    return record if min(start, misses, end) < 0 else record[:start] + record[end + 2 :]
+    misses = record.find('"misses":[', start)
+    end = record.find("],", misses)
+    if min(start, misses, end) < 0 or record[misses - 2 : misses] != "],":
+        return record
+    return record[:start] + record[end + 2 :]
 
 
 def _logged(refund_id: str, decided_at: int, facts: Facts, record: Mapping[str, Any]) -> Logged:

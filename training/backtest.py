@@ -151,7 +151,7 @@ def backtest_store(
         stack.enter_context(without_cycle_collection())
         if processes == 1 or not (is_as_written(before) and is_as_written(after)):
             reading = Reading(store.decision_log, before, after, seed)
-            found = map(reading.rows, stretches)
+            found: Iterator[Rows] = map(reading.rows, stretches)
         else:
             executor = stack.enter_context(pool(processes, store.database.url, before, after, seed))
             found = executor.map(rows_of, stretches)  # goes on while labels are looked up here
