@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from features.documents import OrderDocuments
 from features.events import RefundOutcome, RefundRequest, Transaction, due_minor
@@ -11,11 +11,30 @@ from features.events import RefundOutcome, RefundRequest, Transaction, due_minor
 _EXACT_BELOW: Final = 2**53
 
 
+class Hold(NamedTuple):
+    """What the service holds of an order for another refund of it, at most one a refund.
+
+    ``is_promised``: the service allowed it; else it is held for review. ``amount_minor`` is 0 for a
+    refund that was decided on and holds nothing, so that its own words do not count instead.
+    """
+
+    refund_id: str
+    amount_minor: int
+    currency: str
+    is_promised: bool
+
+
 class Money:
     """The money of an order in whole minor units of ``currency``; None where any is of another."""
 
-    def __init__(self, documents: OrderDocuments, request: RefundRequest) -> None:
+    def __init__(
+        self,
+        documents: OrderDocuments,
+        request: RefundRequest,
+        holds: Sequence[Hold] | None = None,
+    ) -> None:
         self._documents = documents
+        self._holds = [hold for hold in holds or () if hold.refund_id != request.refund_id]
         self._request = request
         self._currency = documents.first(lambda order: order.currency) or request.currency
         self._captures = [t for t in documents.transactions if t.kind == "CAPTURE"]
@@ -52,8 +71,20 @@ class Money:
         return max(by_transactions, by_refunds)
 
     def reserved(self) -> int | None:
-        """What open refunds ask for, less what transactions paid of them already."""
-        return _sum(map(self._left_of, self._documents.open()))
+        """What was promised, and what open refunds ask for that the service did not decide on.
+
+        Of each less what transactions paid of it already.
+        """
+        decided = {hold.refund_id for hold in self._holds}
+        undecided = (a for a in self._documents.open() if a.refund_id not in decided)
+        return _sum([
+            *(self._left_of_hold(hold) for hold in self._holds if hold.is_promised),
+            *map(self._left_of, undecided),
+        ])  # fmt: skip
+
+    def held(self) -> int | None:
+        """What the service holds for refunds in review, less what was paid of them already."""
+        return _sum(self._left_of_hold(hold) for hold in self._holds if not hold.is_promised)
 
     def tender_left(self) -> int | None:
         """Captured less refunded by the request's payment method.
@@ -109,8 +140,18 @@ class Money:
 
     def _left_of(self, asked: RefundRequest) -> int | None:
         due = due_minor(asked.amount_minor, asked.non_refundable_minor)
-        moved, due_here = self._moved_of(asked.refund_id), self._in_currency(due, asked.currency)
-        return None if moved is None or due_here is None else max(0, due_here - moved)
+        return self._unpaid(asked.refund_id, due, asked.currency)
+
+    def _left_of_hold(self, hold: Hold) -> int | None:
+        # What is released is of no currency.
+        if not hold.amount_minor:
+            return 0
+        return self._unpaid(hold.refund_id, hold.amount_minor, hold.currency)
+
+    def _unpaid(self, refund_id: str, amount_minor: int, currency: str) -> int | None:
+        """Of an amount of a refund, what no transaction has paid yet."""
+        moved, due = self._moved_of(refund_id), self._in_currency(amount_minor, currency)
+        return None if moved is None or due is None else max(0, due - moved)
 
 
 def _sum(amounts: Iterable[int | None]) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from features.balance import Hold as Hold
 from features.balance import Money, exact_minor
 from features.documents import OrderDocuments
 from features.events import Event, RefundRequest
@@ -34,7 +35,12 @@ LEDGER: Final[Mapping[str, Meaning]] = {
         "whichever is more",
     ),
     "order_reserved_minor": Meaning(
-        "double", "minor", "asked for by other refunds of the order and not settled yet"
+        "double", "minor",
+        "promised to other refunds of the order, or asked for by some not decided here, and not "
+        "settled yet",
+    ),
+    "order_held_minor": Meaning(
+        "double", "minor", "asked for by other refunds of the order that are held for review"
     ),
     "tender_left_minor": Meaning(
         "double", "minor",
@@ -73,7 +79,9 @@ LEDGER_FACTS: Final[Mapping[str, str]] = {name: fact.kind for name, fact in LEDG
 """Fact -> kind: "double", "string", "bool" or "strings"."""
 
 
-def order_ledger(request: RefundRequest, events: Iterable[Event]) -> dict[str, Fact]:
+def order_ledger(
+    request: RefundRequest, events: Iterable[Event], holds: Sequence[Hold] | None = None
+) -> dict[str, Fact]:
     """The `LEDGER_FACTS` of a request's order, as of the request's cutoff; None where unknown.
 
     ``events`` are the order's documents, in any order and possibly twice: versions of the order,
@@ -84,6 +92,9 @@ def order_ledger(request: RefundRequest, events: Iterable[Event]) -> dict[str, F
     An event at the cutoff or after it is not seen, but for what the order itself says at the
     cutoff: that came with the request. A request sees neither itself nor other versions of its own
     refund, only what went out for it. Of each event type the latest 1,000 are seen.
+
+    ``holds`` is what the service holds of the order for other refunds. One that it names counts by
+    that, any other that is open by what it asks for; without a service all do, and none is held.
 
     >>> from features.events import Order, Transaction
     >>> order = Order(order_id="o", customer_id="c", known_at=1, amount_minor=900, currency="GBP")
@@ -98,13 +109,14 @@ def order_ledger(request: RefundRequest, events: Iterable[Event]) -> dict[str, F
     if request.order_id is None:
         return dict.fromkeys(LEDGER_FACTS)
     documents = OrderDocuments.seen_by(request, events)
-    money, goods = Money(documents, request), Goods(documents, request)
+    money, goods = Money(documents, request, holds), Goods(documents, request)
     first = documents.first
     return {
         "order_shipping_minor": exact_minor(money.shipping()),
         "order_captured_minor": exact_minor(money.captured()),
         "order_paid_back_minor": exact_minor(money.paid_back()),
         "order_reserved_minor": exact_minor(money.reserved()),
+        "order_held_minor": exact_minor(money.held()),
         "tender_left_minor": exact_minor(money.tender_left()),
         "refunded_again_piece_count": _number(goods.refunded_again()),
         "asked_twice_piece_count": _number(goods.asked_twice()),
