@@ -37,9 +37,12 @@ class Money:
         self._holds = [hold for hold in holds or () if hold.refund_id != request.refund_id]
         self._request = request
         self._currency = documents.first(lambda order: order.currency) or request.currency
-        self._captures = [t for t in documents.transactions if t.kind == "CAPTURE"]
-        self._refunds = [t for t in documents.transactions if t.kind == "REFUND"]
-        self._voided = {t.transaction_id: t for t in documents.transactions if t.kind == "VOID"}
+        went = [t for t in documents.transactions if t.success is not False]
+        self._captures = [t for t in went if t.kind == "CAPTURE"]
+        self._refunds = [t for t in went if t.kind == "REFUND"]
+        self._voided = {t.transaction_id: t for t in went if t.kind == "VOID"}
+        named = {t.transaction_id for t in documents.transactions if t.kind != "VOID"}
+        self._unmatched = [t for name, t in self._voided.items() if name not in named]
         self._paid = {asked.refund_id: asked for asked in documents.paid()}
         self._refunds_of: dict[str | None, list[Transaction]] = {}
         for transaction in self._refunds:
@@ -53,8 +56,13 @@ class Money:
         return None
 
     def captured(self) -> int | None:
-        """What was captured, less what was voided of it."""
-        return _sum(map(self._capture, self._captures))
+        """What was captured, less what was voided of it.
+
+        A void may be told under the id of what it voids, and of a capture voids what it says, or
+        with 0 the whole. One under an id of its own is of any capture; one of 0 does not say how
+        much it takes back.
+        """
+        return self._less_unmatched(self._captures, self._unmatched)
 
     def paid_back(self) -> int | None:
         """All that transactions say, or all that is said of each refund: whichever is more.
@@ -92,13 +100,16 @@ class Money:
         Unknown where any money moved by a method that is not told.
         """
         method = self._request.payment_method_id
-        moved = [*self._captures, *self._refunds]
+        moved = [*self._captures, *self._refunds, *self._unmatched]
         if method is None or any(t.payment_method_id is None for t in moved):
             return None
         paid_back, by_transactions = self.paid_back(), self._moved(self._refunds)
         if paid_back is None or paid_back != by_transactions:
             return None
-        captured = _sum(self._capture(t) for t in self._captures if t.payment_method_id == method)
+        captured = self._less_unmatched(
+            (t for t in self._captures if t.payment_method_id == method),
+            (t for t in self._unmatched if t.payment_method_id == method),
+        )
         refunded = self._moved(t for t in self._refunds if t.payment_method_id == method)
         return None if captured is None or refunded is None else captured - refunded
 
@@ -108,11 +119,22 @@ class Money:
     def _moved(self, transactions: Iterable[Transaction]) -> int | None:
         return _sum(self._in_currency(t.amount_minor, t.currency) for t in transactions)
 
+    def _less_unmatched(
+        self, captures: Iterable[Transaction], voids: Iterable[Transaction]
+    ) -> int | None:
+        captured = _sum(map(self._capture, captures))
+        voids = list(voids)
+        taken_back = self._moved(voids) if all(void.amount_minor for void in voids) else None
+        return None if captured is None or taken_back is None else max(0, captured - taken_back)
+
     def _capture(self, capture: Transaction) -> int | None:
         """A capture less what was voided of it."""
-        voided = self._voided.get(capture.transaction_id)
-        taken_back = voided.amount_minor if voided else 0
-        return self._in_currency(max(0, capture.amount_minor - taken_back), capture.currency)
+        captured = self._in_currency(capture.amount_minor, capture.currency)
+        void = self._voided.get(capture.transaction_id)
+        if captured is None or void is None:
+            return captured
+        taken_back = self._in_currency(void.amount_minor or captured, void.currency)
+        return None if taken_back is None else max(0, captured - taken_back)
 
     def _moved_of(self, refund_id: str) -> int | None:
         return self._moved(self._refunds_of.get(refund_id, ()))

@@ -17,7 +17,8 @@ from features.events import (
 )
 
 MAX_EVENTS: Final = 1_000
-"""Of each type of event the latest so many are looked at, as of every window of a feature."""
+"""So many refunds, transactions and updates of one order are looked at; an order with more of any
+is crowded, and what is added up over it is unknown: never a sum of some."""
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 AnyValue = TypeVar("AnyValue")
@@ -28,13 +29,16 @@ class OrderDocuments:
     """What a request sees of its order: each event once, oldest first."""
 
     orders: Sequence[Order]
+    """The first so many versions: none that came later takes the place of an earlier word."""
     updates: Sequence[OrderUpdate]
     transactions: Sequence[Transaction]
-    """By the latest word on each; see `_as_they_stand`."""
+    """By the latest word on each, those that failed too; see `_as_they_stand`."""
     asked: Mapping[str, Sequence[RefundRequest]]
     """The versions of each other refund of the order."""
     outcomes: Mapping[str, RefundOutcome]
     """The latest outcome of each refund, the request's own among them."""
+    is_crowded: bool
+    """There is more than is looked at."""
 
     @classmethod
     def seen_by(cls, request: RefundRequest, events: Iterable[Event]) -> OrderDocuments:
@@ -47,21 +51,24 @@ class OrderDocuments:
         said = [event for event in _each_once(events) if event.known_at <= cutoff]
         before = [event for event in said if event.known_at < cutoff]
         asked: dict[str, list[RefundRequest]] = {}
-        for version in _latest(before, RefundRequest, lambda e: e.order_id == order_id):
+        for version in _in_order(before, RefundRequest, lambda e: e.order_id == order_id):
             asked.setdefault(version.refund_id, []).append(version)
         refunds = {*asked, own}
-        outcomes = _latest(before, RefundOutcome, lambda e: e.refund_id in refunds)
+        outcomes = _in_order(before, RefundOutcome, lambda e: e.refund_id in refunds)
 
         def moved_here(event: Transaction) -> bool:
             of_refund = event.order_id is None and event.refund_id in refunds
             return of_refund or event.order_id == order_id
 
+        updates = _in_order(said, OrderUpdate, lambda e: e.order_id == order_id)
+        moved = _in_order(said, Transaction, moved_here)
         return cls(
-            _latest(said, Order, lambda e: e.order_id == order_id),
-            _latest(said, OrderUpdate, lambda e: e.order_id == order_id),
-            _as_they_stand(_latest(said, Transaction, moved_here)),
+            _in_order(said, Order, lambda e: e.order_id == order_id)[:MAX_EVENTS],
+            updates,
+            _as_they_stand(moved),
             {refund_id: versions for refund_id, versions in asked.items() if refund_id != own},
             {outcome.refund_id: outcome for outcome in outcomes},
+            max(map(len, (asked, updates, moved))) > MAX_EVENTS,
         )
 
     def first(self, told: Callable[[Order], AnyValue | None]) -> AnyValue | None:
@@ -97,12 +104,12 @@ def _each_once(events: Iterable[Event]) -> Iterable[Event]:
     return each.values()
 
 
-def _latest(
+def _in_order(
     events: Iterable[Event], kind: type[AnyEvent], wanted: Callable[[AnyEvent], bool]
 ) -> list[AnyEvent]:
-    """The latest `MAX_EVENTS` of a kind that are wanted, oldest first."""
+    """The events of a kind that are wanted, oldest first."""
     found = [event for event in events if isinstance(event, kind) and wanted(event)]
-    return sorted(found, key=lambda event: (event.known_at, event.event_id))[-MAX_EVENTS:]
+    return sorted(found, key=lambda event: (event.known_at, event.event_id))
 
 
 def _as_they_stand(transactions: Iterable[Transaction]) -> list[Transaction]:
@@ -116,4 +123,4 @@ def _as_they_stand(transactions: Iterable[Transaction]) -> list[Transaction]:
         before = standing.get(key)
         of = before.refund_id if before and before.refund_id else told.refund_id
         standing[key] = told.model_copy(update={"refund_id": of})
-    return [told for told in standing.values() if told.success is not False]
+    return [*standing.values()]

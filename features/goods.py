@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from features.documents import OrderDocuments
 from features.events import Order, OrderItem, OrderUpdate, RefundItem, RefundRequest
@@ -17,6 +19,7 @@ class Goods:
 
     def __init__(self, documents: OrderDocuments, request: RefundRequest) -> None:
         self._documents = documents
+        self._request = request
         self._asked = _pieces(request.items)
         self._listed = documents.first(lambda order: order if order.items else None)
         self._ordered = _all_ordered(self._listed)
@@ -41,6 +44,52 @@ class Goods:
         if self._asked is None or self._ordered is None or gone is None:
             return None
         return (self._asked - (self._ordered - gone)).total()
+
+    def worth(self) -> int | None:
+        """What the pieces asked for were worth on the order, rounded up.
+
+        Those beyond what was ordered are worth nothing; where the order does not tell all that was,
+        that of other skus is unknown. Of a sku sold at several prices the dearest count.
+        """
+        asked, listed = self._asked, self._listed
+        if asked is None or listed is None or listed.currency != self._request.currency:
+            return None
+        if self._ordered is None and not asked.keys() <= {line.sku for line in listed.items}:
+            return None
+        return math.ceil(sum(
+            _worth(count, [line for line in listed.items if line.sku == sku])
+            for sku, count in asked.items()
+        ))  # fmt: skip
+
+    def sold_finally(self) -> bool | None:
+        """Whether a line asked for was sold for good: the order's word stands above the request's.
+
+        Of a sku the first version of the order counts that says it. Where the order has such lines,
+        and what is asked for cannot be told apart from them, the request's no settles nothing.
+        """
+        own, said = self._request.final_sale, self._finality()
+        asked = [said.get(line.sku) if line.sku else None for line in self._request.items]
+        if own or True in asked:
+            return True
+        if asked and None not in asked:
+            return False
+        versions = self._documents.orders
+        of_lines = [line.final_sale for line in self._listed.items] if self._listed else []
+        if any(line.final_sale for order in versions for line in order.items):
+            return True if all(of_lines) else None
+        is_whole = self._listed is not None and _is_whole(self._listed)
+        return False if own is False or (is_whole and None not in of_lines) else None
+
+    def _finality(self) -> dict[str, bool]:
+        """Whether each sku was sold for good, of those that the order tells it of."""
+        found: dict[str, bool] = {}
+        for order in self._documents.orders:
+            version: dict[str, bool] = {}
+            for line in order.items:
+                if line.sku is not None and line.final_sale is not None:
+                    version[line.sku] = version.get(line.sku, False) or line.final_sale
+            found = version | found
+        return found
 
     def shipped(self) -> bool | None:
         """Whether anything has; unknown where nobody reports what becomes of the order."""
@@ -106,8 +155,22 @@ def _pieces(lines: Iterable[OrderItem | RefundItem]) -> _Pieces | None:
     for line in lines:
         if line.sku is None:
             return None
-        found[line.sku] += 1 if line.quantity is None else line.quantity
+        found[line.sku] += _count(line)
     return found or None
+
+
+def _count(line: OrderItem | RefundItem) -> int:
+    return 1 if line.quantity is None else line.quantity
+
+
+def _worth(count: int, lines: Iterable[OrderItem]) -> Fraction:
+    """What so many pieces of these lines of one sku are worth at most."""
+    priced = ((Fraction(line.amount_minor, n), n) for line in lines if (n := _count(line)))
+    worth = Fraction(0)
+    for price, pieces in sorted(priced, reverse=True):
+        worth += price * min(count, pieces)
+        count -= min(count, pieces)
+    return worth
 
 
 def _pieces_of(refunds: Iterable[RefundRequest]) -> _Pieces | None:
@@ -121,9 +184,11 @@ def _pieces_of(refunds: Iterable[RefundRequest]) -> _Pieces | None:
     return found
 
 
+def _is_whole(order: Order) -> bool:
+    """Whether the lines are all the pieces that the order has."""
+    return order.item_count in (None, sum(map(_count, order.items)))
+
+
 def _all_ordered(order: Order | None) -> _Pieces | None:
-    """What was ordered; None where the lines are not all the pieces that the order has."""
-    pieces = _pieces(order.items) if order else None
-    if pieces is None or order is None or order.item_count not in (None, pieces.total()):
-        return None
-    return pieces
+    """What was ordered; None where the lines are not all of it."""
+    return _pieces(order.items) if order and _is_whole(order) else None

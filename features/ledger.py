@@ -59,6 +59,14 @@ LEDGER: Final[Mapping[str, Meaning]] = {
         "double", "count",
         "pieces asked for that had shipped, beyond those that did not and are not paid back yet",
     ),
+    "asked_worth_minor": Meaning(
+        "double", "minor",
+        "what the pieces asked for were worth on the order, by sku; of those ordered only",
+    ),
+    "final_sale": Meaning(
+        "bool", "flag",
+        "a line of the refund was sold for good, as the order says it, or else the request",
+    ),
     "order_shipped": Meaning("bool", "flag", "anything of the order has shipped"),
     "order_cancelled_after_days": Meaning(
         "double", "days", "from the order to the first word of its cancellation"
@@ -91,7 +99,8 @@ def order_ledger(
 
     An event at the cutoff or after it is not seen, but for what the order itself says at the
     cutoff: that came with the request. A request sees neither itself nor other versions of its own
-    refund, only what went out for it. Of each event type the latest 1,000 are seen.
+    refund, only what went out for it. Where there are more than 1,000 refunds, updates or words on
+    transactions, nothing is added up: what rests on them is unknown.
 
     ``holds`` is what the service holds of the order for other refunds. One that it names counts by
     that, any other that is open by what it asks for; without a service all do, and none is held.
@@ -107,12 +116,22 @@ def order_ledger(
     (900.0, True, None)
     """
     if request.order_id is None:
-        return dict.fromkeys(LEDGER_FACTS)
+        return {**dict.fromkeys(LEDGER_FACTS), "final_sale": request.final_sale}
     documents = OrderDocuments.seen_by(request, events)
     money, goods = Money(documents, request, holds), Goods(documents, request)
     first = documents.first
-    return {
+    said: dict[str, Fact] = {
         "order_shipping_minor": exact_minor(money.shipping()),
+        "asked_worth_minor": exact_minor(goods.worth()),
+        "final_sale": goods.sold_finally(),
+        "order_customer_differs": _differs(request.customer_id, first(lambda o: o.customer_id)),
+        "order_email_differs": _differs(request.email, first(lambda o: o.email)),
+        "order_address_differs": _differs(request.address_id, first(lambda o: o.address_id)),
+    }
+    if documents.is_crowded:
+        return {**dict.fromkeys(LEDGER_FACTS), **said}
+    return {
+        **said,
         "order_captured_minor": exact_minor(money.captured()),
         "order_paid_back_minor": exact_minor(money.paid_back()),
         "order_reserved_minor": exact_minor(money.reserved()),
@@ -123,9 +142,6 @@ def order_ledger(
         "asked_shipped_piece_count": _number(goods.asked_shipped()),
         "order_shipped": goods.shipped(),
         "order_cancelled_after_days": _cancelled_after_days(documents, request),
-        "order_customer_differs": _differs(request.customer_id, first(lambda o: o.customer_id)),
-        "order_email_differs": _differs(request.email, first(lambda o: o.email)),
-        "order_address_differs": _differs(request.address_id, first(lambda o: o.address_id)),
     }
 
 

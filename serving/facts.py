@@ -49,9 +49,6 @@ _REQUEST: Final[Mapping[str, Meaning]] = {
     "order_known": Meaning(
         "bool", "flag", "the order was reported before, or its price comes with the request"
     ),
-    "final_sale": Meaning(
-        "bool", "flag", "a line of the refund was sold for good; unknown unless all lines tell"
-    ),
     "payment_method_expired": Meaning(
         "bool", "flag", "the month in which the payment method expires is over"
     ),
@@ -120,12 +117,12 @@ def facts_of(
         "order_currency": None if np.isnan(currency) else _word("currency", currency),
         "order_known": row["order_count_by_order_365d"] > 0
         or request.order_amount_minor is not None,
-        "final_sale": request.final_sale,
         "payment_method_expired": _expired(request),
         "asked_lines_minor": _lines_minor(request),
         "item_categories": _of_every_line(request, "category"),
         "item_skus": _of_every_line(request, "sku"),
         **dict.fromkeys(LEDGER_FACTS),
+        "final_sale": request.final_sale,
         **(ledger or {}),
     }
 

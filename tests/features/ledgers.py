@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from features.events import (
     Transaction,
     due_minor,
 )
-from features.ledger import LEDGER_FACTS, Fact
+from features.ledger import LEDGER_FACTS, Fact, Hold
 from features.money import DAY_MS
 from features.tables import SCHEMA, Tables, arrow_schema, canonical_table
 
@@ -38,6 +39,7 @@ _SKUS = st.sampled_from([*["a", "b"] * 4, None])
 _COUNTS = st.sampled_from([None, 0, 1, 1, 2, 3])
 _ORDERS = st.sampled_from([*["o1"] * 9, "o2"])
 _NO = st.none()
+_FLAGS = st.sampled_from([None, False, False, True])
 
 
 def _with(model: type[Event], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Event]:
@@ -47,7 +49,7 @@ def _with(model: type[Event], **fields: st.SearchStrategy[Any]) -> st.SearchStra
 
 def _order_line(number: int) -> st.SearchStrategy[OrderItem]:
     return st.builds(OrderItem, line_id=st.just(str(number)), sku=_SKUS, quantity=_COUNTS,
-                     amount_minor=_AMOUNTS)  # fmt: skip
+                     amount_minor=_AMOUNTS, final_sale=_FLAGS)  # fmt: skip
 
 
 def _refund_line(number: int) -> st.SearchStrategy[RefundItem]:
@@ -72,6 +74,7 @@ _REQUESTED: Mapping[str, st.SearchStrategy[Any]] = {
     "address_id": st.sampled_from(["a1", "a2", None]),
     "ordered_at": st.sampled_from([None, None, START - 2, START + 2]),
     "items": _refund_lines(),
+    "final_sale": st.sampled_from([None, False, False, True]),
 }
 
 _EVENT = st.one_of(
@@ -134,6 +137,16 @@ def histories(draw: st.DrawFn) -> tuple[RefundRequest, list[Event]]:
     return request, draw(st.permutations([*events, *again, request]))
 
 
+_HOLD = st.builds(
+    Hold, refund_id=_REFUNDS, amount_minor=_AMOUNTS, currency=_CURRENCIES, is_promised=st.booleans()
+)
+
+
+def holds() -> st.SearchStrategy[list[Hold]]:
+    """What a service holds of the order for its refunds, at most once for each."""
+    return st.lists(_HOLD, max_size=3, unique_by=lambda hold: hold.refund_id)
+
+
 def tables_of(events: Iterable[Event]) -> Tables:
     """Events as the canonical tables of a data folder."""
     rows: dict[str, list[dict[str, Any]]] = {"refund_requests": []}
@@ -159,12 +172,17 @@ class Unknown(Exception):  # noqa: N818 - it is no error: a fact that nobody tol
     """What is asked for is not known."""
 
 
-def naive(request: RefundRequest, events: Sequence[Event], most: int = 1_000) -> dict[str, Fact]:
+def naive(
+    request: RefundRequest, events: Sequence[Event], most: int = 1_000,
+    holds: Sequence[Hold] = (),
+) -> dict[str, Fact]:  # fmt: skip
     """The ledger straight from its sentences, each fact from the start and by itself."""
-    told = _Told(request, events, most)
+    told = _Told(request, events, most, holds)
     found: dict[str, Fact] = {}
     for name in LEDGER_FACTS:
         try:
+            if told.is_crowded and name not in _OF_THE_ORDER_ALONE:
+                raise Unknown
             value = getattr(told, name)()
         except Unknown:
             value = None
@@ -174,31 +192,47 @@ def naive(request: RefundRequest, events: Sequence[Event], most: int = 1_000) ->
     return found
 
 
+_OF_THE_ORDER_ALONE = (
+    "order_shipping_minor",
+    "asked_worth_minor",
+    "final_sale",
+    "order_customer_differs",
+    "order_email_differs",
+    "order_address_differs",
+)
+
+
 class _Told:
-    def __init__(self, request: RefundRequest, events: Sequence[Event], most: int) -> None:
+    def __init__(
+        self, request: RefundRequest, events: Sequence[Event], most: int, holds: Sequence[Hold]
+    ) -> None:
         self.request = request
+        self.holds = {hold.refund_id: hold for hold in holds}
+        self.holds.pop(request.refund_id, None)
         first_time: dict[str | None, Event] = {}
         for event in sorted(events, key=lambda e: e.known_at):
             first_time.setdefault(event.event_id, event)
         seen = sorted(first_time.values(), key=lambda e: (e.known_at, e.event_id))
         here, cutoff = request.order_id, request.known_at
         asked = [e for e in seen if isinstance(e, RefundRequest)
-                 and e.order_id == here and e.known_at < cutoff][-most:]  # fmt: skip
+                 and e.order_id == here and e.known_at < cutoff]  # fmt: skip
         own = {request.refund_id}
         ids = {e.refund_id for e in asked} | own
         self.orders = [e for e in seen if isinstance(e, Order)
-                       and e.order_id == here and e.known_at <= cutoff][-most:]  # fmt: skip
+                       and e.order_id == here and e.known_at <= cutoff][:most]  # fmt: skip
         self.updates = [e for e in seen if isinstance(e, OrderUpdate)
-                        and e.order_id == here and e.known_at <= cutoff][-most:]  # fmt: skip
+                        and e.order_id == here and e.known_at <= cutoff]  # fmt: skip
         self.moved = [
             e
             for e in seen
             if isinstance(e, Transaction)
             and e.known_at <= cutoff
             and (e.order_id == here if e.order_id else e.refund_id in ids)
-        ][-most:]
+        ]
+        crowds = (self.updates, self.moved, {e.refund_id for e in asked})
+        self.is_crowded = any(len(crowd) > most for crowd in crowds)
         outcomes = [e for e in seen if isinstance(e, RefundOutcome)
-                    and e.refund_id in ids and e.known_at < cutoff][-most:]  # fmt: skip
+                    and e.refund_id in ids and e.known_at < cutoff]  # fmt: skip
         self.outcome = {e.refund_id: e for e in outcomes}
         self.asked = [e for e in asked if e.refund_id not in own]
         self.others = sorted({e.refund_id for e in self.asked})
@@ -222,13 +256,20 @@ class _Told:
         return found
 
     def _captured(self, method: str | None = None) -> int:
-        total = 0
-        voids = {name: t.amount_minor for name, t, _ in self._each("VOID")}
-        for name, capture, _ in self._each("CAPTURE"):
-            if method in (None, capture.payment_method_id):
-                left = max(0, capture.amount_minor - voids.get(name, 0))
-                total += self._here(left, capture.currency)
-        return total
+        captures = {name: t for name, t, _ in self._each("CAPTURE")}
+        left = {name: self._here(t.amount_minor, t.currency) for name, t in captures.items()
+                if method in (None, t.payment_method_id)}  # fmt: skip
+        besides = 0
+        told_of = {t.transaction_id for t in self.moved if t.kind != "VOID"}
+        for name, void, _ in self._each("VOID"):
+            if name in left:
+                gone = self._here(void.amount_minor, void.currency) or left[name]
+                left[name] -= min(left[name], gone)
+            elif name not in told_of and method in (None, void.payment_method_id):
+                if void.amount_minor == 0:
+                    raise Unknown
+                besides += self._here(void.amount_minor, void.currency)
+        return max(0, sum(left.values()) - besides)
 
     def _refunded(self, method: str | None = None) -> int:
         return sum(
@@ -278,10 +319,21 @@ class _Told:
             by_refund += moved
         return max(by_refund, self._refunded())
 
-    def order_reserved_minor(self) -> int:
+    def _held(self, *, promised: bool) -> int:
         total = 0
+        for refund_id, hold in self.holds.items():
+            if hold.is_promised is promised and hold.amount_minor > 0:
+                left = self._here(hold.amount_minor, hold.currency) - self._refunded_of(refund_id)
+                total += max(0, left)
+        return total
+
+    def order_held_minor(self) -> int:
+        return self._held(promised=False)
+
+    def order_reserved_minor(self) -> int:
+        total = self._held(promised=True)
         for refund_id in self.others:
-            if self._is_open(refund_id):
+            if self._is_open(refund_id) and refund_id not in self.holds:
                 asked = [v for v in self.asked if v.refund_id == refund_id][-1]
                 due = due_minor(asked.amount_minor, asked.non_refundable_minor)
                 total += max(0, self._here(due, asked.currency) - self._refunded_of(refund_id))
@@ -290,6 +342,8 @@ class _Told:
     def tender_left_minor(self) -> int:
         method = self.request.payment_method_id
         moved = [t for kind in ("CAPTURE", "REFUND") for _, t, _ in self._each(kind)]
+        told_of = {t.transaction_id for t in self.moved if t.kind != "VOID"}
+        moved += [t for name, t, _ in self._each("VOID") if name not in told_of]
         if method is None or None in [t.payment_method_id for t in moved]:
             raise Unknown
         if self.order_paid_back_minor() != self._refunded():
@@ -348,6 +402,53 @@ class _Told:
 
     def asked_twice_piece_count(self) -> int:
         return self._beyond(self._back() + self._open())
+
+    def asked_worth_minor(self) -> int:
+        order, asked = self._listed(), self._pieces(self.request.items)
+        if order.currency != self.request.currency:
+            raise Unknown
+        for sku in asked:
+            if sku not in [item.sku for item in order.items]:
+                self._ordered()  # worth nothing, if that is all there was
+        dearest: list[tuple[Fraction, str | None]] = []
+        for item in order.items:
+            n = 1 if item.quantity is None else item.quantity
+            dearest += [(Fraction(item.amount_minor, n), item.sku)] * n
+        dearest.sort(key=lambda piece: piece[0], reverse=True)
+        worth = Fraction(0)
+        for sku in asked:
+            found = next((piece for piece in dearest if piece[1] == sku), None)
+            if found:
+                dearest.remove(found)
+                worth += found[0]
+        return -(-worth.numerator // worth.denominator)
+
+    def final_sale(self) -> bool:
+        if self.request.final_sale:
+            return True
+        words: list[bool | None] = []
+        for asked in self.request.items:
+            versions = [[i.final_sale for i in o.items if i.sku == asked.sku and i.sku is not None
+                         and i.final_sale is not None] for o in self.orders]  # fmt: skip
+            words.append(next((any(said) for said in versions if said), None))
+        if any(words):
+            return True
+        if words and None not in words:
+            return False
+        lines = [i.final_sale for i in self._listed().items] if any(
+            o.items for o in self.orders) else []  # fmt: skip
+        if any(i.final_sale for o in self.orders for i in o.items):
+            if all(lines):
+                return True
+            raise Unknown
+        if self.request.final_sale is not None:
+            return False
+        if not lines or None in lines:
+            raise Unknown
+        pieces = sum(1 if i.quantity is None else i.quantity for i in self._listed().items)
+        if self._listed().item_count not in (None, pieces):
+            raise Unknown
+        return False
 
     def _delivered(self) -> list[int]:
         at = self.request.delivered_at

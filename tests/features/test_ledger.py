@@ -18,9 +18,9 @@ from features.events import (
     Transaction,
 )
 from features.folder import FolderEvents
-from features.ledger import LEDGER, LEDGER_FACTS, order_ledger
+from features.ledger import LEDGER, LEDGER_FACTS, Hold, order_ledger
 from features.money import DAY_MS
-from tests.features.ledgers import CUTOFF, START, histories, naive, tables_of
+from tests.features.ledgers import CUTOFF, START, histories, holds, naive, tables_of
 
 History = tuple[RefundRequest, list[Event]]
 
@@ -29,10 +29,11 @@ History = tuple[RefundRequest, list[Event]]
 
 
 @settings(max_examples=300)
-@given(history=histories())
-def test_the_ledger_equals_the_naive_one(history: History) -> None:
+@given(history=histories(), held=holds())
+def test_the_ledger_equals_the_naive_one(history: History, held: list[Hold]) -> None:
     request, events = history
     assert order_ledger(request, events) == naive(request, events)
+    assert order_ledger(request, events, held) == naive(request, events, holds=held)
 
 
 def test_the_histories_tell_something_of_every_fact() -> None:
@@ -40,9 +41,9 @@ def test_the_histories_tell_something_of_every_fact() -> None:
     met: set[tuple[str, object]] = set()
 
     @settings(max_examples=400, derandomize=True, database=None)
-    @given(history=histories())
-    def meet(history: History) -> None:
-        for name, value in order_ledger(*history).items():
+    @given(history=histories(), held=holds())
+    def meet(history: History, held: list[Hold]) -> None:
+        for name, value in order_ledger(*history, held).items():
             met.add((name, "unknown" if value is None else bool(value)))
 
     meet()
@@ -52,7 +53,7 @@ def test_the_histories_tell_something_of_every_fact() -> None:
 
 @settings(max_examples=100)
 @given(history=histories())
-def test_of_each_type_the_latest_are_seen(history: History) -> None:
+def test_nothing_is_added_up_over_a_crowded_order(history: History) -> None:
     request, events = history
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "MAX_EVENTS", 2)
@@ -154,10 +155,27 @@ def test_a_transaction_counts_once_however_often_it_is_told() -> None:
     assert fact("order_paid_back_minor", *told) == 400
 
 
-def test_a_void_takes_back_its_own_capture() -> None:
-    told = (moved("t1", "CAPTURE", 3_000), moved("t2", "CAPTURE", 700))
-    assert fact("order_captured_minor", *told, moved("t2", "VOID", 500)) == 3_200
-    assert fact("order_captured_minor", *told, moved("t9", "VOID", 500)) == 3_700
+@pytest.mark.parametrize(
+    ("voids", "captured"),
+    [
+        ([moved("t2", "VOID", 500)], 3_200),
+        ([moved("t2", "VOID", 0)], 3_000),
+        ([moved("t2", "VOID", 900)], 3_000),
+        ([moved("t9", "VOID", 500)], 3_200),
+        ([moved("t9", "VOID", 500), moved("t2", "VOID", 0)], 2_500),
+        ([moved("t9", "VOID", 9_000)], 0),
+        ([moved("t9", "VOID", 0)], None),
+        ([moved("t9", "VOID", 500, success=False)], 3_700),
+        ([moved("t2", "VOID", 500, currency="EUR")], None),
+        ([moved("t9", "VOID", 500, currency="EUR")], None),
+        # What never went through, and what was paid back, is not money that was captured.
+        ([moved("t3", "CAPTURE", 900, success=False), moved("t3", "VOID", 900)], 3_700),
+        ([moved("t3", "REFUND", 300), moved("t3", "VOID", 0)], 3_700),
+    ],
+)
+def test_a_void_takes_back_what_was_captured(voids: list[Event], captured: int | None) -> None:
+    told = (ordered(), moved("t1", "CAPTURE", 3_000), moved("t2", "CAPTURE", 700))
+    assert fact("order_captured_minor", *told, *voids) == captured
 
 
 def test_money_that_only_an_outcome_tells_of_went_back_all_the_same() -> None:
@@ -204,6 +222,25 @@ def test_of_transactions_and_outcome_the_one_that_tells_more_is_believed() -> No
     half = outcome("r1", "COMPLETED", amount_minor=600)
     other = (asked_before("r2"), outcome("r2", "COMPLETED", amount_minor=500))
     assert fact("order_paid_back_minor", *PAID, asked_before("r1"), half, paid, *other) == 1_700
+
+
+def test_a_refund_decided_on_counts_by_what_is_held_for_it() -> None:
+    """Of 30.00 captured: r1 was allowed 7.00, r2 is in review, r3 let go, r4 reported only."""
+    asked = [asked_before(f"r{n}", amount_minor=1_000 + n) for n in range(1, 5)]
+    held = [Hold("r1", 700, "GBP", True), Hold("r2", 900, "GBP", False),
+            Hold("r3", 0, "EUR", False), Hold("r0", 800, "GBP", True)]  # fmt: skip
+
+    def reserved_and_held(*more: Event, holds: Sequence[Hold] | None = held) -> tuple[Any, Any]:
+        ledger = order_ledger(asks(), [*PAID, *asked, *more], holds)
+        return ledger["order_reserved_minor"], ledger["order_held_minor"]
+
+    assert reserved_and_held() == (700 + 1_004, 900)
+    assert reserved_and_held(holds=[]) == (1_001 + 1_002 + 1_003 + 1_004, 0)
+    assert reserved_and_held(holds=None) == reserved_and_held(holds=[])
+    paid = [moved("t8", "REFUND", 300, refund_id="r1"), moved("t9", "REFUND", 950, refund_id="r2")]
+    assert reserved_and_held(*paid) == (400 + 1_004, 0)
+    assert reserved_and_held(holds=[*held, Hold("r5", 5, "EUR", False)]) == (1_704, None)
+    assert reserved_and_held(holds=[*held, Hold("r5", 5, "EUR", True)]) == (None, 900)
 
 
 def test_a_request_holds_nothing_against_itself() -> None:
@@ -309,6 +346,109 @@ def test_pieces_are_unknown_where_any_lines_are() -> None:
     assert fact("refunded_again_piece_count", ordered(items=[]), later) == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "worth"),
+    [
+        (pieces(("a", 1)), 1_000),
+        (pieces(("a", 2)), 2_000),
+        (pieces(("a", 9)), 2_000),
+        (pieces(("a", 1), ("a", 1), ("b", None)), 3_000),
+        (pieces(("z", 1)), 0),
+        (pieces((None, 1)), None),
+        ([], None),
+    ],
+)
+def test_pieces_are_worth_what_the_order_says(asked: Any, worth: int | None) -> None:
+    """Two of a at 10.00 and one of b at 10.00, whatever the refund says they cost."""
+    request = asks(items=[{**line, "amount_minor": 9_000} for line in asked])
+    assert fact("asked_worth_minor", ordered(), request=request) == worth
+
+
+def test_the_dearest_pieces_count_and_a_part_of_a_penny_is_rounded_up() -> None:
+    lines = [{"line_id": "1", "sku": "a", "quantity": 3, "amount_minor": 1_000},
+             {"line_id": "2", "sku": "a", "amount_minor": 500}]  # fmt: skip
+    told = ordered(items=lines)
+    for count, worth in ((1, 500), (2, 834), (3, 1_167), (4, 1_500)):
+        request = asks(items=pieces(("a", count)))
+        assert fact("asked_worth_minor", told, request=request) == worth
+    # Another line may have had no price; another currency cannot be compared.
+    assert fact("asked_worth_minor", ordered(item_count=4)) == 1_000
+    unpriced = asks(items=pieces(("z", 1)))
+    assert fact("asked_worth_minor", ordered(item_count=4), request=unpriced) is None
+    assert fact("asked_worth_minor", ordered(), request=asks(currency="EUR")) is None
+    assert fact("asked_worth_minor") is None
+
+
+def sold(**finality: bool | None) -> list[dict[str, Any]]:
+    return [{"line_id": sku, "sku": sku, "amount_minor": 5, "final_sale": final}
+            for sku, final in finality.items()]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of_order", "asked", "own", "final"),
+    [
+        # The order tells of what is asked for: the request's no does not count.
+        (sold(a=True, b=False), ["a"], False, True),
+        (sold(a=True, b=False), ["a", "b"], False, True),
+        (sold(a=True, b=False), ["b"], None, False),
+        (sold(a=False), ["a"], True, True),
+        # Which line it is cannot be told: a no settles nothing, unless no line was final.
+        (sold(a=True, b=False), [None], False, None),
+        (sold(a=True, b=False), ["z"], False, None),
+        (sold(a=True, b=False), [], False, None),
+        (sold(a=True, b=True), [None], False, True),
+        (sold(a=False, b=False), [None], None, False),
+        (sold(a=False, b=False), [], None, False),
+        (sold(a=False, b=None), [], None, None),
+        # The order says nothing of it: the request does.
+        (sold(a=None), ["a"], False, False),
+        (sold(a=None), ["a"], None, None),
+        ([], ["a"], None, None),
+        ([], ["a"], False, False),
+    ],
+)
+def test_what_was_sold_for_good_the_order_says(
+    of_order: Any, asked: list[str | None], own: bool | None, final: bool | None
+) -> None:
+    request = asks(items=pieces(*((sku, 1) for sku in asked)), final_sale=own)
+    assert fact("final_sale", ordered(items=of_order), request=request) is final
+
+
+def test_what_the_order_said_first_stays_said() -> None:
+    first, later = ordered(items=sold(a=True)), ordered(START + 1, items=sold(a=False))
+    told = (first, later.model_copy(update={"event_id": "e2"}))
+    assert fact("final_sale", *told, request=asks(final_sale=False)) is True
+    partly = ordered(items=sold(a=False), item_count=2)
+    assert fact("final_sale", partly, request=asks(items=[])) is None
+    assert order_ledger(asks(order_id=None, final_sale=False), told)["final_sale"] is False
+
+
+def test_a_thousand_versions_of_one_refund_hide_no_other() -> None:
+    """Nor may a thousand versions of the order take the place of its first."""
+    again = [asked_before("r2", START + 2, amount_minor=n, event_id=f"r2-{n:04}")
+             for n in range(1, 1_002)]  # fmt: skip
+    stolen = [ordered(START + 3, customer_id="thief", event_id=f"o-{n}") for n in range(1_001)]
+    ledger = order_ledger(asks(), [*PAID, *BACK, *again, *stolen])
+    assert ledger["order_paid_back_minor"] == 1_000
+    assert ledger["order_reserved_minor"] == 1_001
+    assert ledger["order_customer_differs"] is False
+
+
+@pytest.mark.parametrize("crowd", [
+    [asked_before(f"x{n}", amount_minor=1) for n in range(1_001)],
+    [moved(f"x{n}", "CAPTURE", 1) for n in range(1_000)],
+    [update("SHIPPED", delivered_at=START + n) for n in range(1_001)],
+])  # fmt: skip
+def test_beyond_a_real_limit_sums_are_unknown_and_never_smaller(crowd: list[Event]) -> None:
+    ledger = order_ledger(asks(), [*PAID, *BACK, *crowd])
+    unknown = {name for name, value in ledger.items() if value is None}
+    assert {"order_captured_minor", "order_paid_back_minor", "order_reserved_minor",
+            "refunded_again_piece_count", "asked_twice_piece_count"} <= unknown  # fmt: skip
+    assert ledger["order_customer_differs"] is False
+    fewer = order_ledger(asks(), [*PAID, *BACK, *crowd[:-2]])
+    assert fewer["order_captured_minor"] is not None
+
+
 ALL = asks(items=pieces(("a", 2), ("b", 1)))
 
 
@@ -385,7 +525,7 @@ def test_a_subscription_is_cancelled_so_long_after_it_was_ordered() -> None:
      ("order_address_differs", "address_id")],
 )  # fmt: skip
 def test_who_asks_is_compared_with_who_ordered(name: str, column: str) -> None:
-    order = ordered(**{column: "one"})
+    order = ordered(START, **{column: "one"})
     later = ordered(START + 1, **{column: "other"}, event_id="e2")
     for said, differs in (("one", False), ("other", True)):
         assert fact(name, order, later, request=asks(**{column: said})) is differs
