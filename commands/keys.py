@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from commands.shared import AsJson, ModeOption, now_ms, open_store, print_json, refuse
+from commands.shared import (
+    AsJson,
+    By,
+    ModeOption,
+    asking,
+    now_ms,
+    open_store,
+    person,
+    print_json,
+    refuse,
+)
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 
@@ -20,6 +30,7 @@ def create_key(
     name: Annotated[
         str | None, typer.Option(help="Who holds it: what it does to policies bears this name.")
     ] = None,
+    by: By = None,
     mode: ModeOption = "test",
 ) -> None:
     """Make an API key and print it, this once.
@@ -28,7 +39,8 @@ def create_key(
     """
     store = open_store(mode)
     try:
-        key = store.keys.create(mode, scope or ["score", "report"], now_ms(), name)
+        key = store.keys.create(mode, scope or ["score", "report"], now_ms(), name, by=person(by),
+                                via=asking())  # fmt: skip
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     finally:
@@ -56,6 +68,7 @@ def list_keys(mode: ModeOption = "test", as_json: AsJson = False) -> None:
 @app.command("revoke")
 def revoke_key(
     key_id: Annotated[str, typer.Argument(help="As `recourse keys list` shows it.")],
+    by: By = None,
     mode: ModeOption = "test",
 ) -> None:
     """End an API key; it is refused from now on.
@@ -63,7 +76,7 @@ def revoke_key(
     Example: `recourse keys revoke key_0123456789abcdef --mode live`
     """
     store = open_store(mode)
-    was_there = store.keys.revoke(key_id, now_ms())
+    was_there = store.keys.revoke(key_id, now_ms(), by=person(by), via=asking())
     store.close()
     if not was_there:
         refuse(f"key id: no key {key_id!r} is in force in the {mode} store")

@@ -11,6 +11,7 @@ from commands.shared import (
     AsJson,
     By,
     ModeOption,
+    asking,
     instant,
     note,
     now_ms,
@@ -57,7 +58,7 @@ def add(
             entry = listing.Entry.of(entity, entity_id, reason, instant(expires, "--expires"), at)
         except ValueError as error:
             refuse(str(error))
-        listing.put(store, name, [entry], author=person(by), at=at)
+        listing.put(store, name, [entry], author=person(by), at=at, via=asking())
     until = f" until {shown_time(entry.expires_at)}" if entry.expires_at else ""
     print(f"{entity} {entity_id} is on the {name} list{until}")
 
@@ -75,7 +76,7 @@ def remove(
     with store_of(mode) as store:
         try:
             was_there = listing.take_off(
-                store, name, entity, entity_id, actor=person(by), at=now_ms()
+                store, name, entity, entity_id, actor=person(by), at=now_ms(), via=asking()
             )
         except ValueError as error:
             refuse(str(error))
@@ -102,8 +103,9 @@ def show(
     at = now_ms()
     with store_of(mode) as store:
         found = listing.shown(
-            store, name, entity=entity, in_force_at=None if every else at, actor=person(by), at=at
-        )
+            store, name, entity=entity, in_force_at=None if every else at, actor=person(by), at=at,
+            via=asking(),
+        )  # fmt: skip
     if as_json:
         print_json(found)
         return
@@ -137,7 +139,7 @@ def import_(
     parsed = listing.parse_csv(file.read_bytes(), at=at)
     taken = parsed.entries if skip_bad or not parsed.problems else ()
     with store_of(mode) as store:
-        listing.put(store, name, taken, author=person(by), at=at)
+        listing.put(store, name, taken, author=person(by), at=at, via=asking())
     if as_json:
         print_json({"put": len(taken), "bad": [str(problem) for problem in parsed.problems]})
     else:

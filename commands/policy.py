@@ -16,6 +16,7 @@ from commands.shared import (
     ModeOption,
     Since,
     Until,
+    asking,
     instant,
     note,
     now_ms,
@@ -56,12 +57,12 @@ def check(
     from rules.advice import warnings
     from rules.changes import changes, succession_problems
     from rules.diagnostics import render
-    from rules.policy import Policy, PolicyError
+    from rules.policy import Policy, PolicyError, policy_text
     from serving.facts import FACTS, WORDS
     from serving.service import DEFAULT_POLICY
 
     path = file or settings_of().policy or DEFAULT_POLICY
-    text = path.read_text(encoding="utf-8")
+    text = policy_text(path)
     try:
         loaded = Policy.from_yaml(text, facts=FACTS)
         before = policy_named(against, mode) if against else None
@@ -152,14 +153,16 @@ def add(
     """
     from rules.changes import changes
     from rules.diagnostics import render
-    from rules.policy import Policy, PolicyError
+    from rules.policy import Policy, PolicyError, policy_text
     from serving import governance
     from serving.facts import FACTS
 
-    text = file.read_text(encoding="utf-8")
+    text = policy_text(file)
     with store_of(mode) as store:
         try:
-            kept = governance.propose(store, text, author=person(by), note=why, at=now_ms())
+            kept = governance.propose(
+                store, text, author=person(by), note=why, at=now_ms(), via=asking()
+            )
         except PolicyError as error:
             refuse(render(error.problems, text, str(file)))
         active = store.active_policy()
@@ -276,7 +279,7 @@ def activate(
         try:
             act = governance.activate(
                 store, version, actor=person(by), at=now_ms(),
-                second_person=settings.policy_second_person, note=why,
+                second_person=settings.policy_second_person, note=why, via=asking(),
             )  # fmt: skip
         except (LookupError, ActivationRefused) as error:
             refuse(said(error))
@@ -303,7 +306,9 @@ def rollback(
 
     with store_of(mode) as store:
         try:
-            act = governance.roll_back(store, actor=person(by), at=now_ms(), to=to, note=why)
+            act = governance.roll_back(
+                store, actor=person(by), at=now_ms(), to=to, note=why, via=asking()
+            )
         except (LookupError, ActivationRefused) as error:
             refuse(said(error))
         kept = store.policy_by_hash(act.hash)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -182,9 +183,31 @@ def store_of(mode: Mode) -> Iterator[Store]:
         store.close()
 
 
+def login() -> str:
+    """The login of this process: what the system says, not the environment, which anybody sets."""
+    if sys.platform == "win32":
+        return getpass.getuser()
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"uid-{os.getuid()}"
+
+
 def person(by: str | None) -> str:
-    """Who acts, as the audit log will name them."""
-    return by or getpass.getuser()
+    """Who acts: the name that is given, checked, else the login."""
+    from serving.persons import NameRefused, name_of_person
+
+    try:
+        return name_of_person(login() if by is None else by)
+    except NameRefused as error:
+        refuse(f"--by: {error}")
+
+
+def asking() -> str:
+    """Who asks, as the audit log names them beside the person: the login at the command line."""
+    return f"cli:{login()}"
 
 
 def said(error: Exception) -> str:

@@ -23,7 +23,15 @@ from rules.document import Band, Costs, Document, Exploration, Limit, Lists, Rul
 from rules.evaluation import Known, Run
 from rules.problems import PolicyError, Problem
 
-__all__ = ["DECISION_FACTS", "CompiledRule", "Policy", "PolicyError", "Problem", "load_policy"]
+__all__ = [
+    "DECISION_FACTS",
+    "CompiledRule",
+    "Policy",
+    "PolicyError",
+    "Problem",
+    "load_policy",
+    "policy_text",
+]
 
 #: Facts that a decision itself brings: the score, and what the lists say of each entity that the
 #: request names. Conditions may read them beside those of catalog and request.
@@ -272,4 +280,22 @@ class Policy:
 
 def load_policy(path: Path, facts: Mapping[str, str]) -> Policy:
     """Read a policy from a UTF-8 file; errors as in `Policy.from_yaml`, or OSError."""
-    return Policy.from_yaml(path.read_text(encoding="utf-8"), facts=facts)
+    return Policy.from_yaml(policy_text(path), facts=facts)
+
+
+def policy_text(path: Path) -> str:
+    """Read a policy's text from a file, its lines ended by line feeds alone.
+
+    Raises:
+        OSError: the file cannot be read.
+        PolicyError: it is no UTF-8.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode().replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        byte = f"the byte 0x{content[error.start]:02x}"
+        problem = Problem(str(path), line, column, "not a text", byte, "UTF-8")
+        raise PolicyError([problem]) from None

@@ -86,19 +86,25 @@ class Api:
         data = await asyncio.get_running_loop().run_in_executor(self._office, admitted)
         return self._told(data)
 
-    async def body(self, request: Request, kinds: Sequence[str] = (JSON,)) -> bytes:
-        """The whole body, if it is of one of these kinds and not too large."""
+    async def body(
+        self, request: Request, kinds: Sequence[str] = (JSON,), at_most: int | None = None
+    ) -> bytes:
+        """The whole body, if it is of one of these kinds and not too large.
+
+        ``at_most`` so many bytes, where a call takes more than the settings' limit.
+        """
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         if kind not in kinds and not kind.endswith("+json"):
             raise ApiError(415, f"Content-Type: must be {' or '.join(kinds)}, got {kind}")
-        too_large = ApiError(413, f"body: must be at most {self.max_body_bytes} bytes")
+        most = max(self.max_body_bytes, at_most or 0)
+        too_large = ApiError(413, f"body: must be at most {most} bytes")
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.max_body_bytes:
+        if declared.isdigit() and int(declared) > most:
             raise too_large
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > self.max_body_bytes:
+            if len(body) > most:
                 raise too_large
         return bytes(body)
 

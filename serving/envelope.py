@@ -17,9 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rules.policy import PolicyError
 from serving import answers
 from serving.desk import Answer, KeyReusedError
+from serving.persons import NameRefused
 from serving.policies import (
     ActivationRefused,
     AlteredPolicyError,
+    NobodyNamed,
     SuccessionError,
     UnknownPolicyError,
 )
@@ -46,7 +48,7 @@ class ApiError(Exception):
 
 HANDLED: Final = (
     HTTPException, ApiError, InvalidRequest, KeyReusedError, PolicyError, PolicyExistsError,
-    ActivationRefused, AlteredPolicyError, UnknownPolicyError,
+    ActivationRefused, AlteredPolicyError, UnknownPolicyError, NameRefused,
 )  # fmt: skip
 """What a call may raise to be answered by `failed`; the rest is nobody's intention."""
 
@@ -81,6 +83,11 @@ def failed(error: Exception) -> Response:
             return json_response(answers.error_body(422, str(error)), 422)
         case UnknownPolicyError():
             return json_response(answers.error_body(404, str(error)), 404)
+        case NobodyNamed():
+            return json_response(answers.error_body(403, str(error)), 403)
+        case NameRefused():
+            told = f"Authorization: the holder of this key: {error}; make a key with another name"
+            return json_response(answers.error_body(403, told), 403)
         case ActivationRefused() | PolicyExistsError() | AlteredPolicyError():
             return json_response(answers.error_body(409, str(error)), 409)
         case HTTPException(status_code=404):

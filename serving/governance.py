@@ -1,23 +1,27 @@
 """Who may put a policy in force: versions are proposed, activated and gone back to, never changed.
 
 `propose`, `activate` and `roll_back` are the only ways to change what decides. The API and the
-command line go through them, and each leaves an audit entry in its transaction.
+command line go through them, and each leaves an audit entry in its transaction; what was refused
+to come in force leaves one too.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal, NoReturn
+from contextlib import contextmanager
+from typing import Final, NoReturn
 
 from rules.changes import succession_problems
 from rules.condition import nearest
 from rules.document import Limit, Rule
 from rules.policy import Policy, PolicyError, Problem
 from serving.facts import FACTS
+from serving.persons import is_same_person, name_of_person
 from serving.store.database import StoreRefusedError
-from serving.store.policies import PolicyAct, PolicyVersion
+from serving.store.policies import ActName, PolicyAct, PolicyVersion
 from serving.store.store import Store
+from serving.wire import shown
 
 FIRST_AUTHOR: Final = "recourse"
 """Who proposes and activates the policy that a new store starts with."""
@@ -41,6 +45,10 @@ class SuccessionError(PolicyError):
 
 class SecondPersonNeeded(ActivationRefused):
     """The settings ask for a second person, and the author asked alone."""
+
+
+class NobodyNamed(ActivationRefused):
+    """The settings ask for a second person, and nobody can tell who asks."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -71,12 +79,14 @@ def propose(
     """Keep a policy as a new version; it does not act before it is activated.
 
     The same content again is the version that is there, with its first author. ``via`` is how the
-    audit log names who asked, where that is more than the person: an API key.
+    audit log names who asked, where that is more than the person: an API key, a login.
 
     Raises:
+        NameRefused: ``author`` is nobody's name.
         PolicyError: with every problem: of the document and its examples; then of what it follows
             (a rule that changed though its version did not rise, a version that is taken).
     """
+    author = name_of_person(author)
     policy = _read(text)
     kept = store.policy_by_hash(policy.hash)
     if kept is not None:
@@ -104,26 +114,29 @@ def activate(
     """Put a version in force; workers take it up within a second or two.
 
     Raises:
+        NameRefused: ``actor`` is nobody's name.
         UnknownPolicyError: the store has no such version; names the nearest.
         SecondPersonNeeded: ``second_person``, and ``actor`` is the version's author.
         ActivationRefused: it is in force already, or another came in between.
         PolicyError: it cannot be loaded, or does not follow what decided before it.
         AlteredPolicyError: its text is not what was kept.
     """
-    kept = kept_version(store, version)
-    policy = loaded(kept)
-    current = store.active_policy()
-    if current is not None and current.hash == kept.hash:
-        raise ActivationRefused(f"policy {version}: is in force already")
-    if second_person and _same_person(actor, kept.author):
-        raise SecondPersonNeeded(
-            f"policy {version}: {kept.author} wrote it, so somebody else must put it in force "
-            "(RECOURSE_POLICY_SECOND_PERSON); going back to a version that decided before needs "
-            "one person only: recourse policy rollback"
-        )
-    if all(act.hash != kept.hash for act in store.policy_acts()):
-        _check_succession(store, policy)
-    return _put_in_force(store, kept, current, "activated", actor, at, note, via)
+    actor = name_of_person(actor)
+    with _refusals_audited(store, version, "activated", actor, at, via):
+        kept = kept_version(store, version)
+        policy = loaded(kept)
+        current = store.active_policy()
+        if current is not None and current.hash == kept.hash:
+            raise ActivationRefused(f"policy {version}: is in force already")
+        if second_person and is_same_person(actor, kept.author):
+            raise SecondPersonNeeded(
+                f"policy {version}: {kept.author} wrote it, so somebody else must put it in force "
+                "(RECOURSE_POLICY_SECOND_PERSON); going back to what it replaced needs one person "
+                "only: recourse policy rollback"
+            )
+        if all(act.hash != kept.hash for act in store.policy_acts()):
+            _check_succession(store, policy)
+        return _put_in_force(store, kept, current, "activated", actor, at, note, via)
 
 
 def roll_back(
@@ -135,29 +148,35 @@ def roll_back(
     note: str | None = None,
     via: str | None = None,
 ) -> PolicyAct:
-    """Put a version that decided before in force again: ``to``, or the one before the present.
+    """Put a version that led to the present one in force again: ``to``, or the last of them.
 
-    Rolling back twice goes back twice. It needs one person, whatever the settings say.
+    Rolling back twice goes back twice. It needs one person, whatever the settings say: so it goes
+    backwards only, and brings nothing back that was itself gone back from.
 
     Raises:
+        NameRefused: ``actor`` is nobody's name.
         UnknownPolicyError: no such version, or it never was in force.
-        ActivationRefused: ``to`` is in force already, or another came in between.
+        ActivationRefused: ``to`` is in force already, was withdrawn, or another came in between.
         PolicyError, AlteredPolicyError: as in `activate`.
     """
+    actor = name_of_person(actor)
     current, acts = store.active_policy(), store.policy_acts()
+    way = _way(acts)
     if to is None:
-        before = _before(acts)
-        kept = store.policy_by_hash(before) if before else None
-        if kept is None:
+        if len(way) < 2:
             raise UnknownPolicyError("no policy was in force before the present one")
-    else:
+        before = store.policy_by_hash(way[-2])
+        to = before.version if before else way[-2]
+    with _refusals_audited(store, to, "rolled_back", actor, at, via):
         kept = kept_version(store, to)
         if all(act.hash != kept.hash for act in acts):
             raise UnknownPolicyError(f"policy {to}: was never in force; activate it instead")
-    if current is not None and current.hash == kept.hash:
-        raise ActivationRefused(f"policy {kept.version}: is in force already")
-    loaded(kept)
-    return _put_in_force(store, kept, current, "rolled_back", actor, at, note, via)
+        if current is not None and current.hash == kept.hash:
+            raise ActivationRefused(f"policy {to}: is in force already")
+        if kept.hash not in way:
+            raise ActivationRefused(f"policy {to}: was withdrawn; activate it instead")
+        loaded(kept)
+        return _put_in_force(store, kept, current, "rolled_back", actor, at, note, via)
 
 
 def ensure_first(store: Store, text: str, at: int) -> PolicyVersion:
@@ -176,6 +195,22 @@ def ensure_first(store: Store, text: str, at: int) -> PolicyVersion:
     return kept
 
 
+def refuse_unnamed(store: Store, version: str | None, *, key_id: str, at: int) -> NoReturn:
+    """Refuse a key that has no name, where a second person is asked for.
+
+    ``version`` is what it would have put in force, None for a proposal. Raises `NobodyNamed`.
+    """
+    refused = NobodyNamed(
+        "Authorization: this key bears no name, and who writes a policy and who puts it in force "
+        "must be two people (RECOURSE_POLICY_SECOND_PERSON); ask with a key that was made with "
+        "recourse keys create --name"
+    )
+    if version is None:
+        raise refused
+    with _refusals_audited(store, version, "activated", key_id, at, f"key:{key_id}"):
+        raise refused
+
+
 def person_of(name: str | None, key_id: str) -> str:
     """Who holds an API key: the name it was made for, else the key itself.
 
@@ -187,8 +222,7 @@ def person_of(name: str | None, key_id: str) -> str:
 
 def _put_in_force(
     store: Store, kept: PolicyVersion, current: PolicyVersion | None,
-    act: Literal["activated", "rolled_back"], actor: str, at: int, note: str | None,
-    via: str | None,
+    act: ActName, actor: str, at: int, note: str | None, via: str | None,
 ) -> PolicyAct:  # fmt: skip
     expected = current.hash if current else None
     with store.write() as tx:
@@ -203,17 +237,28 @@ def _put_in_force(
     return done
 
 
+@contextmanager
+def _refusals_audited(
+    store: Store, version: str, act: ActName, actor: str, at: int, via: str | None
+) -> Iterator[None]:
+    """Leave an audit entry where a policy is refused to come in force."""
+    try:
+        yield
+    except (ActivationRefused, UnknownPolicyError, PolicyError, AlteredPolicyError) as error:
+        content = {"act": act, "by": actor, "refused": type(error).__name__}
+        subject = f"policy:{shown(version.replace(chr(0), '?'))}"
+        with store.write() as tx:
+            tx.audit(via or actor, "activation_refused", subject, content, at=at)
+        raise
+
+
 def _subject(kept: PolicyVersion) -> str:
     return f"policy:{kept.version}"
 
 
-def _same_person(one: str, other: str) -> bool:
-    return one.strip().casefold() == other.strip().casefold()
-
-
 def kept_version(store: Store, version: str) -> PolicyVersion:
     """A version that the store keeps; raises UnknownPolicyError, naming the nearest."""
-    kept = store.policy(version)
+    kept = None if "\0" in version else store.policy(version)  # PostgreSQL's texts hold none
     return kept if kept is not None else _unknown(store, version)
 
 
@@ -225,19 +270,18 @@ def _unknown(store: Store, version: str) -> NoReturn:
     raise UnknownPolicyError(f"policy {version}: no such version, expected one of {expected}{hint}")
 
 
-def _before(acts: list[PolicyAct]) -> str | None:
-    """The hash of what the present policy was put in the place of.
+def _way(acts: Iterable[PolicyAct]) -> list[str]:
+    """The hashes of what led to the present policy, the first first and the present one last.
 
-    An activation goes forward from what was in force; going back undoes those after the version it
-    goes to, so that going back again goes further.
+    What comes in force again, by going back or by an activation, undoes all that came after it.
     """
     way: list[str] = []
     for act in acts:
-        if act.act == "rolled_back" and act.hash in way:
+        if act.hash in way:
             del way[way.index(act.hash) + 1 :]
         else:
             way.append(act.hash)
-    return way[-2] if len(way) > 1 else None
+    return way
 
 
 def _check_succession(store: Store, policy: Policy) -> None:

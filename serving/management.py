@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from features.events import ENTITIES
 from rules.changes import changes
 from rules.condition import nearest
+from rules.source import LONGEST
 from serving import listing, policies
 from serving.desk import Desk
 from serving.envelope import JSON, ApiError
@@ -107,13 +108,15 @@ class Management:
 
     async def propose(self, request: Request) -> Response:
         """Keep the body, a policy document in YAML or JSON, as a version that does not act yet."""
-        body = await self._api.body(request, DOCUMENTS)
+        body = await self._api.body(request, DOCUMENTS, at_most=LONGEST)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
             try:
                 text = body.decode()
             except UnicodeDecodeError as error:
                 raise InvalidRequest([Problem("body", f"must be UTF-8: {error.reason}")]) from None
+            if self._second_person and key.name is None:
+                policies.refuse_unnamed(desk.store, None, key_id=key.id, at=at)
             person = policies.person_of(key.name, key.id)
             kept = policies.propose(
                 desk.store, text, author=person, note=None, at=at, via=f"key:{key.id}"
@@ -134,6 +137,8 @@ class Management:
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
             note = validate(NoteBody, load_object(body)).note if body.strip() else None
+            if self._second_person and key.name is None:
+                policies.refuse_unnamed(desk.store, version, key_id=key.id, at=at)
             person = policies.person_of(key.name, key.id)
             act = policies.activate(
                 desk.store, version, actor=person, at=at, second_person=self._second_person,

@@ -19,11 +19,12 @@ import sqlalchemy
 import structlog
 
 import rules
-from rules.policy import Policy, PolicyError, load_policy
+from rules.policy import Policy, PolicyError, load_policy, policy_text
 from serving.facts import FACTS
 from serving.governance import (
     ActivationRefused,
     AlteredPolicyError,
+    NobodyNamed,
     SecondPersonNeeded,
     SuccessionError,
     UnknownPolicyError,
@@ -33,6 +34,7 @@ from serving.governance import (
     loaded,
     person_of,
     propose,
+    refuse_unnamed,
     roll_back,
 )
 from serving.settings import Settings
@@ -45,6 +47,7 @@ __all__ = [
     "DEFAULT_POLICY",
     "ActivationRefused",
     "AlteredPolicyError",
+    "NobodyNamed",
     "Policies",
     "PolicyWatch",
     "SecondPersonNeeded",
@@ -60,6 +63,7 @@ __all__ = [
     "person_of",
     "policy_in_force",
     "propose",
+    "refuse_unnamed",
     "roll_back",
     "start_with",
 ]
@@ -87,8 +91,8 @@ def active(store: Store, facts: Mapping[str, str] = FACTS) -> Policy:
 
 
 def first_text(settings: Settings) -> str:
-    """The text of the policy that a new store starts with; raises OSError."""
-    return (settings.policy or DEFAULT_POLICY).read_text(encoding="utf-8")
+    """The text of the policy that a new store starts with; raises OSError, PolicyError."""
+    return policy_text(settings.policy or DEFAULT_POLICY)
 
 
 def load_settings_policy(settings: Settings) -> Policy:

@@ -1,22 +1,30 @@
-"""API keys: shown once when made, stored as a hash, compared in constant time."""
+"""API keys: shown once when made, stored as a hash, compared in constant time.
+
+That one is made or revoked is audited in the same transaction, under the key's id.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
+from serving.persons import name_of_person
+from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Database
 from serving.store.schema import api_keys
 
 Mode: TypeAlias = Literal["test", "live"]
 
 SCOPES: Final = ("score", "report", "review", "admin")
+
+PROGRAM: Final = "recourse"
+"""Who acts where nobody is named: the program itself."""
 
 _KEY_BYTES: Final = 32
 _COLUMNS: Final = ("id", "mode", "scopes", "created_at", "revoked_at", "name")
@@ -39,12 +47,18 @@ class ApiKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._audit_log = AuditLog(database)
 
-    def create(self, mode: Mode, scopes: Iterable[str], at: int, name: str | None = None) -> str:
+    def create(
+        self, mode: Mode, scopes: Iterable[str], at: int, name: str | None = None, *,
+        by: str = PROGRAM, via: str | None = None,
+    ) -> str:  # fmt: skip
         """A new key of 256 bits, which nobody can show again.
 
-        ``name`` says who holds it: what is done with the key is done by them. Raises `ValueError`
-        for a mode or scopes that do not exist, and for a blank name.
+        ``name`` says who holds it: what is done with the key is done by them. ``by`` is who makes
+        it, and ``via`` how the audit log names who asked, where that is more than the person.
+        Raises `ValueError` for a mode or scopes that do not exist, and for what is no person's name
+        (`serving.persons`).
         """
         wanted = sorted(set(scopes))
         unknown = [scope for scope in wanted if scope not in SCOPES]
@@ -53,14 +67,16 @@ class ApiKeys:
             raise ValueError(f"scopes: expected some of {', '.join(SCOPES)}, got {got}")
         if mode not in ("test", "live"):
             raise ValueError(f"mode: expected test or live, got {mode!r}")
-        if name is not None and not name.strip():
-            raise ValueError(f"name: expected the holder's name, got {name!r}")
+        holder = None if name is None else name_of_person(name)
         key = f"sk_{mode}_{secrets.token_urlsafe(_KEY_BYTES)}"
         columns = ("id", "sha256", "mode", "scopes", "created_at", "name")
-        row = (f"key_{secrets.token_hex(8)}", _hash(key), mode, " ".join(wanted), at, name)
+        key_id = f"key_{secrets.token_hex(8)}"
+        row = (key_id, _hash(key), mode, " ".join(wanted), at, holder)
         statement = self._database.inserting(api_keys, columns)
+        content = {"mode": mode, "scopes": wanted, "name": holder, "by": by}
         with self._database.write() as connection:
             self._database.run(connection, statement, row)
+            self._audit(connection, "key_created", key_id, content, via or by, at)
         return key
 
     def verify(self, key: str) -> ApiKey | None:
@@ -87,15 +103,25 @@ class ApiKeys:
         with self._database.read() as connection:
             return [_api_key(row) for row in connection.execute(statement)]
 
-    def revoke(self, key_id: str, at: int) -> bool:
-        """End a key; returns whether it was there and in force."""
+    def revoke(self, key_id: str, at: int, *, by: str = PROGRAM, via: str | None = None) -> bool:
+        """End a key; returns whether it was there and in force. ``by`` and ``via`` as above."""
         statement = (
             update(api_keys)
             .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
             .values(revoked_at=at)
         )
         with self._database.write() as connection:
-            return connection.execute(statement).rowcount > 0
+            was_there = connection.execute(statement).rowcount > 0
+            if was_there:
+                self._audit(connection, "key_revoked", key_id, {"by": by}, via or by, at)
+        return was_there
+
+    def _audit(
+        self, connection: Connection, action: str, key_id: str, content: Mapping[str, Any],
+        actor: str, at: int,
+    ) -> None:  # fmt: skip
+        entry = AuditEntry(at, actor, action, f"key:{key_id}", content)
+        self._audit_log.append(connection, entry)
 
 
 def _api_key(row: Any) -> ApiKey:

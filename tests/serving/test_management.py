@@ -10,10 +10,13 @@ import orjson
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
+from rules.source import LONGEST
 from serving import policies
 from serving.api import Api, create_app
 from serving.desk import Desk
+from serving.store.schema import api_keys
 from tests.serving.documents import document, rule
 from tests.serving.test_desk import BODY, ME, NAMES, NOW, Clock, data, open_desk, report, url
 
@@ -143,13 +146,43 @@ def test_the_author_alone_cannot_where_two_are_asked_for(strict):
     assert told(strict("POST", "/v2/policies/2/activate", who="bob"))["actor"] == "bob"
 
 
-def test_a_key_without_a_name_is_its_own_person(strict, desk):
+def test_a_key_without_a_name_is_its_own_person_where_one_is_enough(call, desk):
     key = desk.store.keys.create("live", ["admin"], NOW)
-    strict.keys["nobody", "admin"] = key
-    told(strict("POST", "/v2/policies", TWO, kind="application/yaml", who="nobody"))
+    call.keys["nobody", "admin"] = key
+    told(call("POST", "/v2/policies", TWO, kind="application/yaml", who="nobody"))
     (known,) = [one for one in desk.store.keys.all() if one.name is None]
     assert desk.store.policy("2").author == known.id
-    refused(strict("POST", "/v2/policies/2/activate", who="nobody"), 409)
+    assert told(call("POST", "/v2/policies/2/activate", who="nobody"))["actor"] == known.id
+
+
+def test_a_key_without_a_name_is_nobodys_where_two_are_asked_for(strict, desk):
+    strict.keys["nobody", "admin"] = desk.store.keys.create("live", ["admin"], NOW)
+    sent = strict("POST", "/v2/policies", TWO, kind="application/yaml", who="nobody")
+    assert "recourse keys create --name" in refused(sent, 403)["message"]
+    assert desk.store.policy("2") is None
+    told(strict("POST", "/v2/policies", TWO, kind="application/yaml", who="ann"))
+    refused(strict("POST", "/v2/policies/2/activate", who="nobody"), 403)
+    (known,) = [one for one in desk.store.keys.all() if one.name is None]
+    entry = desk.store.audit_about("policy:2")[-1]
+    assert (entry.action, entry.actor) == ("activation_refused", f"key:{known.id}")
+    assert told(strict("POST", "/v2/policies/2/activate", who="bob"))["actor"] == "bob"
+
+
+def test_a_holder_named_before_names_were_checked_is_told_to_take_another_key(call, desk):
+    told(call("GET", "/v2/policies", who="ann"))
+    with desk.store.database.write() as connection:
+        connection.execute(update(api_keys).values(name="ann\u200b"))
+    sent = call("POST", "/v2/policies", TWO, kind="application/yaml", who="ann")
+    assert "make a key with another name" in refused(sent, 403)["message"]
+
+
+def test_five_hundred_rules_are_no_larger_than_a_call_may_be(call):
+    rules = [rule(id=f"rule_{i}", description="x" * 300) for i in range(500)]
+    large = document("2", *rules)
+    assert 64 * 1024 < len(large) < LONGEST
+    assert told(call("POST", "/v2/policies", large, kind="text/yaml"))["version"] == "2"
+    refused(call("POST", "/v2/policies", "x" * (LONGEST + 1), kind="text/yaml"), 413)
+    refused(call("POST", "/v2/lists/block", "x" * 65 * 1024), 413)
 
 
 def test_what_is_in_force_is_a_conflict_and_what_is_unknown_is_not_found(call):
@@ -269,7 +302,6 @@ def test_each_call_needs_one_of_its_scopes(call, method, path, body, scopes):
 def test_a_body_of_another_kind_or_size_is_refused(call):
     refused(call("POST", "/v2/lists/block", "x", kind="text/csv"), 415)
     refused(call("POST", "/v2/policies", "x", kind="text/plain"), 415)
-    refused(call("POST", "/v2/policies", "x" * 65 * 1024, kind="text/yaml"), 413)
 
 
 def test_a_policy_that_is_being_checked_keeps_no_decision_waiting(call, desk, monkeypatch):

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from rules.policy import Policy, PolicyError
 from serving import policies
 from serving.facts import FACTS
+from serving.persons import NameRefused
 from serving.policies import (
     ActivationRefused,
     AlteredPolicyError,
@@ -168,15 +169,69 @@ def test_what_is_in_force_is_not_activated_again(store):
     assert len(store.policy_acts()) == 1
 
 
+def test_a_first_policy_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "first.yaml").write_bytes(b"version: '1'\nnote: \xff")
+    with pytest.raises(PolicyError, match=r"line 2:7 .*first\.yaml: not a text.*expected UTF-8"):
+        policies.first_text(Settings(home=tmp_path, policy=tmp_path / "first.yaml"))
+
+
 @pytest.mark.parametrize("actor", ["ann", "Ann", " ann "])
 def test_the_second_person_is_another_person(store, actor):
     propose(store, ONE, author="ann")
     with pytest.raises(SecondPersonNeeded, match="ann wrote it"):
         activate(store, "1", actor=actor, second_person=True)
     assert in_force(store) is None
-    assert [entry.action for entry in store.audit_about("policy:1")] == ["proposed"]
+    assert [entry.action for entry in store.audit_about("policy:1")] == [
+        "proposed", "activation_refused"
+    ]  # fmt: skip
     activate(store, "1", actor="bob", second_person=True)
     assert in_force(store) == "1"
+
+
+@pytest.mark.parametrize("actor", ["mallory\u200b", "m\u00adallory", "\u043callory", "\t", "",
+                                   "mallory\ufe0f", "mallory\u3164", "\u2060"])  # fmt: skip
+def test_nobody_is_a_second_person_by_a_name_that_only_looks_like_another(store, actor):
+    propose(store, ONE, author="mallory")
+    with pytest.raises(NameRefused):
+        activate(store, "1", actor=actor, second_person=True)
+    with pytest.raises(NameRefused):
+        propose(store, TWO, author=actor)
+    with pytest.raises(NameRefused):
+        policies.roll_back(store, actor=actor, at=30)
+    assert in_force(store) is None
+
+
+@pytest.mark.parametrize("actor", ["\uff2dallory", "MALLORY", "mallory\u00a0", " mal lory"])
+def test_another_spelling_of_a_name_is_the_same_person(store, actor):
+    propose(store, ONE, author="mallory")
+    with pytest.raises(SecondPersonNeeded):
+        activate(store, "1", actor=actor, second_person=True)
+
+
+def test_an_author_kept_before_names_were_checked_is_the_same_person(store):
+    one = Policy.from_yaml(ONE, facts=FACTS)
+    with store.write() as tx:
+        tx.add_policy(version="1", hash=one.hash, text=ONE, author="Ann\u200b ", note=None, at=1)
+    with pytest.raises(SecondPersonNeeded):
+        activate(store, "1", actor="ann", second_person=True)
+
+
+def test_what_is_refused_to_come_in_force_is_audited(store):
+    propose(store, ONE, author="ann")
+    for version, actor in (("1", "ann"), ("11", "bob")):
+        with pytest.raises((SecondPersonNeeded, UnknownPolicyError)):
+            activate(store, version, actor=actor, second_person=True, via=f"cli:{actor}")
+    refusals = [(e.subject, e.actor, e.content) for version in ("1", "11")
+                for e in store.audit_about(f"policy:{version}")
+                if e.action == "activation_refused"]  # fmt: skip
+    assert refusals == [
+        ("policy:1", "cli:ann", {"act": "activated", "by": "ann", "refused": "SecondPersonNeeded"}),
+        ("policy:11", "cli:bob", {"act": "activated", "by": "bob",
+                                  "refused": "UnknownPolicyError"}),
+    ]  # fmt: skip
+    with pytest.raises(UnknownPolicyError):
+        activate(store, "\0" * 5_000, actor="bob")
+    assert len(store.audit_about(f"policy:{'?' * 120}…")) == 1
 
 
 def test_proposing_anothers_content_again_makes_nobody_else_its_author(store):
@@ -261,6 +316,26 @@ def test_going_back_needs_one_person_and_a_version_that_decided(store):
     assert store.policy_acts()[-1].note == "too many reviews"
     with pytest.raises(ActivationRefused, match="in force already"):
         policies.roll_back(store, actor="ann", at=31, to="1")
+
+
+def test_one_person_brings_nothing_back_that_was_withdrawn(store):
+    """Going back twice is two steps on the way here; what was gone back from is no step of it."""
+    for version, one in (("1", ONE), ("2", TWO), ("3", THREE)):
+        propose(store, one, author="mallory")
+        activate(store, version)
+    policies.roll_back(store, actor="bob", at=30)
+    with pytest.raises(ActivationRefused, match="was withdrawn; activate it instead"):
+        policies.roll_back(store, actor="mallory", at=31, to="3")
+    (refusal,) = [e for e in store.audit_about("policy:3") if e.action == "activation_refused"]
+    assert refusal.content["act"] == "rolled_back"
+    assert in_force(store) == "2"
+    activate(store, "1", actor="bob")  # forward to where it came from: 2 is withdrawn
+    with pytest.raises(UnknownPolicyError, match="before the present one"):
+        policies.roll_back(store, actor="mallory", at=32)
+    with pytest.raises(ActivationRefused, match="was withdrawn"):
+        policies.roll_back(store, actor="mallory", at=33, to="2")
+    activate(store, "3", actor="bob", second_person=True)
+    assert policies.roll_back(store, actor="mallory", at=34, to="1").hash == store.policy("1").hash
 
 
 # --- a new store, and one that was tampered with -------------------------------------------------

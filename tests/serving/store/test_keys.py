@@ -36,8 +36,28 @@ def test_a_key_bears_the_name_of_its_holder(store: Store) -> None:
     found = store.keys.verify(store.keys.create("live", ["admin"], at=1, name="Ann Lee"))
     assert found is not None
     assert found.name == "Ann Lee"
-    with pytest.raises(ValueError, match="name: expected the holder's name, got ' '"):
+    with pytest.raises(ValueError, match="name: expected a person's name of 1 to 100 characters"):
         store.keys.create("live", ["admin"], at=1, name=" ")
+
+
+@pytest.mark.parametrize("name", ["ann\u200b", "\u0430nn", "ann\n", "", "x" * 101])
+def test_a_holder_has_a_name_that_can_be_read(store: Store, name: str) -> None:
+    with pytest.raises(ValueError, match="name: expected a person's name"):
+        store.keys.create("live", ["admin"], at=1, name=name)
+    assert store.keys.all() == []
+
+
+def test_who_makes_and_ends_a_key_is_audited(store: Store) -> None:
+    store.keys.create("live", ["admin"], 5, " Ann  Lee", by="bob", via="cli:root")
+    (key,) = store.keys.all()
+    assert not store.keys.revoke("key_0", 8, by="bob")
+    assert store.keys.revoke(key.id, 9, by="cy")
+    assert not store.keys.revoke(key.id, 10, by="cy")
+    assert [(e.at, e.actor, e.action, e.content) for e in store.audit_about(f"key:{key.id}")] == [
+        (5, "cli:root", "key_created",
+         {"mode": "live", "scopes": ["admin"], "name": "Ann Lee", "by": "bob"}),
+        (9, "cy", "key_revoked", {"by": "cy"}),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("scopes", [[], ["score", "root"]])
