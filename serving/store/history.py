@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import structlog
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Connection,
     LargeBinary,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import null as sql_null
-from sqlalchemy.sql import ClauseElement, Subquery
+from sqlalchemy.sql import ClauseElement, FromClause
 
 from features.documents import MAX_EVENTS
 from features.events import (
@@ -345,9 +346,12 @@ class History:
         """What `features.ledger.order_ledger` needs of a request's order, up to its cutoff.
 
         The order's versions, updates, transactions and refund requests, with the outcomes of those
-        refunds and the transactions that name them alone: of each the latest 1,000, in no order.
-        Persons stand under pseudonyms, those that the request names as it names them. One
-        statement, so one snapshot; it reads what belongs to the order and nothing else.
+        refunds and the transactions that name them alone, in no order. Of a refund only the
+        versions that count: the first, the last and that of its outcome. Of each type at most 1,001
+        events, of refund requests 1,001 refunds: one more than the ledger looks at, so that it sees
+        that there are more. Persons stand under pseudonyms, those that the request names as it
+        names them. One statement, so one snapshot; it reads what belongs to the order and nothing
+        else.
         """
         if request.order_id is None:
             return []
@@ -568,31 +572,95 @@ def _facts(slot: int, key: str) -> Select[Any]:
 
 def _order_events() -> ClauseElement:
     """Event types and payloads, an arm for each type: none reads more than it gives."""
+    e = events.c
     cutoff: ColumnElement[int] = bindparam("cutoff")
-    of_order = events.c.order_id == bindparam("order")
-    asked = _latest_of("refund_request", of_order, events.c.known_at < cutoff)
-    refunds = select(asked.c.refund_id).union(select(bindparam("refund", type_=Text)))
-    of_refund = events.c.refund_id.in_(refunds)
+    of_order, seen = e.order_id == bindparam("order"), e.known_at <= cutoff
+    asked = (
+        select(e.refund_id)
+        .where(_is(e.event_type, "refund_request"), of_order, e.known_at < cutoff)
+        .group_by(e.refund_id)
+        .limit(_MOST_OF_ORDER)
+        .cte("asked")
+    )
+    refunds = (
+        select(asked.c.refund_id).union(select(bindparam("refund", type_=Text))).cte("refunds")
+    )
+    of_refund = e.refund_id.in_(select(refunds.c.refund_id))
+    chosen = union_all(*_versions(asked), *_outcomes(refunds))
     arms = [
-        asked,
-        _latest_of("refund_outcome", of_refund, events.c.known_at < cutoff),
-        _latest_of("transaction", of_refund, events.c.order_id.is_(None),
-                   events.c.known_at <= cutoff),
-        *(_latest_of(event_type, of_order, events.c.known_at <= cutoff)
-          for event_type in ("order", "order_update", "transaction")),
-    ]  # fmt: skip
-    return union_all(*(select(arm.c.event_type, arm.c.payload) for arm in arms))
+        select(e.event_type, e.payload).where(e.seq.in_(chosen)),
+        _some_of("transaction", of_refund, e.order_id.is_(None), seen),
+        _some_of("transaction", of_order, seen),
+        _some_of("order_update", of_order, seen),
+        _some_of("order", of_order, seen, first=True),
+    ]
+    return union_all(*arms)
 
 
-def _latest_of(event_type: str, *wanted: ColumnElement[bool]) -> Subquery:
-    of_event = events.c
-    return (
-        select(of_event.event_type, of_event.payload, of_event.refund_id)
-        .where(_is(of_event.event_type, event_type), *wanted)
-        .order_by(of_event.known_at.desc(), of_event.event_id.desc())
-        .limit(literal_column(str(MAX_EVENTS)))
-        .subquery()
+_MOST_OF_ORDER: Final[ColumnElement[Any]] = literal_column(str(MAX_EVENTS + 1))
+"""One more than the ledger looks at, so that it sees that there are more."""
+
+
+def _versions(asked: CTE) -> Iterator[Select[Any]]:
+    """Of each refund the versions that count: the first, the last, and that of its outcome."""
+    version, outcome = events.alias("version"), events.alias("outcome")
+    cutoff: ColumnElement[int] = bindparam("cutoff")
+    own = (
+        _is(version.c.event_type, "refund_request"),
+        version.c.refund_id == asked.c.refund_id,
+        version.c.order_id == bindparam("order"),
+    )
+    settled_at = (
+        select(func.max(outcome.c.known_at))
+        .where(_is(outcome.c.event_type, "refund_outcome"), outcome.c.known_at < cutoff,
+               outcome.c.refund_id == asked.c.refund_id)
+        .correlate(asked)
+        .scalar_subquery()
     )  # fmt: skip
+    yield _one_each(asked, version, *own, version.c.known_at < cutoff, first=True)
+    yield _one_each(asked, version, *own, version.c.known_at < cutoff)
+    yield _one_each(asked, version, *own, version.c.known_at <= settled_at)
+
+
+def _outcomes(refunds: CTE) -> Iterator[Select[Any]]:
+    """Of each refund the latest outcome."""
+    outcome = events.alias("outcome")
+    yield _one_each(
+        refunds, outcome, _is(outcome.c.event_type, "refund_outcome"),
+        outcome.c.refund_id == refunds.c.refund_id, outcome.c.known_at < bindparam("cutoff"),
+    )  # fmt: skip
+
+
+def _one_each(
+    of: CTE, among: FromClause, *wanted: ColumnElement[bool], first: bool = False
+) -> Select[Any]:
+    """For each refund the number of its first or latest event of a kind."""
+    one = (
+        select(among.c.seq)
+        .where(*wanted)
+        .order_by(*_by_time(among.c, first=first))
+        .limit(literal_column("1"))
+        .correlate(of)
+        .scalar_subquery()
+    )
+    return select(one).select_from(of)
+
+
+def _some_of(event_type: str, *wanted: ColumnElement[bool], first: bool = False) -> Select[Any]:
+    """The first or the latest events of a type, one more than the ledger looks at."""
+    found = (
+        select(events.c.event_type, events.c.payload)
+        .where(_is(events.c.event_type, event_type), *wanted)
+        .order_by(*_by_time(events.c, first=first))
+        .limit(_MOST_OF_ORDER)
+        .subquery()
+    )
+    return select(found.c.event_type, found.c.payload)
+
+
+def _by_time(columns: Any, *, first: bool) -> tuple[Any, ...]:
+    order = (columns.known_at, columns.event_id)
+    return order if first else tuple(column.desc() for column in order)
 
 
 # --- what was read ---------------------------------------------------------------------------
