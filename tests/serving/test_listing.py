@@ -6,18 +6,21 @@ import csv
 import io
 from collections.abc import Iterator
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events import ENTITIES
-from serving import listing
+from serving import contract, listing
 from serving.listing import Entry, parse_csv
+from serving.store.lists import NewEntry
 from serving.store.store import Store
 from serving.wire import InvalidRequest
 from tests.serving.test_desk import SECRET
 
 AT = 1_780_000_000_000
+REFUND = {"refund": {"refundId": "r-1", "status": "DECLINED", "amount": 1, "currency": "GBP"}}
 HEADER = b"entity,id,reason,expires_at\n"
 
 
@@ -44,6 +47,11 @@ def bad(data: bytes) -> list[str]:
         ("ip", "203.0.113.9", "203.0.113.9"),
         ("customer", "Ann", "Ann"),
         ("address", "addr_1", "addr_1"),
+        ("device", "abc\u200b", "abc\u200b"),
+        ("device", "dev\u00a01", "dev\u00a01"),
+        ("customer", "a\nb", "a\nb"),
+        ("customer", " c1 ", " c1 "),
+        ("email", '"a@b"@c.example', '"a@b"@c.example'),
     ],
 )
 def test_an_entity_is_kept_in_the_spelling_of_requests(entity, given_id, kept):
@@ -52,13 +60,37 @@ def test_an_entity_is_kept_in_the_spelling_of_requests(entity, given_id, kept):
 
 @pytest.mark.parametrize(
     ("entity", "given_id"),
-    [("ip", "10.0.0.0/8"), ("ip", "nowhere"), ("email", "ann"), ("email", "a@b@c"),
-     ("device", "x" * 257), ("device", "a\0b"), ("device", "\n")],
+    [("ip", "10.0.0.0/8"), ("ip", "nowhere"), ("email", "ann"), ("email", "@" + "\ufdfa" * 250),
+     ("device", "x" * 257), ("device", "a\0b"), ("device", "\n"), ("device", ""),
+     ("device", "\ud800")],
 )  # fmt: skip
 def test_what_no_request_could_bear_is_refused(entity, given_id):
     with pytest.raises(InvalidRequest) as refused:
         Entry.of(entity, given_id, "x", None, AT)
     assert [problem.field for problem in refused.value.problems] == ["id"]
+
+
+IDS = st.text(st.characters(exclude_categories=()), max_size=4) | st.sampled_from(
+    ["x" * 256, "x" * 257, " ", "\u00a0", "a\0"]
+)
+
+
+@given(IDS)
+def test_an_id_can_be_listed_if_and_only_if_a_request_can_bear_it(text):
+    """The wire's customer and device as a request names them, for every text."""
+    try:
+        contract.parse_refund(orjson.dumps({**REFUND, "device": {"deviceId": text},
+                              "customer": {"customerId": text}}), scored=False)  # fmt: skip
+        borne = True
+    except (InvalidRequest, TypeError):  # half a surrogate pair is no JSON
+        borne = False
+    for entity in ("device", "customer"):
+        try:
+            assert Entry.of(entity, text, "x", None, AT).original == text
+            listed = True
+        except InvalidRequest:
+            listed = False
+        assert listed == borne
 
 
 @pytest.mark.parametrize("expires_at", [AT, AT - 1, 0, 10**18])
@@ -84,6 +116,26 @@ def test_an_entry_is_put_shown_and_taken_off_with_a_trace_of_each(store):
         ("unlisted", "cy"),
     ]
     assert [e.content["entries"] for e in store.audit_about("list:block")] == [1, 3]
+
+
+def test_many_are_put_a_thousand_at_a_time_and_each_leaves_its_trace(store):
+    """Decisions come in between, and what is wrong is found before anything is put."""
+    sizes: list[int] = []
+    put_many = store.lists.put
+    store.lists.put = lambda *a, **k: sizes.append(len(done := put_many(*a, **k))) or done
+    entries = [Entry.of("device", f"d{n}", f"ring {n}", None, AT) for n in range(2_001)]
+    with pytest.raises(ValueError, match="entity: expected one of customer"):
+        listing.put(store, "block", [*entries, NewEntry("devise", "d", "x")], author="ann", at=AT)
+    assert store.list_entries("block") == ()
+    again = entries[0]._replace(reason="seen twice")
+    done = listing.put(store, "block", [*entries, again], author="ann", at=AT, via="cli:root")
+    assert sizes == [1_000, 1_000, 1]
+    assert len(done) == len(store.list_entries("block")) == 2_001
+    for number, reason in ((0, "seen twice"), (2_000, "ring 2000")):
+        value = store.identifiers.mac("device", f"d{number}")
+        (entry,) = store.audit_about(f"device:{value}")
+        assert entry.actor == "cli:root"
+        assert entry.content == {"list": "block", "by": "ann", "reason": reason, "expires_at": None}
 
 
 # --- CSV -----------------------------------------------------------------------------------------
@@ -124,7 +176,7 @@ def test_each_bad_line_is_reported_by_number_field_and_value_and_the_good_ones_a
         b"device,d1,again,\n"  # 7
         b"device,d4,x,2001-01-01\n"  # 8
         b"device,\xff,x,\n"  # 9
-        b'device,"two\nlines",x,\n'  # 10 and 11
+        b'device,d8,"two\nlines",\n'  # 10 and 11
         b"device,d5,x,\n"  # 12
         b'device,"d6"x,x,\n'  # 13
         b"device,d7,x,\n"  # 14
@@ -133,7 +185,7 @@ def test_each_bad_line_is_reported_by_number_field_and_value_and_the_good_ones_a
     assert [entry.original for entry in parsed.entries] == ["d1", "d5", "d7"]
     assert [(b.line, b.problem.field) for b in parsed.problems] == [
         (3, "entity"), (4, "expires_at"), (4, "id"), (4, "reason"), (5, "id"), (6, "line"),
-        (7, "id"), (8, "expires_at"), (9, "id"), (10, "id"), (13, "line"),
+        (7, "id"), (8, "expires_at"), (9, "id"), (10, "reason"), (13, "line"),
     ]  # fmt: skip
     said = [str(problem) for problem in parsed.problems]
     assert "did you mean device?" in said[0]
@@ -174,7 +226,7 @@ def test_every_line_is_either_an_entry_or_a_problem(rows):
     expected, seen = [], set()
     for entity, original, reason, expires_at in rows:
         try:
-            entry = Entry.of(entity, original.strip(), reason.strip(), None, AT)
+            entry = Entry.of(entity, original, reason.strip(), None, AT)
         except InvalidRequest:
             continue
         if not expires_at and entry[:2] not in seen:

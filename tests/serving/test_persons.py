@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from serving.persons import NameRefused, is_same_person, name_of_person
 
-
 READABLE = [
     "Ann Lee", "O\u2019Neill", "Zo\u00eb", "\u0410\u043d\u043d\u0430", "\u5c71\u7530 \u3042\u3084",
     "\uae40\ubbfc\uc900", "ci+deploy@example.com", "CORP\\ann", "key_0a", "uid-1000",
