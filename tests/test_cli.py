@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pwd
 import re
 import shlex
 import sys
@@ -18,7 +20,10 @@ import typer
 import cli
 from features.tables import write_folder
 from serving.home import Home
+from serving.settings import Settings
+from serving.store.store import Store
 from tests.serving.champions import trained_model
+from tests.serving.documents import document
 from training.simulate import simulate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -187,6 +192,15 @@ REFUSALS = {
     ("train", "--data", "nowhere", "--json"): "nowhere: expected a folder of tables",
     ("policy", "check", "nowhere.yaml"): "nowhere.yaml: No such file or directory",
     ("policy", "check", "."): ".: Is a directory",
+    ("policy", "add", "nowhere.yaml"): "nowhere.yaml: No such file or directory",
+    (
+        "policy",
+        "rollback",
+        "--by",
+        "ann\u200b",
+    ): "--by: name: expected a person's name that can be read",
+    ("keys", "revoke", "key_0", "--by", "\u0430nn"): "letters of CYRILLIC and LATIN",
+    ("lists", "add", "block", "device", "d", "--reason", "x", "--by", ""): "--by: name: expected",
     ("keys", "revoke", "key_0"): "key id: no key 'key_0' is in force in the test store",
     ("serve", "--clock", "sundial"): "RECOURSE_CLOCK: ",
     ("features", "--data", "x", "--out", "f", "--base-currency", "XXZ"): "ISO 4217 code, got 'XXZ'",
@@ -229,6 +243,28 @@ def test_a_bad_policy_is_refused_with_every_problem(run, tmp_path):
     assert (ended.code, ended.out) == (1, "")
     assert "2 problems" in ended.err
     assert "did you mean rules?" in ended.err
+
+
+NO_POLICIES = {
+    b"": "not a policy",
+    b"\xef\xbb\xbf": "not a policy",
+    b"# nothing\n": "not a policy",
+    b"version: '1'\nnote: caf\xe9\n": "line 2:10 bad.yaml: not a text, got the byte 0xe9",
+    b"\xff\xfev\0": "expected UTF-8",
+    b"version: \0": "not YAML",
+}
+
+
+@pytest.mark.parametrize("command", [("check",), ("check", "--json"), ("add",)], ids=" ".join)
+@pytest.mark.parametrize(("content", "told"), NO_POLICIES.items(), ids=map(repr, NO_POLICIES))
+def test_what_is_no_policy_is_refused_once(run, tmp_path, command, content, told):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    ended = run("policy", command[0], "bad.yaml", *command[1:])
+    said = ended.out + ended.err
+    assert ended.code == 1
+    assert told in said or "--json" in command
+    assert "1 problem" in said or json.loads(said)["problems"]
+    assert "Traceback" not in said
 
 
 BAD_SETTINGS = {
@@ -290,6 +326,37 @@ def test_keys_are_made_listed_and_ended(run):
     assert run("keys", "revoke", listed["id"]).code == 0
     assert "revoked" in run("keys", "list").out
     assert run("keys", "revoke", listed["id"]).code == 1
+
+
+def test_what_is_done_bears_the_login_beside_the_name_given(run, tmp_path, monkeypatch):
+    """A name is what one says; the login, which the environment cannot change, is what one is."""
+    login = pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setenv("LOGNAME", "mallory")
+    (tmp_path / "two.yaml").write_text(document("two"))
+    for words in (
+        ("policy", "add", "two.yaml", "--by", "ann"), ("policy", "activate", "two", "--by", "bob"),
+        ("lists", "add", "block", "device", "d1", "--reason", "ring", "--by", "ann"),
+        ("lists", "remove", "block", "device", "d1"), ("lists", "show", "block", "--by", "ann"),
+        ("keys", "create", "--mode", "live", "--name", "Ann", "--by", "bob"),
+    ):  # fmt: skip
+        assert run(*words).code == 0, words
+    refused = run("policy", "activate", "two", "--by", "bob")
+    assert (refused.code, refused.err) == (1, "policy two: is in force already\n")
+    (key,) = json.loads(run("keys", "list", "--mode", "live", "--json").out)
+    assert run("keys", "revoke", key["id"], "--mode", "live", "--by", "cy").code == 0
+    settings = Settings(home=tmp_path / "home")
+    store = Store.open(settings.database_url_of("live"), settings.secret_bytes())
+    device = store.identifiers.mac("device", "d1")
+    entries = [entry for subject in ("policy:two", f"device:{device}", "list:block",
+                                     f"key:{key['id']}")
+               for entry in store.audit_about(subject)]  # fmt: skip
+    store.close()
+    assert {entry.actor for entry in entries} == {f"cli:{login}"}
+    assert [(entry.action, entry.content["by"]) for entry in entries] == [
+        ("proposed", "ann"), ("activated", "bob"), ("activation_refused", "bob"),
+        ("listed", "ann"), ("unlisted", login), ("revealed", "ann"),
+        ("key_created", "bob"), ("key_revoked", "cy"),
+    ]  # fmt: skip
 
 
 def test_a_world_is_simulated_imported_and_exported(run, world, tmp_path):
