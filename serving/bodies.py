@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final, get_args
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from features.events import VOCABULARY, OutcomeStatus, ReturnStatus, address_key
@@ -95,10 +95,22 @@ class ItemPart(Wire):
         return self.price * self.pieces
 
 
+def _reason_as_listed(reason: str | None) -> str | None:
+    """Both spellings of cancelled, as one."""
+    if reason in VOCABULARY["reason"] or reason is None:
+        return reason
+    listed = reason.replace("CANCELED", "CANCELLED")
+    return listed if listed in VOCABULARY["reason"] else reason
+
+
+Reason = Annotated[Word | None, AfterValidator(_reason_as_listed), Known(VOCABULARY["reason"])]
+"""Why a refund, or a line of it, is asked for."""
+
+
 class RefundItemPart(ItemPart):
     """A line of a refund."""
 
-    refund_reason: Annotated[Word | None, Known(VOCABULARY["reason"])] = None
+    refund_reason: Reason = None
 
 
 class StatusPart(Wire):
@@ -144,7 +156,7 @@ class RefundPart(Wire):
     non_refundable_amount: Amount | None = None
     issued_to: Annotated[Word | None, Known(VOCABULARY["issued_to"])] = None
     refund_issued_to: Annotated[Array[Word], Known(VOCABULARY["issued_to"])] = ()
-    refund_reason: Annotated[Word | None, Known(VOCABULARY["reason"])] = None
+    refund_reason: Reason = None
     decline_reason: Annotated[Word | None, Known(VOCABULARY["decline_reason"])] = None
     ignore: Flag | None = None
     items: Array[RefundItemPart] = ()

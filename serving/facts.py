@@ -19,7 +19,10 @@ from features.ledger import LEDGER, LEDGER_FACTS, Fact, Meaning
 
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "currency": ("currency", "the currency that the refund is asked in (ISO 4217)"),
-    "refund_reason": ("reason", "why it is asked: of several lines the reason of the dearest"),
+    "refund_reason": (
+        "reason",
+        "why it is asked: of several lines the reason of the dearest, unknown if none can be told",
+    ),
     "refund_type": ("type", "what kind of refund it is, such as RETURN or GOODWILL"),
     "refund_policy": ("policy", "on what ground it is asked, such as STATUTORY or GOODWILL"),
     "claim": ("claim", "FULL or PARTIAL"),
@@ -34,7 +37,8 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     fact: VOCABULARY[column] for fact, (column, _) in _WORDS.items() if column in VOCABULARY
 }
-"""Fact -> the words it usually holds. Lists are open: another word is unusual, not wrong."""
+"""Fact -> the words it holds. A request may say another, which to a policy is unknown: a rule that
+tests for a word must not be passed by spelling it otherwise."""
 
 _REQUEST: Final[Mapping[str, Meaning]] = {
     "amount_minor": Meaning("double", "minor", "the whole amount of the refund, in its currency"),
@@ -56,6 +60,12 @@ _REQUEST: Final[Mapping[str, Meaning]] = {
         "double",
         "minor",
         "what the lines of the refund are worth together; unknown unless all lines tell",
+    ),
+    "item_reasons": Meaning(
+        "strings",
+        "word",
+        "why each line is asked for; where none tells, the refund's reason; unknown where one does "
+        "not",
     ),
     "item_categories": Meaning(
         "strings", "word", "the categories of the refund's lines; unknown unless all lines tell"
@@ -110,7 +120,7 @@ def facts_of(
     currency = row["order_currency_last_by_order_365d"]
     return {
         **row,
-        **{fact: getattr(request, column) for fact, (column, _) in _WORDS.items()},
+        **{fact: _listed(column, getattr(request, column)) for fact, (column, _) in _WORDS.items()},
         "amount_minor": float(request.amount_minor),
         "nonrefundable_minor": float(kept or 0),
         "asked_minor": float(due_minor(request.amount_minor, kept)),
@@ -119,6 +129,7 @@ def facts_of(
         or request.order_amount_minor is not None,
         "payment_method_expired": _expired(request),
         "asked_lines_minor": _lines_minor(request),
+        "item_reasons": _reasons(request),
         "item_categories": _of_every_line(request, "category"),
         "item_skus": _of_every_line(request, "sku"),
         **dict.fromkeys(LEDGER_FACTS),
@@ -131,6 +142,20 @@ def _expired(request: RefundRequest) -> bool | None:
     """Whether the last instant at which the payment method was valid is before the cutoff."""
     expires_at = request.payment_method_expires_at
     return None if expires_at is None else expires_at < request.known_at
+
+
+def _listed(column: str, word: str | None) -> str | None:
+    """A word as it is; one that a list exists for and that is not on it is unknown."""
+    return word if word in VOCABULARY.get(column, (word,)) else None
+
+
+def _reasons(request: RefundRequest) -> tuple[str, ...] | None:
+    """The lines' reasons, else the refund's own; unknown where any of them is not known."""
+    said = [item.reason for item in request.items]
+    if not any(said):
+        said = [request.reason]
+    known = [reason for reason in said if reason is not None and _listed("reason", reason)]
+    return tuple(dict.fromkeys(known)) if len(known) == len(said) else None
 
 
 def _of_every_line(request: RefundRequest, column: str) -> tuple[str, ...] | None:

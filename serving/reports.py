@@ -211,7 +211,7 @@ class RefundReport(CommerceReport):
             order_amount_minor=order.price if order and same_currency else None,
             delivered_at=order and order.delivered_time,
             payment_method_expires_at=next((p.expires_at for p in self.payment_methods), None),
-            reason=refund.refund_reason or _reason_of_most_value(refund.items, currency),
+            reason=_reason(refund, currency),
             claim=refund.claim,
             type=refund.type,
             initiated_by=refund.initiated_by,
@@ -247,6 +247,9 @@ class RefundReport(CommerceReport):
             yield from _unknown_values(field, item)
             if refund.currency and item.currency and item.currency != refund.currency:
                 yield answers.other_currency(f"{field}.currency", item.currency, refund.currency)
+            elif item.price is None and len({each.refund_reason for each in refund.items}) > 1:
+                yield answers.fact_missing(f"{field}.price", "the lines' reasons differ, and which "
+                                           "is that of the most value cannot be told")  # fmt: skip
         order = self.order
         if order and order.currency and refund.currency and order.currency != refund.currency:
             yield answers.other_currency("order.currency", order.currency, refund.currency)
@@ -412,11 +415,18 @@ def _refund_lines(
     return lines or None
 
 
-def _reason_of_most_value(items: Iterable[bodies.RefundItemPart], currency: str) -> str | None:
-    """The reason of the line worth most; of equals, and of lines without a price, the first."""
-    told = [item for item in items if item.refund_reason]
-    best = max(told, key=lambda item: item.amount_minor(currency) or 0, default=None)
-    return best.refund_reason if best else None
+def _reason(refund: bodies.RefundPart, currency: str) -> str | None:
+    """Why it is asked: the reason of the line worth most, of equals the first.
+
+    The refund's own reason stands for lines that tell none. Where reasons differ and a price is
+    not told, the line worth most is not known, and so its reason is not.
+    """
+    reasons = [item.refund_reason or refund.refund_reason for item in refund.items]
+    if len({*reasons}) < 2:
+        return reasons[0] if reasons else refund.refund_reason
+    worth = [item.amount_minor(currency) for item in refund.items]
+    known = [amount for amount in worth if amount is not None]
+    return reasons[worth.index(max(known))] if len(known) == len(worth) else None
 
 
 def _any_final(items: Sequence[bodies.ItemPart]) -> bool | None:

@@ -256,7 +256,7 @@ def test_a_full_refund_fills_every_column_of_its_request() -> None:
         "order_id": "o1",
         "non_refundable_minor": 250,
         "order_amount_minor": 9000,
-        "reason": "OTHER",
+        "reason": "EMPTY_BOX",
         "claim": "FULL",
         "type": "REFUND",
         "initiated_by": "CUSTOMER",
@@ -501,17 +501,57 @@ def test_final_sale(said: list[bool | None], final: bool | None) -> None:
     assert request.final_sale is final
 
 
-def test_the_reason_is_that_of_the_line_worth_most() -> None:
+@pytest.mark.parametrize(
+    ("own", "lines", "reason"),
+    [
+        (None, [("ITEM_DAMAGED", 400, 1), ("EMPTY_BOX", 300, 2)], "EMPTY_BOX"),
+        (None, [("ITEM_DAMAGED", 600, 1), ("EMPTY_BOX", 300, 2)], "ITEM_DAMAGED"),
+        # The refund's own word does not speak over its lines, and stands where they are silent.
+        ("EMPTY_BOX", [("CHANGED_MIND", 400, 1)], "CHANGED_MIND"),
+        ("EMPTY_BOX", [("CHANGED_MIND", 400, 1), (None, 500, 1)], "EMPTY_BOX"),
+        ("EMPTY_BOX", [(None, None, 1), (None, 500, 1)], "EMPTY_BOX"),
+        ("EMPTY_BOX", [], "EMPTY_BOX"),
+        (None, [("CHANGED_MIND", 400, 1), (None, 500, 1)], None),
+        # Leaving a price out makes no line the dearest.
+        (None, [("CHANGED_MIND", None, 1), ("ITEM_NOT_RECEIVED", 1, 1)], None),
+        ("OTHER", [("CHANGED_MIND", 8999, 1), ("ITEM_NOT_RECEIVED", None, 1)], None),
+        (None, [("CHANGED_MIND", None, 1), ("CHANGED_MIND", 1, 1)], "CHANGED_MIND"),
+        (None, [("SUBSCRIPTION_CANCELED", 1, 1), ("subscription_cancelled ", None, 1)],
+         "SUBSCRIPTION_CANCELLED"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_that_of_the_line_worth_most(
+    own: str | None, lines: list[tuple[str | None, int | None, int]], reason: str | None
+) -> None:
+    items = [{"refundReason": said, "price": price, "quantity": quantity}
+             for said, price, quantity in lines]  # fmt: skip
+    body = refund(("refund.items", items), ("refund.refundReason", own))
+    (request,) = of_type(parse_refund(body, scored=False).events(NOW), RefundRequest)
+    assert request.reason == reason
+
+
+def test_a_missing_price_among_lines_of_several_reasons_is_said() -> None:
     items: list[dict[str, Any]] = [
-        {"refundReason": "CHANGED_MIND"},
-        {"refundReason": "ITEM_DAMAGED", "price": 400},
-        {"refundReason": "EMPTY_BOX", "price": 300, "quantity": 2},
+        {"refundReason": "CHANGED_MIND"}, {"refundReason": "EMPTY_BOX", "price": 300},
+    ]  # fmt: skip
+    report = parse_refund(refund(("refund.items", items)), scored=True)
+    assert [w["msg"] for w in report.warnings() if "reasons differ" in w["msg"]] == [
+        "refund.items[0].price is not known: the lines' reasons differ, and which is that of the "
+        "most value cannot be told"
     ]
-    body = refund(("refund.items", items), ("refund.refundReason", None))
-    (request,) = of_type(parse_refund(body, scored=True).events(NOW), RefundRequest)
-    assert request.reason == "EMPTY_BOX"
-    assert [item.reason for item in request.items] == [item["refundReason"] for item in items]
-    assert request.item_count == 4
+    (request,) = of_type(report.events(NOW), RefundRequest)
+    assert [item.reason for item in request.items] == ["CHANGED_MIND", "EMPTY_BOX"]
+    items[0]["refundReason"] = "EMPTY_BOX"
+    report = parse_refund(refund(("refund.items", items)), scored=True)
+    assert not [w for w in report.warnings() if "reasons differ" in w["msg"]]
+
+
+def test_one_letter_more_or_less_is_the_same_reason() -> None:
+    body = refund(("refund.items.0.refundReason", "SUBSCRIPTION_CANCELED"))
+    report = parse_refund(body, scored=True)
+    (request,) = of_type(report.events(NOW), RefundRequest)
+    assert request.items[0].reason == "SUBSCRIPTION_CANCELLED"
+    assert not [w for w in report.warnings() if "refundReason" in w["msg"]]
 
 
 def test_other_currencies_are_left_out_and_said() -> None:

@@ -143,6 +143,55 @@ def test_a_list_of_the_lines_is_whole_or_unknown(
     assert (facts["item_categories"], facts["item_skus"]) == (categories, categories)
 
 
+@pytest.mark.parametrize(
+    ("own", "lines", "reasons"),
+    [
+        ("OTHER", [], ("OTHER",)),
+        (None, [], None),
+        ("OTHER", [None, None], ("OTHER",)),
+        ("OTHER", ["EMPTY_BOX", "CHANGED_MIND", "EMPTY_BOX"], ("EMPTY_BOX", "CHANGED_MIND")),
+        ("OTHER", ["EMPTY_BOX", None], None),
+        ("OTHER", ["EMPTY_BOX", "BORED"], None),
+        ("BORED", [None], None),
+    ],
+)
+def test_the_lines_reasons_are_all_told_or_unknown(
+    own: str | None, lines: list[str | None], reasons: tuple[str, ...] | None,
+    plain_row: dict[str, float],
+) -> None:  # fmt: skip
+    items = [{"line_id": str(n), **({"reason": said} if said else {})}
+             for n, said in enumerate(lines)]  # fmt: skip
+    facts = facts_of(request_of({**HONEST, "reason": own, "items": items}), plain_row)
+    assert facts["item_reasons"] == reasons
+
+
+@pytest.mark.parametrize(
+    ("fact", "column", "odd"),
+    [("refund_reason", "reason", "BORED"), ("refund_type", "type", "INSTANT_REFUND"),
+     ("refund_policy", "policy", "GOOD_WILL"), ("claim", "claim", "HALF"),
+     ("initiated_by", "initiated_by", "BOT"), ("issued_to", "issued_to", "CASH")],
+)  # fmt: skip
+def test_a_word_of_no_list_is_unknown_to_a_policy(
+    fact: str, column: str, odd: str, plain_row: dict[str, float]
+) -> None:
+    """Spelled otherwise it must not pass a rule that leaving it out does not pass."""
+    request = request_of({**HONEST, column: odd})
+    assert getattr(request, column) == odd, "the event keeps it"
+    assert facts_of(request, plain_row)[fact] is None
+    assert facts_of(request_of(HONEST), plain_row)[fact] == HONEST[column]
+    assert facts_of(request_of({**HONEST, "channel": odd}), plain_row)["channel"] == odd
+
+
+def test_what_the_order_says_of_final_sale_stands_above_the_request(
+    plain_row: dict[str, float],
+) -> None:
+    request = request_of(HONEST)
+    assert facts_of(request, plain_row)["final_sale"] is False
+    assert facts_of(request, plain_row, {"final_sale": True})["final_sale"] is True
+    assert facts_of(request, plain_row, {"final_sale": None})["final_sale"] is None
+    assert facts_of(request, plain_row, {"order_reserved_minor": 0.0})["final_sale"] is False
+
+
 @pytest.mark.parametrize(("last", "expired"), [(-1, True), (0, False), (1, False)])
 def test_a_payment_method_is_valid_to_its_last_instant(
     last: int, expired: bool, plain_row: dict[str, float]
