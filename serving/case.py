@@ -25,6 +25,7 @@ from serving.reports import RefundReport
 from serving.scorer import Shadow, Verdict
 from serving.store.decisions import FirstResult
 from serving.store.history import Slices
+from serving.store.reservations import Reservation
 
 CATALOG_HASH: Final = definitions_hash(FEATURES)
 
@@ -60,8 +61,8 @@ class Judged:
     circumstances: Circumstances
     verdict: Verdict
     shadow: Shadow | None = None
-    reserved: Mapping[str, int] | None = None
-    """What other refunds held of the order's balance, by currency; None if nobody asked."""
+    reserved: tuple[Reservation, ...] = ()
+    """What other refunds held of the order's balance."""
 
 
 # --- the answer --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,7 +19,7 @@ from typing import Any, Final
 from features.catalog import PLAN
 from features.engine import Past
 from features.events import ENTITIES, Event, RefundRequest, due_minor
-from features.ledger import LEDGER_FACTS, Fact, order_ledger
+from features.ledger import Fact, order_ledger
 from features.money import Rates
 from rules.decision import Action
 from rules.engine import Circumstances, ListHit, ListMatch
@@ -31,15 +31,14 @@ from serving.policies import Policies
 from serving.reports import RefundReport, Report
 from serving.scorer import Late, exploration_draw, keys_of, score, shadow
 from serving.store.decisions import Decision as StoredDecision
-from serving.store.refunds import TRANSITIONS, Refund, State
+from serving.store.refunds import ENDED, TRANSITIONS, Refund, State
+from serving.store.reservations import Reservation
 from serving.store.store import Store, Transaction
 
 OPTIMISTIC_TRIES: Final = 2
 """How often a decision is made outside the write lock before it is made inside it."""
 
 READS: Final = tuple(PLAN.reads)
-RESERVED: Final = "order_reserved_minor"
-"""The fact of an order's ledger that two refunds of it race for: the store's word is exact."""
 
 STATE_OF_ACTION: Final[Mapping[Action, State]] = {
     Action.ALLOW: "APPROVED",
@@ -100,8 +99,8 @@ class Desk:
 
     def warm_up(self) -> None:
         """Go the way of a decision once, up to what is kept, before the first one is waiting."""
-        request = RefundRequest(refund_id="-", customer_id="-", known_at=1, amount_minor=0,
-                                currency=self.rates.base)  # fmt: skip
+        request = RefundRequest(refund_id="-", customer_id="-", order_id="-", known_at=1,
+                                amount_minor=0, currency=self.rates.base)  # fmt: skip
         self._judge(request, _Deadline(math.inf, time.monotonic()))
 
     # --- reports -----------------------------------------------------------------------------
@@ -118,13 +117,15 @@ class Desk:
         order_id = next((e.order_id for e in events if hasattr(e, "order_id") and e.order_id), None)
         with self.store.write(customer, order_id or (before.order_id if before else None)) as tx:
             before = tx.refund(refund_id) if refund_id else None
+            taken = []
             for event, appended in zip(events, tx.append(events), strict=True):
+                taken.append(appended.event_id)
                 if appended.is_unexpected:
                     was = before.state if before else None
                     status = getattr(event, "status", "")
                     warnings.append(answers.unexpected_transition(was, status))
             subject = f"refund:{refund_id}" if refund_id else events[0].event_type if events else ""
-            content = {"events": [event.event_id for event in events]}
+            content = {"events": taken}
             tx.audit(actor, "reported", subject, content, at=known_at)
         return Answer(
             answers.recorded_body(recorded_at=known_at, customer_id=customer, order_id=order_id,
@@ -146,12 +147,14 @@ class Desk:
         started = time.monotonic() if arrived is None else arrived
         deadline = _Deadline(self.deadline_ms, started)
         customer = {} if report.customer is None else {"customer": report.customer.customer_id}
+        order_id = report.order.order_id if report.order else None
         for _ in range(OPTIMISTIC_TRIES):
             # Before the cutoff: what commits from here on may bear a later time than the cutoff,
             # which the read would leave out, and each of the two would believe to be the first.
             seen = self.store.read(customer, 0, ()).customer_seen
+            reserved = self._reserved(order_id, report.refund.refund_id)
             case = Case.of(report, now())
-            judged = self._judge(case.request, deadline, case.events)
+            judged = self._judge(case.request, deadline, reserved, case.events)
             if judged.slices.customer_seen != seen:
                 continue
             try:
@@ -159,25 +162,23 @@ class Desk:
                     return self._settle(tx, case, judged, sender)
             except MovedError:
                 continue
-        order_id = report.order.order_id if report.order else None
         with self.store.write(customer.get("customer"), order_id) as tx:
+            reserved = self._reserved(order_id, report.refund.refund_id)
             case = Case.of(report, now())  # under the lock: later than all that it waited for
-            judged = self._judge(case.request, deadline, case.events)
+            judged = self._judge(case.request, deadline, reserved, case.events)
             return self._settle(tx, case, judged, sender)
 
     def _judge(
-        self, request: RefundRequest, deadline: _Deadline, brought: Iterable[Event] = ()
-    ) -> Judged:
+        self, request: RefundRequest, deadline: _Deadline,
+        reserved: tuple[Reservation, ...] = (), brought: Iterable[Event] = (),
+    ) -> Judged:  # fmt: skip
         """Decide a request; ``brought`` is what its body says besides, such as its order."""
         # Taken once: what is promoted or put in force meanwhile is for the next decision.
         models, policy = self.models.now, self.policies.now
         keys = keys_of(request)
-        # Before the history: an outcome in between then counts twice, and is found out when what
-        # is reserved has moved; the other way round it would count for nothing.
-        reserved = self._reserved(request, policy)
         slices = self.store.read(keys, request.known_at, READS)
         circumstances = self._circumstances(request, keys, policy)
-        ledger = self._ledger(request, policy, reserved, brought)
+        ledger = self._ledger(request, reserved, brought)
         past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
         verdict = score(
             request, past, models.champion, policy, self.rates, circumstances, deadline, ledger
@@ -206,29 +207,22 @@ class Desk:
             exploration_draw=exploration_draw(self.secret, request.refund_id, policy.hash),
         )
 
-    def _reserved(self, request: RefundRequest, policy: Policy) -> Mapping[str, int] | None:
-        """What other refunds hold of the order's balance, where the policy asks."""
-        if RESERVED not in policy.reads or request.order_id is None:
-            return None
-        return self.store.reserved(request.order_id, besides=request.refund_id)
+    def _reserved(self, order_id: str | None, refund_id: str) -> tuple[Reservation, ...]:
+        """What other refunds hold of an order's balance."""
+        return () if order_id is None else self.store.reserved(order_id, besides=refund_id)
 
     def _ledger(
-        self, request: RefundRequest, policy: Policy, reserved: Mapping[str, int] | None,
-        brought: Iterable[Event],
-    ) -> Mapping[str, Fact] | None:  # fmt: skip
-        """What the order's own documents say, as far as the policy asks."""
-        asked = policy.reads.keys() & LEDGER_FACTS.keys()
-        if not asked or request.order_id is None:
+        self, request: RefundRequest, reserved: Sequence[Reservation], brought: Iterable[Event]
+    ) -> Mapping[str, Fact] | None:
+        """What the order's own documents say, and what is held of it.
+
+        Whatever the policy in force reads: a later one is tried on what is kept of this decision.
+        """
+        if request.order_id is None:
             return None
-        told: dict[str, Fact] = {}
-        if asked - {RESERVED}:
-            events = [*self.store.order_events(request), *brought]
-            told.update(order_ledger(request, events))
-        if reserved is not None:
-            # What is held in another currency cannot be taken from this balance, nor left out.
-            comparable = reserved.keys() <= {request.currency}
-            told[RESERVED] = float(sum(reserved.values())) if comparable else None
-        return told
+        events = [*self.store.order_events(request), *brought]
+        holds = [hold for one in reserved for hold in one.holds(request.known_at)]
+        return order_ledger(request, events, holds)
 
     def _settle(self, tx: Transaction, case: Case, judged: Judged, sender: Sender) -> Answer:
         """Answer as before if this was answered before; else keep the decision and answer."""
@@ -239,7 +233,7 @@ class Desk:
             raise KeyReusedError(
                 f"Idempotency-Key: {key!r} was used with other content; use a new one"
             )
-        found = first or tx.find_decision(case.request.refund_id, case.content_hash)
+        found = first or self._standing(tx, case)
         if found is not None:
             if key and first is None:
                 tx.save_first_result(api_key, key, case.first_result(found.response))
@@ -252,12 +246,35 @@ class Desk:
             tx.save_first_result(api_key, key, case.first_result(impersonal(body)))
         return Answer(body)
 
+    def _standing(self, tx: Transaction, case: Case) -> StoredDecision | None:
+        """The decision on exactly this content, if its answer may be given again.
+
+        A promise, or a place in the queue of reviews, is given again while the order's balance is
+        held for it, and once it was kept. A refund that its backend declined or canceled meanwhile
+        gave the balance back, so it is decided anew; a refusal is always the same.
+        """
+        request = case.request
+        found = tx.find_decision(request.refund_id, case.content_hash)
+        if found is None:
+            return None
+        action = Action(found.record["decision"]["action"])
+        refund = tx.refund(request.refund_id)
+        if action is Action.PREVENT or refund is None or refund.state == "REFUNDED":
+            return found
+        if refund.state in ENDED:
+            return None
+        if request.order_id is None:
+            return found
+        held = tx.reservation(request.refund_id, request.order_id, request.currency)
+        is_promise = action is Action.ALLOW
+        return found if held.backs(_due_minor(request), is_promise=is_promise) else None
+
     def _balance_moved(self, tx: Transaction, case: Case, judged: Judged) -> bool:
         """Whether other refunds hold more or less of the order's balance than was read."""
         request = case.request
-        if judged.reserved is None or request.order_id is None:
-            return False
-        return tx.reserved(request.order_id, besides=request.refund_id) != judged.reserved
+        return request.order_id is not None and (
+            tx.reserved(request.order_id, besides=request.refund_id) != judged.reserved
+        )
 
     def _keep(
         self, tx: Transaction, case: Case, judged: Judged, sender: Sender
@@ -267,7 +284,7 @@ class Desk:
         tx.append(case.events)
         before = tx.refund(request.refund_id) or Refund(request.refund_id)
         self._move(tx, before, request, decision.action)
-        self._reserve(tx, before, request, decision.action)
+        self._reserve(tx, request, decision.action)
         body = answer_of(case, judged)
         tx.save_decision(
             StoredDecision(
@@ -290,28 +307,39 @@ class Desk:
     ) -> None:
         """Take the refund from where it is to where the decision puts it, if a way leads there.
 
-        A refund that was decided before and asked again with other fields may have none: its state
-        tells what became of it, and its last decision is the one it is to be handled by.
+        One that was denied or canceled and is asked for again begins anew (see
+        `serving.store.refunds.Refund.ask_again`), so its state follows the last decision. One that
+        was approved or paid stays so, whatever is decided on other fields: its payment may be under
+        way, and its state tells what became of it.
         """
         state, goal = before.state, STATE_OF_ACTION[action]
+        if state in ENDED:
+            tx.ask_again(request.refund_id, at=request.known_at)
+            state = "REQUESTED"
         way: tuple[State, ...] = ("VALIDATED", "DECIDED", goal) if state == "REQUESTED" else (goal,)
         if all(to in TRANSITIONS[at] for at, to in itertools.pairwise((state, *way))):
             tx.transition(request.refund_id, *way, at=request.known_at)
 
-    def _reserve(
-        self, tx: Transaction, before: Refund, request: RefundRequest, action: Action
-    ) -> None:
+    def _reserve(self, tx: Transaction, request: RefundRequest, action: Action) -> None:
         """Hold what may be paid of the order's balance, until an outcome releases it.
 
-        A refund that was approved before may be under way: what it holds is not let go of by a
-        later decision.
+        What was promised before may be under way, so no later decision lets go of it: not one on
+        a smaller amount, not a refusal, not one on another order.
         """
-        due = due_minor(request.amount_minor, request.non_refundable_minor)
-        held = 0 if action is Action.PREVENT else due
-        if before.state in ("APPROVED", "EXECUTING"):
-            held = max(held, before.reserved_minor)
-        if held != before.reserved_minor:
-            tx.reserve(request.refund_id, held)
+        if request.order_id is None:
+            return
+        held = tx.reservation(request.refund_id, request.order_id, request.currency)
+        if action is Action.PREVENT:
+            held = held.refuse()
+        elif action is Action.ALLOW:
+            held = held.allow(_due_minor(request))
+        else:
+            held = held.review(_due_minor(request))
+        tx.reserve(held)
+
+
+def _due_minor(request: RefundRequest) -> int:
+    return due_minor(request.amount_minor, request.non_refundable_minor)
 
 
 class _Deadline:

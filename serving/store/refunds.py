@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select, update
+import orjson
+from sqlalchemy import Connection, bindparam, select
 
-from features.events import due_minor
+from features.events import Event, RefundOutcome, derive_event_id, due_minor, event_digest
 from serving.store.database import Database, padded, padded_size
-from serving.store.indexing import StoredEvent
-from serving.store.schema import refunds
+from serving.store.indexing import NAMING_COLUMN, StoredEvent
+from serving.store.reservations import Reservation, Reservations
+from serving.store.schema import events, refunds
 
 State: TypeAlias = Literal[
     "REQUESTED", "VALIDATED", "DECIDED", "APPROVED", "DENIED", "NEEDS_REVIEW",
@@ -47,10 +49,8 @@ STATE_OF_OUTCOME: Final[Mapping[str, State]] = {
     "CANCELED": "CANCELED",
 }
 
-
-SETTLED: Final[frozenset[State]] = frozenset({"REFUNDED", "DENIED", "FAILED", "CANCELED"})
-"""States in which a refund holds nothing of its order's balance: it was paid, or is not to be. One
-that is asked for again holds what the new decision lets it."""
+ENDED: Final[frozenset[State]] = frozenset({"DENIED", "CANCELED"})
+"""The ends without a payment: a refund that is asked for again begins anew from there."""
 
 
 class TransitionRefusedError(Exception):
@@ -59,10 +59,7 @@ class TransitionRefusedError(Exception):
 
 @dataclass
 class Refund:
-    """Where a refund stands. Who and how much are None for one that only reports named.
-
-    ``reserved_minor`` is what it holds of its order's balance.
-    """
+    """Where a refund stands. Who and how much are None for one that only reports named."""
 
     refund_id: str
     state: State = "REQUESTED"
@@ -72,7 +69,6 @@ class Refund:
     first_known_at: int | None = None
     payable_minor: int | None = None
     currency: str | None = None
-    reserved_minor: int = 0
 
     def request(self, event: StoredEvent) -> None:
         """Take in a version of the request: who and when from the first, money from the latest."""
@@ -103,6 +99,22 @@ class Refund:
             )
         self._enter(to, at)
 
+    def ask_again(self, at: int) -> None:
+        """Begin anew with a refund that was denied or canceled, as its backend asks for it again.
+
+        Nothing leads out of DENIED and CANCELED by a transition of ours, and no refusal becomes an
+        approval. That a refund is asked for again is a report, which is recorded as any other; from
+        REQUESTED on the transitions are ours. What was paid, or may be under way, stays where it
+        is.
+
+        >>> refund = Refund("r", "DENIED", 10, customer="c")
+        >>> refund.ask_again(at=20)
+        >>> refund.state
+        'REQUESTED'
+        """
+        if self.state in ENDED:
+            self._enter("REQUESTED", max(at, self.state_at))
+
     def report(self, to: State, at: int) -> bool:
         """Take in what a backend says has happened; returns whether it was unexpected.
 
@@ -115,7 +127,6 @@ class Refund:
         if at < self.state_at:
             return False
         if to == self.state and self.state_at >= 0:
-            self._enter(to, self.state_at)
             return False
         is_expected = self.state_at >= 0 and to in (
             *TRANSITIONS[self.state], *UNSURPRISING_REPORTS.get(self.state, ())
@@ -125,13 +136,24 @@ class Refund:
 
     def _enter(self, state: State, at: int) -> None:
         self.state, self.state_at = state, at
-        if state in SETTLED:
-            self.reserved_minor = 0
+
+    def settled(self, held: Reservation, state: State, paid_minor: int | None) -> Reservation:
+        """What is left of a reservation once the refund has come to a state.
+
+        A payment that failed may be tried again, so what was promised is held on. Of a payment
+        whose amount is not told, the latest version of the request says it.
+        """
+        if state in ENDED:
+            return held.release()
+        if state == "REFUNDED":
+            paid_minor = self.payable_minor if paid_minor is None else paid_minor
+            return held.pay(paid_minor, self.state_at)
+        return held.fail() if state == "FAILED" else held
 
 
 _COLUMNS: Final = (
     "refund_id", "state", "state_at", "customer", "order_id", "first_known_at",
-    "payable_minor", "currency", "reserved_minor",
+    "payable_minor", "currency",
 )  # fmt: skip
 
 
@@ -140,6 +162,7 @@ class Refunds:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._reservations = Reservations(database)
 
     def follow(self, connection: Connection, new: Iterable[StoredEvent]) -> set[str]:
         """Take in new events; returns the ids of those that were unexpected reports."""
@@ -148,16 +171,61 @@ class Refunds:
             return set()
         ids = list({event.payload["refund_id"]: None for event in relevant})
         found = self.get(connection, ids)
+        are_told = any(event.event_type == "refund_outcome" for event in relevant)
+        held = self._reservations.of_refunds(connection, ids) if are_told else {}
         unexpected = set()
         for event in relevant:
             refund_id = event.payload["refund_id"]
             refund = found.setdefault(refund_id, Refund(refund_id))
             if event.event_type == "refund_request":
                 refund.request(event)
-            elif refund.report(STATE_OF_OUTCOME[event.payload["status"]], event.known_at):
+                continue
+            state, is_late = STATE_OF_OUTCOME[event.payload["status"]], _is_late(refund, event)
+            if refund.report(state, event.known_at):
                 unexpected.add(event.event_id)
+            if refund_id in held and not is_late:
+                paid_minor = event.payload.get("amount_minor")
+                held[refund_id] = [refund.settled(r, state, paid_minor) for r in held[refund_id]]
         self._put(connection, found.values())
+        self._reservations.put(connection, (one for each in held.values() for one in each))
         return unexpected
+
+    def taken_again(self, connection: Connection, arriving: Iterable[Event]) -> list[Event]:
+        """The events, outcomes that are told again of a refund that stands otherwise as new ones.
+
+        An outcome's id leaves out its time, so that one delivered twice counts once. But a payment
+        that came through, was sent back and came through again was told twice, and both count: the
+        second gets an id that includes its time.
+        """
+        given = list(arriving)
+        told = {
+            place: (event, _id_of(event)) for place, event in enumerate(given)
+            if isinstance(event, RefundOutcome)
+        }  # fmt: skip
+        if not told:
+            return given
+        # All that the events will be locked by, at once: two that append cannot wait in a circle.
+        self._database.lock(connection, _names_of(given))
+        ids = [event_id for _, event_id in told.values()]
+        is_there = self._database.prepared(
+            ("are_there", padded_size(len(ids))),
+            lambda: select(events.c.event_id).where(
+                events.c.event_id.in_([bindparam(f"id{i}") for i in range(padded_size(len(ids)))])
+            ),
+        )
+        rows = self._database.run(connection, is_there, tuple(padded(ids)))
+        known = {event_id for (event_id,) in rows}
+        if not known:
+            return given
+        standing = self.get(connection, [event.refund_id for event, _ in told.values()])
+        for place, (event, event_id) in told.items():
+            refund = standing.get(event.refund_id)
+            if event_id not in known or refund is None or event.known_at < refund.state_at:
+                continue
+            if refund.state != STATE_OF_OUTCOME[event.status]:
+                dated = event_digest(orjson.dumps(["again", event_id, event.known_at]))
+                given[place] = event.model_copy(update={"event_id": dated})
+        return given
 
     def transition(
         self, connection: Connection, refund_id: str, to: Sequence[State], at: int, reported: bool
@@ -172,7 +240,18 @@ class Refunds:
             else:
                 refund.move(state, at)
         self._put(connection, [refund])
+        if refund.state in STATE_OF_OUTCOME.values():
+            held = self._reservations.of_refunds(connection, [refund_id]).get(refund_id, ())
+            left = (refund.settled(one, refund.state, None) for one in held)
+            self._reservations.put(connection, left)
         return is_unexpected
+
+    def ask_again(self, connection: Connection, refund_id: str, at: int) -> None:
+        """Begin anew with a refund that was denied or canceled; see `Refund.ask_again`."""
+        self._database.lock(connection, [("refund_id", refund_id)])
+        if refund := self.get(connection, [refund_id]).get(refund_id):
+            refund.ask_again(at)
+            self._put(connection, [refund])
 
     def get(self, connection: Connection, refund_ids: Sequence[str]) -> dict[str, Refund]:
         """Those of the refunds that are known, by id."""
@@ -192,35 +271,20 @@ class Refunds:
         rows = sorted(tuple(getattr(r, name) for name in _COLUMNS) for r in changed)
         self._database.run_many(connection, statement, rows)
 
-    # --- the balance of an order -------------------------------------------------------------
 
-    def reserve(self, connection: Connection, refund_id: str, amount_minor: int) -> None:
-        """Hold this much of the order's balance for the refund, in place of what it held."""
-        prepared = self._database.prepared(
-            "reserve",
-            lambda: (
-                update(refunds)
-                .where(refunds.c.refund_id == bindparam("id"))
-                .values(reserved_minor=bindparam("amount"))
-            ),
-        )
-        values = {"id": refund_id, "amount": amount_minor}
-        self._database.run(connection, prepared, prepared.bind(values))
+def _is_late(refund: Refund, event: StoredEvent) -> bool:
+    return event.known_at < refund.state_at
 
-    def reserved(self, connection: Connection, order_id: str, besides: str) -> dict[str, int]:
-        """What other refunds than ``besides`` hold of an order's balance, by currency."""
-        prepared = self._database.prepared(
-            "reserved",
-            lambda: (
-                select(refunds.c.currency, func.sum(refunds.c.reserved_minor))
-                .where(
-                    refunds.c.order_id == bindparam("order"),
-                    refunds.c.refund_id != bindparam("besides"),
-                    refunds.c.reserved_minor > literal_column("0"),
-                )
-                .group_by(refunds.c.currency)
-            ),
-        )
-        values = {"order": order_id, "besides": besides}
-        rows = self._database.run(connection, prepared, prepared.bind(values))
-        return {currency: int(minor) for currency, minor in rows}
+
+def _id_of(event: Event) -> str:
+    content = event.model_dump(exclude_none=True)
+    return event.event_id or derive_event_id(event.event_type, content, repeats=event.repeats)
+
+
+def _names_of(given: Iterable[Event]) -> set[tuple[str, str]]:
+    """What `serving.store.history` locks for these events."""
+    return {
+        (column, name)
+        for event in given for column in NAMING_COLUMN.values()
+        if (name := getattr(event, column, None))
+    } | {("event", event.event_id) for event in given if event.event_id}  # fmt: skip

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Rises with any change below, which a module of `serving.store.migrations.versions` makes in the
 stores there are. A newer program's store is refused, an older one's is upgraded."""
 
@@ -118,11 +118,26 @@ refunds = Table(
     Column("first_known_at", BigInteger),
     Column("payable_minor", BigInteger),
     Column("currency", Text),
-    Column("reserved_minor", BigInteger, nullable=False, server_default="0"),
     Column("score_id", _ID),
     sqlite_with_rowid=False,
 )
 """Where each refund stands. Customer and first_known_at are empty when only reports named it."""
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("refund_id", _ID, nullable=False),
+    Column("order_id", _ID, nullable=False),
+    Column("currency", _ID, nullable=False),
+    Column("promised_minor", BigInteger, nullable=False),
+    Column("review_minor", BigInteger, nullable=False),
+    Column("paid_at", BigInteger),
+    PrimaryKeyConstraint("refund_id", "order_id", "currency"),
+    Index("reservations_by_order", "order_id"),
+    sqlite_with_rowid=False,
+)
+"""What each refund holds of the orders that decisions on it were about, in minor units. It stays
+when nothing is held any more: that the service decided on the refund is to be known, too."""
 
 decisions = Table(
     "decisions",

@@ -19,6 +19,7 @@ from serving.store.keys import ApiKeys
 from serving.store.lists import ListEntry, ListName, Lists, NewEntry
 from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
 from serving.store.refunds import Refund, Refunds, State
+from serving.store.reservations import Reservation, Reservations
 from serving.store.schema import fx_rates, identifiers
 
 
@@ -53,6 +54,7 @@ class Store:
         self.clock = clock
         self.history = History(database, pseudonyms_of)
         self.refunds = Refunds(database)
+        self.reservations = Reservations(database)
         self.decision_log = Decisions(database)
         self.lists = Lists(database, pseudonyms_of)
         self.audit_log = AuditLog(database)
@@ -184,10 +186,15 @@ class Store:
         with self.database.read() as connection:
             return self.refunds.get(connection, [refund_id]).get(refund_id)
 
-    def reserved(self, order_id: str, besides: str) -> dict[str, int]:
-        """What other refunds than ``besides`` hold of an order's balance, by currency."""
+    def reserved(self, order_id: str, besides: str) -> tuple[Reservation, ...]:
+        """What other refunds than ``besides`` hold of an order's balance."""
         with self.database.read() as connection:
-            return self.refunds.reserved(connection, order_id, besides)
+            return self.reservations.of_order(connection, order_id, besides)
+
+    def reserved_for(self, refund_id: str) -> list[Reservation]:
+        """What a refund holds, of each order that a decision on it was about."""
+        with self.database.read() as connection:
+            return self.reservations.of_refunds(connection, [refund_id]).get(refund_id, [])
 
     def decision(self, score_id: str) -> Decision | None:
         """A decision by its id."""
@@ -271,9 +278,11 @@ class Transaction:
     def append(self, events: Iterable[Event]) -> list[Appended]:
         """Store events in the order given; one whose ``event_id`` is there already is ignored.
 
-        Refund requests and outcomes move the refund's lifecycle as what they are: reports.
+        Refund requests and outcomes move the refund's lifecycle as what they are: reports. An
+        outcome that is told again once the refund stands otherwise is a new one.
         """
-        return self._store.history.append(self._connection, events)
+        taken = self._store.refunds.taken_again(self._connection, events)
+        return self._store.history.append(self._connection, taken)
 
     def transition(self, refund_id: str, *to: State, at: int, reported: bool = False) -> bool:
         """Move a refund through states; returns whether a report was unexpected.
@@ -287,13 +296,28 @@ class Transaction:
         """Where a refund stands."""
         return self._store.refunds.get(self._connection, [refund_id]).get(refund_id)
 
-    def reserve(self, refund_id: str, amount_minor: int) -> None:
-        """Hold this much of the order's balance for a refund that is stored."""
-        self._store.refunds.reserve(self._connection, refund_id, amount_minor)
+    def ask_again(self, refund_id: str, *, at: int) -> None:
+        """Begin anew with a refund that was denied or canceled, as its backend asks for it again.
 
-    def reserved(self, order_id: str, besides: str) -> dict[str, int]:
-        """What other refunds than ``besides`` hold of an order's balance, by currency."""
-        return self._store.refunds.reserved(self._connection, order_id, besides)
+        Any other stays where it is; see `serving.store.refunds.Refund.ask_again`.
+        """
+        self._store.refunds.ask_again(self._connection, refund_id, at)
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Keep what a refund holds of an order, in place of what it held."""
+        self._store.reservations.put(self._connection, [reservation])
+
+    def reservation(self, refund_id: str, order_id: str, currency: str) -> Reservation:
+        """What a refund holds of an order in a currency: nothing where no decision was about it."""
+        held = self._store.reservations.of_refunds(self._connection, [refund_id])
+        found = (
+            r for r in held.get(refund_id, ()) if (r.order_id, r.currency) == (order_id, currency)
+        )
+        return next(found, Reservation(refund_id, order_id, currency))
+
+    def reserved(self, order_id: str, besides: str) -> tuple[Reservation, ...]:
+        """What other refunds than ``besides`` hold of an order's balance."""
+        return self._store.reservations.of_order(self._connection, order_id, besides)
 
     def find_decision(self, refund_id: str, content_hash: str) -> Decision | None:
         """The latest decision about exactly this content."""

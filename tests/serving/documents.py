@@ -58,3 +58,19 @@ BALANCE = rule(
     },
 )  # fmt: skip
 """What two refunds of one order race for."""
+
+UNHELD = rule(
+    id="amount_above_unheld",
+    stage="hard",
+    requires="orders_complete",
+    when=f"{BALANCE['when']} - order_held_minor",
+    reason="AMOUNT_ABOVE_CAPTURED",
+    description="More than is left besides what waits for a person",
+    examples={
+        "hit": [{"asked_minor": 1, "order_captured_minor": 1, "order_paid_back_minor": 0,
+                 "order_reserved_minor": 0, "order_held_minor": 1}],
+        "miss": [{"asked_minor": 1, "order_captured_minor": 1, "order_paid_back_minor": 0,
+                  "order_reserved_minor": 0, "order_held_minor": 0}],
+    },
+)  # fmt: skip
+"""What is held for review makes others wait, and refuses nobody."""

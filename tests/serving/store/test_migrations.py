@@ -103,7 +103,7 @@ def test_a_store_of_an_older_program_is_upgraded_by_the_service_alone(
 ) -> None:
     made_by(version, file)
     before = layout(file)
-    with pytest.raises(StoreRefusedError, match=rf"\(schema version {version}, expected 4\)"):
+    with pytest.raises(StoreRefusedError, match=rf"\(schema version {version}, expected 5\)"):
         Store.open(url, SECRET)
     assert layout(file) == before
     workers = open_at_once(url)
@@ -189,6 +189,49 @@ def test_an_older_store_on_either_database(either_url: str) -> None:
     database.close()
 
 
+REFUNDS_AT_4 = [
+    # refund, state, order, payable, reserved, decided on -> promised, for review, paid at
+    ("approved", "APPROVED", "o", 500, 700, True, (700, 0, None)),
+    ("approved by version 3", "APPROVED", "o", 500, 0, True, (500, 0, None)),
+    ("failed", "FAILED", "o", 500, 0, True, (500, 0, None)),
+    ("in review", "NEEDS_REVIEW", "o", 500, 0, True, (0, 500, None)),
+    ("paid", "REFUNDED", "o", 500, 0, True, (500, 0, 7)),
+    ("denied", "DENIED", "o", 500, 0, True, (0, 0, None)),
+    ("denied and allowed", "DENIED", "o", 500, 400, True, (400, 0, None)),
+    ("canceled", "CANCELED", "o", 500, 0, True, (0, 0, None)),
+    ("of no order", "APPROVED", None, 500, 500, True, None),
+    ("reported only", "FAILED", "o", 500, 0, False, None),
+    ("known by an outcome", "REFUNDED", None, None, 0, False, None),
+]
+
+
+def test_what_was_decided_before_reservations_of_orders_is_held(either_url: str) -> None:
+    database = Database(either_url)
+    kept = {"key_id": store_key(), "clock": "event", "packed_layout": LAYOUT_HASH}
+    with database.write() as connection:
+        migrations.upgrade(connection, "0004")
+        connection.execute(insert(meta), [{"name": n, "value": v} for n, v in kept.items()])
+        for refund_id, state, order_id, payable, reserved, is_decided, _ in REFUNDS_AT_4:
+            connection.execute(
+                text(
+                    "INSERT INTO refunds (refund_id, state, state_at, order_id, payable_minor, "
+                    "currency, reserved_minor, score_id) "
+                    "VALUES (:refund, :state, 7, :order, :payable, :currency, :reserved, :score)"
+                ),
+                {"refund": refund_id, "state": state, "order": order_id, "payable": payable,
+                 "currency": payable and "GBP", "reserved": reserved,
+                 "score": "s" if is_decided else None},
+            )  # fmt: skip
+    store = Store.open(either_url, SECRET, upgrade=True)
+    held = {one.refund_id: one for one in store.reserved("o", besides="none")}
+    store.close()
+    database.close()
+    assert {
+        refund_id: (one.promised_minor, one.review_minor, one.paid_at)
+        for refund_id, one in held.items()
+    } == {refund_id: expected for refund_id, *_, expected in REFUNDS_AT_4 if expected}
+
+
 def store_key() -> str:
     return Identifiers(SECRET).key_id
 
@@ -201,6 +244,6 @@ def test_workers_may_start_at_once(either_url: str) -> None:
 
 def test_a_store_of_a_newer_program_is_refused(either: Store, either_url: str) -> None:
     with either.database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
-    with pytest.raises(StoreRefusedError, match=r"version 5, expected at most 4: a newer program"):
+        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+    with pytest.raises(StoreRefusedError, match=r"version 6, expected at most 5: a newer program"):
         Store.open(either_url, SECRET, upgrade=True)

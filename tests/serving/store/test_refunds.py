@@ -114,47 +114,137 @@ def test_a_resent_refund_keeps_its_first_time_and_takes_its_last_amount(
         assert (found.first_known_at, found.payable_minor) == (10, 900)
 
 
-def test_reservations_of_one_order_add_up(store: Store, refund: Make) -> None:
+def test_a_refund_that_ended_unpaid_begins_anew_when_it_is_asked_for_again(
+    store: Store, refund: Make
+) -> None:
+    for number, status in enumerate(("DECLINED", "CANCELED", "COMPLETED", "FAILED")):
+        with store.write() as tx:
+            tx.append([refund(f"r{number}"), outcome(f"r{number}", status, known_at=2_000)])
+            tx.ask_again(f"r{number}", at=1_500)
+            found = tx.refund(f"r{number}")
+            assert found is not None
+            is_anew = status in ("DECLINED", "CANCELED")
+            assert found.state == ("REQUESTED" if is_anew else STATE_OF_OUTCOME[status])
+            assert found.state_at == 2_000, "no later than the report that it follows"
+
+
+# --- told again ----------------------------------------------------------------------------------
+
+
+def test_an_outcome_told_again_counts_if_the_refund_stands_otherwise(either: Store) -> None:
+    def tell(status: str, at: int) -> list[bool]:
+        with either.write() as tx:
+            return [one.is_new for one in tx.append([outcome("r1", status, known_at=at)])]
+
+    told = [("COMPLETED", 10), ("COMPLETED", 11), ("FAILED", 12), ("COMPLETED", 13),
+            ("COMPLETED", 14), ("FAILED", 15), ("FAILED", 9)]  # fmt: skip
+    new = [tell(*one) for one in told]
+    assert new == [[True], [False], [True], [True], [False], [True], [False]]
+    found = either.refund("r1")
+    assert found is not None
+    assert (found.state, found.state_at) == ("FAILED", 15)
+    assert [e.known_at for e in either.events()] == [10, 12, 13, 15]
+
+
+def test_an_older_outcome_delivered_again_is_the_same_one(store: Store) -> None:
     with store.write() as tx:
-        tx.append(refund(f"r{i}", order_id="o1") for i in range(3))
-        tx.append([refund("other", order_id="o2")])
-        for number in range(3):
-            tx.reserve(f"r{number}", 100 * (number + 1))
-        tx.reserve("r0", 150)
-        tx.append([refund("r1", order_id="o1", amount_minor=501)])  # sent again: still reserved
-        assert tx.reserved("o1", besides="r1") == {"GBP": 450}
-        assert tx.reserved("o1", besides="none") == {"GBP": 650}
-        assert tx.reserved("o3", besides="none") == {}
-    assert store.reserved("o1", besides="r1") == {"GBP": 450}
+        first, last = outcome("r1", "COMPLETED", 10), outcome("r1", "FAILED", 20)
+        tx.append([first, last])
+        assert [one.is_new for one in tx.append([first, last])] == [False, False]
+        assert tx.refund("r1") == store_refund(tx.refund("r1"), "FAILED")
 
 
-@pytest.mark.parametrize("status", STATE_OF_OUTCOME)
-def test_an_outcome_releases_what_a_refund_holds(either: Store, refund: Make, status: str) -> None:
+def test_outcomes_told_again_at_once_count_once(either: Store) -> None:
+    with either.write() as tx:
+        tx.append([outcome("r1", "COMPLETED", 10), outcome("r1", "FAILED", 20)])
+    start = threading.Barrier(4)
+
+    def tell(number: int) -> bool:
+        start.wait()
+        with either.write() as tx:
+            return tx.append([outcome("r1", "COMPLETED", 30)])[0].is_new
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(tell, range(4))) == [False, False, False, True]
+
+
+# --- what is held --------------------------------------------------------------------------------
+
+
+def held(store: Store, refund_id: str, cutoff: int = 2**62) -> list[tuple[str, int, bool]]:
+    """(order, amount, whether it is promised) of what a refund holds."""
+    return [
+        (one.order_id, hold.amount_minor, hold.is_promised)
+        for one in sorted(store.reserved_for(refund_id), key=lambda r: r.order_id)
+        for hold in one.holds(cutoff)
+    ]
+
+
+def test_what_other_refunds_hold_of_an_order_is_found_by_the_order(either: Store) -> None:
     with either.write("c1", "o1") as tx:
-        tx.append([refund("r1", order_id="o1"), refund("r2", order_id="o1", currency="EUR")])
-        tx.reserve("r1", 500)
-        tx.reserve("r2", 70)
+        for number, order_id in enumerate(["o1", "o1", "o1", "o2"]):
+            tx.reserve(tx.reservation(f"r{number}", order_id, "GBP").allow(100 * (number + 1)))
+        tx.reserve(tx.reservation("r0", "o1", "GBP").allow(150))
+        tx.reserve(tx.reservation("r0", "o1", "EUR").review(70))
+        tx.reserve(tx.reservation("r0", "o2", "GBP").refuse())
+        of_others = tx.reserved("o1", besides="r1")
+    assert [(r.refund_id, r.currency, r.promised_minor, r.review_minor) for r in of_others] == [
+        ("r0", "EUR", 0, 70), ("r0", "GBP", 150, 0), ("r2", "GBP", 300, 0)
+    ]  # fmt: skip
+    assert either.reserved("o1", besides="r1") == of_others
+    assert len(either.reserved("o1", besides="none")) == 4
+    assert either.reserved("o3", besides="none") == ()
+    assert ("o2", 0, True) in held(either, "r0"), "that it was decided on is known"
+
+
+@pytest.mark.parametrize(
+    ("status", "left"),
+    [("COMPLETED", 0), ("DECLINED", 0), ("CANCELED", 0), ("FAILED", 500)],
+)
+def test_an_outcome_settles_what_a_refund_holds_of_every_order(
+    either: Store, refund: Make, status: str, left: int
+) -> None:
+    with either.write("c1", "o1") as tx:
+        tx.append([refund("r1", order_id="o1"), refund("r2", order_id="o1")])
+        for order_id in ("o1", "o2"):
+            tx.reserve(tx.reservation("r1", order_id, "GBP").allow(500))
+        tx.reserve(tx.reservation("r2", "o1", "GBP").allow(70))
         tx.transition("r1", "VALIDATED", "DECIDED", "APPROVED", at=1_000)
-        assert tx.reserved("o1", besides="r3") == {"GBP": 500, "EUR": 70}
-        older = outcome("r1", status, known_at=999, decline_reason="of an earlier attempt")
-        tx.append([older])
-        assert tx.reserved("o1", besides="r3") == {"GBP": 500, "EUR": 70}
+        tx.append([outcome("r1", status, known_at=999, decline_reason="of an earlier attempt")])
+    assert held(either, "r1") == [("o1", 500, True), ("o2", 500, True)], "it is no news"
     with either.write() as tx:
         tx.append([outcome("r1", status)])
-    assert either.reserved("o1", besides="r3") == {"EUR": 70}
-    with either.write() as tx:  # asked for again, and reported again: in the same state
-        tx.reserve("r1", 30)
-        tx.append([outcome("r1", status, known_at=3_000, decline_reason="again")])
-    assert either.reserved("o1", besides="r3") == {"EUR": 70}
+    assert held(either, "r1") == [("o1", left, True), ("o2", left, True)]
+    assert held(either, "r2") == [("o1", 70, True)]
+
+
+def test_a_payment_does_not_count_at_its_own_instant_and_the_promise_does(
+    store: Store, refund: Make
+) -> None:
+    """As a decision of that instant does not see the outcome: nothing counts for nothing."""
+    with store.write("c1", "o1") as tx:
+        tx.append([refund("r1", order_id="o1")])
+        tx.reserve(tx.reservation("r1", "o1", "GBP").allow(500))
+        tx.append([outcome("r1", "COMPLETED", known_at=2_000)])
+    assert held(store, "r1", cutoff=2_000) == [("o1", 500, True)]
+    assert held(store, "r1", cutoff=2_001) == [("o1", 0, True)]
+
+
+def test_a_payment_that_came_back_is_held_as_far_as_it_went(store: Store, refund: Make) -> None:
+    with store.write("c1", "o1") as tx:
+        tx.append([refund("r1", order_id="o1", amount_minor=300)])
+        tx.reserve(tx.reservation("r1", "o1", "GBP").allow(500))
+        tx.append([outcome("r1", "COMPLETED", known_at=2_000), outcome("r1", "FAILED", 2_001)])
+    assert held(store, "r1") == [("o1", 300, True)], "an amount not told is what was asked for"
 
 
 def test_what_we_deny_holds_nothing(store: Store, refund: Make) -> None:
     with store.write() as tx:
         tx.append([refund("r1", order_id="o1")])
         tx.transition("r1", "VALIDATED", "DECIDED", "NEEDS_REVIEW", at=1_000)
-        tx.reserve("r1", 500)
+        tx.reserve(tx.reservation("r1", "o1", "GBP").review(500))
         tx.transition("r1", "DENIED", at=1_500)
-        assert tx.reserved("o1", besides="none") == {}
+    assert held(store, "r1") == [("o1", 0, True)]
 
 
 def test_refunds_of_one_order_at_once_never_hold_more_than_there_is(
@@ -167,12 +257,12 @@ def test_refunds_of_one_order_at_once_never_hold_more_than_there_is(
         start.wait()
         refund_id, customer = f"r{number}", f"c{number}"
         with either.write(customer, "o1") as tx:
-            held = tx.reserved("o1", besides=refund_id).get("GBP", 0)
+            promised = sum(one.promised_minor for one in tx.reserved("o1", besides=refund_id))
             request = refund(refund_id, customer_id=customer, order_id="o1", amount_minor=300)
             tx.append([request])
-            if held + 300 > 1_000:
+            if promised + 300 > 1_000:
                 return False
-            tx.reserve(refund_id, 300)
+            tx.reserve(tx.reservation(refund_id, "o1", "GBP").allow(300))
             return True
 
     def report(number: int) -> None:
@@ -192,4 +282,4 @@ def test_refunds_of_one_order_at_once_never_hold_more_than_there_is(
         allowed = [job.result() for job in asking]
         assert [job.result() for job in reporting] == [None, None]
     assert sum(allowed) == 3
-    assert either.reserved("o1", besides="none") == {"GBP": 900}
+    assert sum(one.promised_minor for one in either.reserved("o1", besides="none")) == 900
