@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import yaml
+from yaml.constructor import SafeConstructor
+
+from rules.nodes import node_of
 
 Path = tuple[str | int, ...]
 
@@ -75,12 +78,10 @@ class Source:
         if (length := len(text.encode(errors="replace"))) > LONGEST:
             source._slip((), "too long", f"{length} bytes", f"at most {LONGEST}")
             return source
-        loader = None
         try:
-            loader = yaml.SafeLoader(text)
-            node = loader.get_single_node()
+            node = node_of(text)
             if node is not None:
-                source.value = source._build(loader, node, (), set())
+                source.value = source._build(SafeConstructor(), node, (), set())
         except yaml.MarkedYAMLError as error:
             if error.problem_mark:
                 source._spans[()] = (error.problem_mark.index, error.problem_mark.index + 1)
@@ -89,9 +90,6 @@ class Source:
             source._slip((), "not YAML", str(error), "a YAML document")
         except RecursionError:
             source._slip((), "nested too deeply", "", "a policy document")
-        finally:
-            if loader is not None:
-                loader.dispose()
         return source
 
     def place(self, path: Path, *, key: bool = False) -> Place | None:
@@ -134,20 +132,20 @@ class Source:
     ) -> None:
         self.slips.append(Slip(path, message, value, expected, key))
 
-    def _build(self, loader: yaml.SafeLoader, node: yaml.Node, path: Path, seen: set[int]) -> Any:
+    def _build(self, plain: SafeConstructor, node: yaml.Node, path: Path, seen: set[int]) -> Any:
         if id(node) in seen:  # an alias is the very same node: refused, so nothing can explode
             self._slip(path, "an alias", "", "the value written out", key=True)
             return None
         seen.add(id(node))
         self._spans[path] = (node.start_mark.index, node.end_mark.index)
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path, seen)
+            return self._mapping(plain, node, path, seen)
         if isinstance(node, yaml.SequenceNode):
-            return [self._build(loader, n, (*path, i), seen) for i, n in enumerate(node.value)]
+            return [self._build(plain, n, (*path, i), seen) for i, n in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             self._scalars[path] = node
         try:
-            return loader.construct_object(node)
+            return plain.construct_object(node)
         except (yaml.YAMLError, ValueError):
             if node.tag.startswith("!"):
                 value = f"{node.tag} {node.value}".strip()[:80]
@@ -157,7 +155,7 @@ class Source:
             return None
 
     def _mapping(
-        self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path, seen: set[int]
+        self, plain: SafeConstructor, node: yaml.MappingNode, path: Path, seen: set[int]
     ) -> dict[str, Any]:
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -171,7 +169,7 @@ class Source:
                 self._slip(again, "key given twice", key, "the key once", key=True)
                 continue
             self._keys[*path, key] = (key_node.start_mark.index, key_node.end_mark.index)
-            built[key] = self._build(loader, value_node, (*path, key), seen)
+            built[key] = self._build(plain, value_node, (*path, key), seen)
         return built
 
 
