@@ -25,12 +25,14 @@ HONEST: Facts = {
     "nonrefundable_minor": 500.0,
     "asked_minor": 5000.0,
     "asked_lines_minor": 6000.0,
+    "asked_worth_minor": 6000.0,
     "currency": "GBP",
     "order_currency": "GBP",
     "order_known": True,
     "order_captured_minor": 9000.0,
     "order_paid_back_minor": 3000.0,
     "order_reserved_minor": 0.0,
+    "order_held_minor": 0.0,
     "order_shipping_minor": 500.0,
     "tender_left_minor": 6000.0,
     "refunded_again_piece_count": 0.0,
@@ -49,6 +51,7 @@ HONEST: Facts = {
     "ip_risk": 0.1,
     "payment_method_expired": False,
     "refund_reason": "CHANGED_MIND",
+    "item_reasons": ("CHANGED_MIND",),
     "refund_type": "RETURN",
     "refund_policy": "TERMS_AND_CONDITIONS",
     "claim": "PARTIAL",
@@ -87,6 +90,7 @@ HOSTILE: Mapping[str, Facts] = {
     "line_asked_twice": {"asked_twice_piece_count": 1.0},
     "tender_already_refunded": {"tender_left_minor": 4999.0},
     "amount_above_captured": {"order_reserved_minor": 1001.0},
+    "amount_above_unheld": {"order_held_minor": 1001.0},
     "amount_above_lines": {"asked_lines_minor": 4499.0},
     "order_in_other_currency": {"currency": "EUR"},
     "order_unknown": {"order_known": False},
@@ -100,6 +104,10 @@ HOSTILE: Mapping[str, Facts] = {
         "refund_reason": "ITEM_DAMAGED", "delivered_age_days": 31.0, "ordered_age_days": 35.0,
     },
     "final_sale": {"final_sale": True},
+    "unwanted_beside_faulty": {
+        "refund_reason": "ITEM_DAMAGED", "item_reasons": ("ITEM_DAMAGED", "CHANGED_MIND"),
+        "final_sale": True,
+    },
     "inspection_failed": {"return_rejected_count_by_order_365d": 1.0},
     "shipping_fee_not_owed": {"asked_minor": 5501.0, "shipping_country": "US"},
     "subscription_cancelled_late": {
@@ -149,9 +157,11 @@ def loaded(*, orders_complete: bool) -> Policy:
 def decided(
     changes: Facts, policy: Policy, lists: ListMatch | None = None, score: Score | None = SAFE
 ) -> Decision:
-    """The decision on the honest request with these changes."""
+    """The decision on the honest request with these changes; its reason is that of its lines."""
     circumstances = Circumstances(lists=lists or ListMatch())
-    return decide({**HONEST, **changes}, score, policy, circumstances)
+    reason = changes.get("refund_reason", HONEST["refund_reason"])
+    lines = {"item_reasons": None if reason is None else (reason,)}
+    return decide({**HONEST, **lines, **changes}, score, policy, circumstances)
 
 
 def hits(decision: Decision) -> set[str]:

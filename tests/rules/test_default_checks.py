@@ -63,6 +63,29 @@ def test_of_two_refunds_that_race_the_second_finds_its_money_reserved(complete):
     assert second.reasons == ("AMOUNT_ABOVE_CAPTURED",)
 
 
+def test_what_only_waits_for_a_person_refuses_nobody(complete):
+    """A stranger's request that is in review leaves the order's owner a review, not a refusal."""
+    waiting = decided({"order_held_minor": 5000.0}, complete)
+    assert (waiting.action, waiting.reasons) == (REVIEW, ("AMOUNT_ABOVE_CAPTURED",))
+    assert waiting.follow_up is not None
+    assert waiting.follow_up.amount_minor == 9000 - 3000 - 5000
+    promised = decided({"order_held_minor": 5000.0, "order_reserved_minor": 5000.0}, complete)
+    assert promised.action is PREVENT
+    assert decided({"order_held_minor": 1000.0}, complete).action is ALLOW
+
+
+def test_pieces_are_worth_the_less_that_request_and_order_say(complete):
+    """A cheap line priced dear in the request, to get the money of one sold for good."""
+    for told in ({"asked_worth_minor": 100.0}, {"asked_lines_minor": 100.0}):
+        decision = decided(told, complete)
+        assert (decision.action, decision.reasons) == (REVIEW, ("AMOUNT_ABOVE_LINES",))
+        assert decision.follow_up is not None
+        assert decision.follow_up.amount_minor == 100
+    shipping = {"asked_lines_minor": 4500.0, "asked_worth_minor": 4500.0}
+    assert decided(shipping, complete).action is ALLOW
+    assert decided({"asked_worth_minor": None}, complete).action is REVIEW
+
+
 # --- the window, by category and region ----------------------------------------------------------
 
 EU_AND_UK = frozenset((

@@ -204,6 +204,7 @@ def test_the_reference_request_of_an_unknown_customer_gets_its_band(score, actio
         "payable_minor": 750.0,
         "currency": "GBP",
         "refund_reason": "ITEM_NOT_RECEIVED",
+        "item_reasons": ("ITEM_NOT_RECEIVED",),
         "refund_type": "REFUND",
         "refund_policy": "TERMS_AND_CONDITIONS",
         "claim": "FULL",

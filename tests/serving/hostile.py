@@ -167,6 +167,8 @@ def of_others(case: str, column: str, days: Iterable[float]) -> list[Reported]:
 class Hostile:
     """What a hostile request changes on the honest one, and what was reported before it.
 
+    ``stranger``: another customer asked before it for a refund of the same order, with these
+    changes, and waits for a review.
     ``unreported``: fields of which the policy says that nobody has to tell them, so that leaving
     them out ends the suspicion (``on_unknown: miss``).
     """
@@ -177,10 +179,18 @@ class Hostile:
     order_changes: Changes | None = None
     is_known: bool = True
     unreported: tuple[str, ...] = ()
+    stranger: Changes | None = None
 
     def body(self, case: str) -> Body:
         """The request."""
         return body_of(case, self.changes)
+
+    def asked_before(self, case: str) -> Iterable[Body]:
+        """The requests that were decided on before it."""
+        if self.stranger is not None:
+            ids = {"customer.customerId": f"c-stranger-{case}", "transactions": [],
+                   "refund.refundId": f"r-stranger-{case}"}  # fmt: skip
+            yield body_of(case, {**ids, **self.stranger})
 
     def reports(self, case: str) -> list[Reported]:
         """All that was reported before it."""

@@ -79,7 +79,11 @@ HOSTILE: Mapping[str, Hostile] = {
         {"transactions": _SPLIT}, _second_line("tender_already_refunded", 4)
     ),
     "amount_above_captured": Hostile({"transactions.0.amount": 3999}),
-    "amount_above_lines": Hostile({"refund.amount": 5001}),
+    "amount_above_unheld": Hostile(
+        {}, stranger={"refund.amount": 5251, "refund.items.0.sku": "s-2"}
+    ),
+    # Cheap on the order, dear in the request.
+    "amount_above_lines": Hostile({"order.items.0.price": 100}),
     "order_in_other_currency": Hostile(
         {"refund.currency": "EUR", "refund.items.0.currency": "EUR"}
     ),
@@ -97,7 +101,18 @@ HOSTILE: Mapping[str, Hostile] = {
     ),
     "late_fault_claim": Hostile({**_late(31), **_reason("ITEM_DAMAGED")}),
     # --- what is owed at all
-    "final_sale": Hostile({"refund.items.0.finalSale": True, "order.items.0.finalSale": True}),
+    # The order's word: the request says that it was not.
+    "final_sale": Hostile(
+        {}, order_changes={"order.items.0.finalSale": True}
+    ),
+    "unwanted_beside_faulty": Hostile(
+        {**_late(31), "refund.amount": 8250, "refund.refundReason": "ITEM_NOT_RECEIVED",
+         "refund.items": [
+             {**line, "price": price, "refundReason": reason}
+             for line, price, reason in zip(
+                 _BOTH_LINES, (4250, 4000), ("ITEM_NOT_RECEIVED", "CHANGED_MIND"), strict=True)
+         ]},
+    ),
     "inspection_failed": Hostile({}, (returned("inspection_failed", "REJECTED", 1),)),
     "shipping_fee_not_owed": Hostile(
         {"order.price": 4750, "transactions.0.amount": 4750, "refund.amount": 4750,

@@ -64,6 +64,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory, complete: Policy) -> Iterator
         reported += hostile.reports(case)
     for parse, body, days in sorted(reported, key=lambda told: -told[2]):
         desk.record(parse(raw(body)), NOW - int(days * DAY_MS), "test")
+    for case, hostile in HOSTILE.items():
+        for body in hostile.asked_before(case):
+            report = contract.parse_refund(raw(body), scored=True)
+            decided = desk.decide(report, lambda: NOW - DAY_MS, ME).body["data"]
+            assert decided["action"] == Action.MANUAL_REVIEW
     store.undoes = True
     yield desk
     store.close()
