@@ -55,9 +55,10 @@ def check(
     Example: `recourse policy check rules/policies/default.yaml`
     """
     from rules.advice import warnings
-    from rules.changes import changes, succession_problems
+    from rules.changes import changes
     from rules.diagnostics import render
     from rules.policy import Policy, PolicyError, policy_text
+    from rules.succession import succession_problems
     from serving.facts import FACTS, WORDS
     from serving.service import DEFAULT_POLICY
 

@@ -1,15 +1,13 @@
-"""What one policy changes in another: told in sentences, and checked as a succession."""
+"""What one policy changes in another, told in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rules.document import Advice, Examples, Limit, Rule, Suggestion
 from rules.policy import Policy
-from rules.problems import Findings, Problem
-from rules.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,42 +173,3 @@ def _text(held: object) -> str:
 def _shown(said: str) -> str:
     """Examples are compared in full and told as one word."""
     return "examples" if said.startswith("{") else said
-
-
-def succession_problems(before: Policy, after: Policy) -> tuple[Problem, ...]:
-    """Find what keeps `after` from succeeding `before`, each at its place in `after.text`.
-
-    A version of the policy, of a rule or of a limit stands for one content: other content needs a
-    version of its own, and those of rules and limits rise.
-    """
-    findings = Findings(Source.read(after.text))
-    if after.version == before.version and after.hash != before.hash:
-        message = "this version is in use with other content"
-        findings.add(("version",), message, repr(after.version), "a version of its own")
-    held = {rule.id: rule for rule in _written(before)}
-    for i, rule in enumerate(after.document.rules):
-        if rule.id in held:
-            _check_version(findings, ("rules", i, "version"), held[rule.id], rule)
-    for i, limit in enumerate(after.document.limits):
-        if limit.id in held:
-            _check_version(findings, ("limits", i, "version"), held[limit.id], limit)
-    return tuple(findings.problems)
-
-
-def _written(policy: Policy) -> Sequence[Rule | Limit]:
-    return (*policy.document.rules, *policy.document.limits)
-
-
-def _check_version(
-    findings: Findings, path: tuple[str, int, str], before: Rule | Limit, after: Rule | Limit
-) -> None:
-    content = {"version"}
-    same = type(before) is type(after) and before.model_dump(exclude=content) == after.model_dump(
-        exclude=content
-    )
-    least = before.version + (0 if same else 1)
-    if after.version >= least:
-        return
-    fell = after.version < before.version
-    message = f"fell from {before.version}" if fell else "did not rise with the change"
-    findings.add(path, message, str(after.version), f"{least} or more", str(least))

@@ -27,7 +27,7 @@ from rules.lexer import nearest
 from rules.problems import NAMED, Findings, PolicyError, Problem
 from rules.source import Path, Source
 
-__all__ = ["Clauses", "PolicyError", "Problem", "checked"]
+__all__ = ["Clauses", "PolicyError", "Problem", "checked", "document_of"]
 
 _Model = TypeVar("_Model", bound=Part)
 
@@ -38,11 +38,7 @@ def checked(text: str, kinds: Mapping[str, str]) -> tuple[Document, Clauses]:
     Raises:
         PolicyError: with every problem in the text.
     """
-    source = Source.read(text)
-    findings = Findings(source)
-    for slip in source.slips:
-        findings.add(slip.path, slip.message, slip.value, slip.expected, key=slip.key)
-    document = _validated(findings)
+    findings, document = _read(text)
     _check_bands(findings)
     _check_ids(findings)
     limits = {i: _parsed(Limit, raw) for i, raw in enumerate(findings.items("limits"))}
@@ -51,6 +47,26 @@ def checked(text: str, kinds: Mapping[str, str]) -> tuple[Document, Clauses]:
     if findings.problems or document is None:
         raise PolicyError(findings.problems)
     return document, clauses
+
+
+def document_of(text: str) -> Document:
+    """Read a policy's keys and values, without asking what its conditions say.
+
+    Raises:
+        PolicyError: with every problem in its keys and values.
+    """
+    findings, document = _read(text)
+    if findings.problems or document is None:
+        raise PolicyError(findings.problems)
+    return document
+
+
+def _read(text: str) -> tuple[Findings, Document | None]:
+    source = Source.read(text)
+    findings = Findings(source)
+    for slip in source.slips:
+        findings.add(slip.path, slip.message, slip.value, slip.expected, key=slip.key)
+    return findings, _validated(findings)
 
 
 def _parse(model: type[_Model], raw: Any) -> _Model:

@@ -108,7 +108,7 @@ def _check_examples(
             unsound = [fact for fact in example if not _is_sound(findings, here, fact, kinds)]
             if condition is None or unsound:
                 continue
-            known = known_facts(example, kinds)
+            known = known_facts(example, {fact: kinds[fact] for fact in example})
             held = condition.holds(known)
             if held is not outcome:
                 got = {True: "hit", False: "miss", None: "unknown"}[held]

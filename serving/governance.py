@@ -12,16 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-from rules.changes import succession_problems
+import structlog
+
+from rules.checks import document_of
 from rules.condition import nearest
-from rules.document import Limit, Rule
-from rules.policy import Policy, PolicyError, Problem
+from rules.policy import Policy, PolicyError
+from rules.succession import Misstep, Outline, missteps, placed
 from serving.facts import FACTS
 from serving.persons import is_same_person, name_of_person
 from serving.store.database import StoreRefusedError
 from serving.store.policies import ActName, PolicyAct, PolicyVersion
 from serving.store.store import Store
 from serving.wire import shown
+
+log = structlog.get_logger()
 
 FIRST_AUTHOR: Final = "recourse"
 """Who proposes and activates the policy that a new store starts with."""
@@ -51,7 +55,7 @@ class NobodyNamed(ActivationRefused):
     """The settings ask for a second person, and nobody can tell who asks."""
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=16)
 def _read(text: str) -> Policy:
     """A policy over the facts of this program; each text is read once, which takes a while."""
     return Policy.from_yaml(text, facts=FACTS)
@@ -291,48 +295,31 @@ def _check_succession(store: Store, policy: Policy) -> None:
     back from, so of it only this is asked: that one version of a rule is one content, for ever.
     """
     current = store.active_policy()
-    found: dict[str, Problem] = {}
-    if (taken := store.policy(policy.version)) is not None and taken.hash != policy.hash:
-        found.update(_named(succession_problems(loaded(taken), policy), {"version"}))
-    decided = {act.hash for act in store.policy_acts()}
-    for number in sorted(decided | ({current.hash} if current else set())):
-        kept = store.policy_by_hash(number)
-        if kept is None:
-            continue
-        before = _loaded_if_it_can(kept)
-        if before is None:
-            continue
-        problems = succession_problems(before, policy)
-        if current is not None and number == current.hash:
-            found.update({problem.place: problem for problem in problems})
-        elif problems:
-            found.update(_named(problems, _reused(before, policy)))
-    if found:
-        raise SuccessionError(list(found.values()))
+    steps: list[Misstep] = []
+    if (taken := store.policy(policy.version)) is not None:
+        steps += (step for step in _missteps(taken, policy) if step.path == ("version",))
+    for number in dict.fromkeys(act.hash for act in reversed(store.policy_acts())):
+        if (kept := store.policy_by_hash(number)) is not None:
+            is_current = current is not None and current.hash == number
+            steps += (step for step in _missteps(kept, policy)
+                      if is_current or (step.is_reuse and step.path != ("version",)))  # fmt: skip
+    if steps:
+        raise SuccessionError(placed(steps, policy.text))
 
 
-def _loaded_if_it_can(kept: PolicyVersion) -> Policy | None:
-    """A policy that decided by a catalog of another time may be one that this one cannot read."""
+def _missteps(kept: PolicyVersion, policy: Policy) -> Iterator[Misstep]:
+    outline = _outline(kept.text)
+    if outline is not None and outline.hash != kept.hash:
+        # It is refused wherever it would decide; that another may follow it is the way out.
+        log.error("policy_altered", version=kept.version, hash=outline.hash, expected=kept.hash)
+        outline = None
+    return iter(()) if outline is None else missteps(outline, policy)
+
+
+@functools.lru_cache(maxsize=256)
+def _outline(text: str) -> Outline | None:
+    """What a kept policy's successors are held to; None if this program cannot read it any more."""
     try:
-        return loaded(kept)
+        return Outline.of(document_of(text))
     except PolicyError:
         return None
-
-
-def _named(problems: Iterable[Problem], places: set[str]) -> Iterator[tuple[str, Problem]]:
-    """Those of the problems that lie in one of these places."""
-    for problem in problems:
-        if set(problem.place.split(".")) & places:
-            yield problem.place, problem
-
-
-def _reused(before: Policy, after: Policy) -> set[str]:
-    """Ids of rules and limits that are another thing under the version they had."""
-    earlier: tuple[Rule | Limit, ...] = (*before.document.rules, *before.document.limits)
-    later: tuple[Rule | Limit, ...] = (*after.document.rules, *after.document.limits)
-    known = {rule.id: rule for rule in earlier}
-    return {
-        rule.id
-        for rule in later
-        if (was := known.get(rule.id)) is not None and was.version == rule.version and was != rule
-    }

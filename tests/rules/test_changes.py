@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from rules.changes import changes, succession_problems
+from rules.changes import changes
 from rules.decision import Mode
 from rules.policy import Policy
+from rules.succession import succession_problems
 
 KINDS = {
     "payable_minor": "double",
@@ -138,6 +139,14 @@ def test_a_version_stands_for_one_content(changed, problems):
     for problem in found:
         rest = lines[problem.line - 1][problem.column - 1 :]
         assert rest.startswith(problem.value.replace("'", '"'))
+
+
+def test_what_only_spells_a_value_otherwise_is_no_change():
+    spelled = {
+        **RULE, "on_unknown": None, "follow_up": None,
+        "examples": {"miss": [{"payable_minor": 100.0}], "hit": [{"payable_minor": 101.0}]},
+    }  # fmt: skip
+    assert succession_problems(BEFORE, policy(version="2", rules=[spelled, OTHER])) == ()
 
 
 def test_a_derived_policy_is_told_by_what_acts():

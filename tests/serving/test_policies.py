@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from rules.policy import Policy, PolicyError
-from serving import policies
+from serving import governance, policies
 from serving.facts import FACTS
 from serving.persons import NameRefused
 from serving.policies import (
@@ -137,6 +137,34 @@ def test_of_two_proposals_that_clash_only_one_can_come_into_force(store):
     with pytest.raises(SuccessionError):
         activate(store, "2b")
     assert in_force(store) == "2"
+
+
+def test_what_decided_by_facts_of_another_time_still_holds_its_names(store):
+    """Its conditions cannot be read any more; what it called its rules can."""
+    old = document("old", rule(when="amount_of_old > 1.0", examples={
+        "hit": [{"amount_of_old": 2}], "miss": [{"amount_of_old": 1}]}))  # fmt: skip
+    kinds = {"amount_of_old": "double"}
+    with store.write() as tx:
+        number = Policy.from_yaml(old, facts=kinds).hash
+        tx.add_policy(version="old", hash=number, text=old, author="ann", note=None, at=1)
+        tx.activate_policy(number, actor="ann", at=2)
+    with pytest.raises(SuccessionError) as refused:
+        propose(store, TWO.replace("version: 2", "version: 1"))
+    assert problems(refused.value) == ["rules.large_amount.version"]
+    assert propose(store, TWO).version == "2"
+
+
+def test_every_version_that_decided_is_looked_at_without_compiling_it(store, monkeypatch):
+    for number in range(1, 5):
+        propose(store, document(str(number), rule(number * 1_000, version=number)))
+        activate(store, str(number))
+    monkeypatch.setattr(governance, "loaded", None)
+    governance._outline.cache_clear()
+    with pytest.raises(SuccessionError) as refused:
+        propose(store, document("5", rule(7_000, version=2)))
+    (problem,) = refused.value.problems
+    assert (problem.message, problem.nearest) == ("fell from 4", "5")
+    assert propose(store, document("6", rule(7_000, version=5))).version == "6"
 
 
 # --- activating ----------------------------------------------------------------------------------
