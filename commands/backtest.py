@@ -63,10 +63,9 @@ def backtest(
 
     Example: `recourse backtest --policy new.yaml --data data/sample --out backtest.html`
     """
-    from training.backtest_page import page
-
     from serving.policies import policy_in_force
     from training.backtest import backtest_folder, backtest_store
+    from training.backtest_page import page
     from training.backtest_wording import to_text
     from training.dataset import end_of, rates_of
 
@@ -76,15 +75,16 @@ def backtest(
     first, last = instant(since, "--since"), instant(until, "--until")
     with progress_of("replaying") as progress:
         if data is not None:
-            if first is not None or last is not None:
-                raise typer.BadParameter("is for logged decisions, and cannot be used with --data",
-                                         param_hint="--since, --until")  # fmt: skip
             base = settings.base_currency
             tables = read_with_rates(data, base)
-            report = backtest_folder(
-                tables, champion_of(), before, after, rates_of(tables, base), as_of=end_of(tables),
-                maturity_days=maturity_days, seed=seed, progress=progress,
-            )  # fmt: skip
+            try:
+                report = backtest_folder(
+                    tables, champion_of(), before, after, rates_of(tables, base),
+                    as_of=end_of(tables), since=first, until=last, maturity_days=maturity_days,
+                    seed=seed, progress=progress,
+                )  # fmt: skip
+            except LookupError as error:
+                refuse(f"{data}: {error}")
         else:
             with store_of(mode) as store:
                 try:

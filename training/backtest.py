@@ -109,22 +109,28 @@ def folder_requests(
 
 def backtest_folder(
     tables: Tables, champion: Champion | None, before: Policy, after: Policy, rates: Rates,
-    *, as_of: int, maturity_days: int = DEFAULT_MATURITY_DAYS, seed: int = 0,
-    progress: Progress = _no_progress,
+    *, as_of: int, since: int | None = None, until: int | None = None,
+    maturity_days: int = DEFAULT_MATURITY_DAYS, seed: int = 0, progress: Progress = _no_progress,
 ) -> BacktestReport:  # fmt: skip
-    """What ``after`` would change against ``before``, on every refund of canonical tables.
+    """What ``after`` would change against ``before``, on the refunds of canonical tables.
 
-    Labels are those known at ``as_of`` (epoch ms) of refunds mature by then. Both policies are
-    judged by the costs of ``before``. The seed settles draws and examples.
+    Those requested at ``since <= known_at < until`` (epoch ms; None: no bound). Labels are those
+    known at ``as_of`` of refunds mature by then. Both policies are judged by the costs of
+    ``before``. The seed settles draws and examples. Raises LookupError where there is no request.
     """
+    first, last = since or 0, 2**63 - 1 if until is None else until
     requests = folder_requests(tables, champion, before, rates, as_of, maturity_days, progress,
                                reads=after.reads)  # fmt: skip
     recorder = Recorder(before, after, seed)
-    for compared in backtest(before, after, requests):
+    wanted = (request for request in requests if first <= request.decided_at < last)
+    for compared in backtest(before, after, wanted):
         recorder.add(compared)
+    known_at = tables["refund_requests"]["known_at"].to_numpy()
     return _report(recorder.rows(), before, after, None, source="folder", currency=rates.base,
-                   decisions=tables["refund_requests"].num_rows, as_of=as_of,
-                   maturity_days=maturity_days, seed=seed)  # fmt: skip
+                   decisions=int(((known_at >= first) & (known_at < last)).sum()), as_of=as_of,
+                   maturity_days=maturity_days, seed=seed,
+                   new_from=None if champion is None else champion.model.manifest.test_from,
+                   )  # fmt: skip
 
 
 # --- a store -------------------------------------------------------------------------------------
@@ -216,11 +222,12 @@ def _watched(parts: Iterable[Rows], total: int, progress: Progress) -> list[Rows
 def _report(
     rows: Rows, before: Policy, after: Policy, truth: Truth | None, *,
     source: Literal["store", "folder"], currency: str, decisions: int | None, as_of: int,
-    maturity_days: int, seed: int,
+    maturity_days: int, seed: int, new_from: int | None = None,
 ) -> BacktestReport:  # fmt: skip
     """The report on rows, by the costs of ``before``; ``decisions`` counts those left out as well.
 
-    Without ``truth`` labels are those of the rows.
+    Without ``truth`` labels are those of the rows. Before ``new_from`` (epoch ms) are requests that
+    the model may have learnt from.
     """
     if not len(rows):
         raise LookupError(
@@ -242,6 +249,7 @@ def _report(
         decisions=len(rows) + rows.unreadable if decisions is None else decisions,
         requests=len(of), unreadable=rows.unreadable,
         degraded=int(of.table["degraded"].sum()),
+        new_from=new_from, learnt=0 if new_from is None else int((at < new_from).sum()),
         own=int(of.table["own"].sum()), own_same=int(of.table["same"].sum()),
         first_at=int(at.min()), last_at=int(at.max()), days=days, maturity_days=maturity_days,
         labelled=int((~no_label).sum()), abuse=int((of.abuse == 1).sum()),

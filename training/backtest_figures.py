@@ -112,28 +112,27 @@ def measured(
         for side, action in (("before", of.before), ("after", of.after))
         for name, values in _by_customer(of, action, weight).items()
     }
-    stacked = np.stack(list(columns.values()))
-    counts = stacked.any(axis=0)  # most customers' refunds are paid, and nobody says a word
-    stacked = np.ascontiguousarray(stacked[:, counts])
+    # Most customers' refunds are paid, and nobody says a word: those are in no sum.
+    filled = [(np.flatnonzero(values), values[values != 0]) for values in columns.values()]
     saved: list[FloatArray] = []
 
     def measure(drawn: FloatArray) -> Mapping[str, float]:
         if worth is not None:
             saved.append(worth.under(drawn))
-        return _of_both(columns, stacked @ drawn[counts], costs)
+        return _of_both(columns, [(values * drawn[who]).sum() for who, values in filled], costs)
 
     drawn = resample({"both": measure}, np.arange(of.customers), rounds=rounds, seed=seed)
-    points = _of_both(columns, stacked.sum(axis=1), costs)
+    points = _of_both(columns, [values.sum() for _, values in filled], costs)
     return Measured(_figures(points, drawn), np.array(saved))
 
 
 def _of_both(
-    columns: Iterable[tuple[str, str]], sums: FloatArray, costs: Costs
+    columns: Iterable[tuple[str, str]], sums: Iterable[float], costs: Costs
 ) -> dict[str, float]:
     """Figures of both policies, as ``side.name.count`` and ``side.name.minor``, of sums."""
     by_side: dict[str, dict[str, float]] = {"before": {}, "after": {}}
-    for (side, name), value in zip(columns, sums.tolist(), strict=True):
-        by_side[side][name] = value
+    for (side, name), value in zip(columns, sums, strict=True):
+        by_side[side][name] = float(value)
     return {
         f"{side}.{name}": value
         for side, found in by_side.items()

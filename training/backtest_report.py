@@ -234,7 +234,8 @@ class BacktestReport:
     money moved; ``repeated`` decisions were left out for that, ``unreadable`` ones because they
     were stored without facts. ``own`` of the requests were decided by the policy in force itself,
     nothing explored or overridden, and ``own_same`` of these it decides so again: 1 in 1 is to be
-    expected, or what is logged is not what it rests on.
+    expected, or what is logged is not what it rests on. ``learnt`` of the requests are from before
+    ``new_from`` (epoch ms): the model that scored them here may have learnt from them.
     """
 
     source: Literal["store", "folder"]
@@ -244,6 +245,8 @@ class BacktestReport:
     requests: int
     unreadable: int
     degraded: int
+    new_from: int | None
+    learnt: int
     own: int
     own_same: int
     first_at: int
@@ -299,8 +302,9 @@ class BacktestReport:
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
         plain = ("source", "currency", "decisions", "requests", "repeated", "unreadable",
-                 "degraded", "own", "own_same", "first_at", "last_at", "days", "maturity_days",
-                 "labelled", "abuse", "immature", "unlabelled", "payable_unknown")  # fmt: skip
+                 "degraded", "new_from", "learnt", "own", "own_same", "first_at", "last_at",
+                 "days", "maturity_days", "labelled", "abuse", "immature", "unlabelled",
+                 "payable_unknown")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in plain},
             "differences": list(self.differences),

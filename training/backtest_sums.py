@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -77,8 +78,8 @@ def counted(rows: Rows, truth: Truth | None) -> Counted:
     chosen = table[place]
     abuse = chosen["abuse"].astype(np.int64)
     if truth is not None:
-        said = (truth.abuse.get(rows.refund_ids[at]) for at in place.tolist())
-        abuse = np.array([UNKNOWN if one is None else int(one) for one in said], np.int64)
+        ids = map(rows.refund_ids.__getitem__, place.tolist())
+        abuse = np.fromiter(map(truth.abuse.get, ids, repeat(UNKNOWN)), np.int64, len(place))
     payable = chosen["payable_minor"]
     _, customer = np.unique(chosen["customer"], return_inverse=True)
     return Counted(

@@ -160,6 +160,11 @@ def _about_weights(report: BacktestReport) -> Iterator[str]:
 
 
 def _about_the_log(report: BacktestReport) -> Iterator[str]:
+    if report.learnt and report.new_from is not None:
+        since = day(report.new_from)
+        yield (f"Before {since} the model may have learnt from the refunds, {count(report.learnt)} "
+               "here: its scores are better on them than they will be. Begin then to leave them "
+               "out.")  # fmt: skip
     if report.own_same < report.own:
         yield (
             f"Of {things(report.own, 'refund')} that policy {report.before_name} itself "

@@ -27,6 +27,7 @@ class FixedModel:
     ) -> None:
         self.probability, self.fails, self.seconds = probability, fails, seconds
         self.reference = SimpleNamespace(score_quantiles=np.linspace(0, 1, 101))
+        self.manifest = SimpleNamespace(test_from=0)  # it learnt from nothing
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         time.sleep(self.seconds)

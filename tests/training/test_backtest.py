@@ -245,3 +245,22 @@ def test_a_candidate_reads_facts_of_the_order_that_the_policy_in_force_does_not(
     found = run(twice, lax, Policy.from_yaml(json.dumps(document), facts=FACTS))
     assert [one.refund_id for one in found.examples] == ["r-2"]
     assert found.examples[0].facts == {"order_reserved_minor": 2000.0}
+
+
+def test_what_the_model_may_have_learnt_from_is_said_and_can_be_left_out(
+    folder: Tables, lax: Policy, strict: Policy
+) -> None:
+    champion = fixed(0.01)
+    champion.model.manifest.test_from = START + 5 * DAY_MS  # type: ignore[misc]
+
+    def found(since: int | None) -> BacktestReport:
+        return backtest_folder(folder, champion, lax, strict, Rates("GBP"), as_of=NOW, since=since,
+                               maturity_days=MATURITY_DAYS)  # fmt: skip
+
+    whole, new = found(None), found(START + 5 * DAY_MS)
+    assert (whole.requests, whole.learnt) == (6, 3)
+    assert "may have learnt from the refunds, 3 here" in to_text(whole)
+    assert (new.decisions, new.requests, new.learnt) == (3, 3, 0)
+    assert "learnt" not in to_text(new)
+    with pytest.raises(LookupError, match="no refund request"):
+        found(NOW)
