@@ -6,8 +6,9 @@ misspelt one, and its rule would never hit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import cel
 
@@ -19,6 +20,7 @@ from rules.source import Source
 
 #: The words that each fact is known to have, by its name.
 Words = Mapping[str, Collection[str]]
+_Note = Callable[[Findings], None]
 
 
 def warnings(policy: Policy, words: Words) -> tuple[Problem, ...]:
@@ -36,7 +38,7 @@ def warnings(policy: Policy, words: Words) -> tuple[Problem, ...]:
     "line 5:51 rules.a.when: claim is not known to be 'FUL'; expected FULL or PARTIAL; \
 did you mean FULL?"
     """
-    findings = Findings(Source.read(policy.text))
+    notes: list[_Note] = []
     for i, rule in enumerate(policy.document.rules):
         for fact, token in _compared(rule.when):
             word = cel.evaluate(token.text)
@@ -44,8 +46,13 @@ did you mean FULL?"
                 message = f"{fact} is not known to be {word!r}"
                 known = words[fact]
                 fault = fault_at(rule.when, token, message, _either(known), nearest(word, known))
-                findings.add_fault(("rules", i, "when"), fault)
-        _check_examples(findings, i, rule, words, _read(policy, rule))
+                notes.append(partial(Findings.add_fault, path=("rules", i, "when"), fault=fault))
+        notes += _of_examples(i, rule, words, _read(policy, rule))
+    if not notes:
+        return ()  # mostly; then the text is not read again
+    findings = Findings(Source.read(policy.text))
+    for note in notes:
+        note(findings)
     found = sorted(findings.problems, key=lambda problem: (problem.line or 0, problem.column or 0))
     return tuple(replace(problem, is_warning=True) for problem in found)
 
@@ -54,21 +61,24 @@ def _read(policy: Policy, rule: Rule) -> Collection[str]:
     return next((held.reads for held in policy.rules if held.id == rule.id), ())
 
 
-def _check_examples(
-    findings: Findings, i: int, rule: Rule, words: Words, reads: Collection[str]
-) -> None:
+def _of_examples(i: int, rule: Rule, words: Words, reads: Collection[str]) -> Iterator[_Note]:
     for name, examples in rule.examples:
         for j, example in enumerate(examples):
             for fact, value in example.items():
                 path = ("rules", i, "examples", name, j, fact)
+                note = partial(Findings.add, path=path, value="")
                 if fact not in reads:
                     near = nearest(fact, reads)
-                    message = "the rule does not read this fact"
-                    findings.add(path, message, "", "a fact of the condition", near, key=True)
+                    message, expected = (
+                        "the rule does not read this fact",
+                        "a fact of the condition",
+                    )
+                    yield partial(note, message=message, expected=expected, near=near, key=True)
                 elif isinstance(value, str) and value not in words.get(fact, (value,)):
                     known = words[fact]
                     message = f"{fact} is not known to be {value!r}"
-                    findings.add(path, message, "", _either(known), nearest(value, known))
+                    near = nearest(value, known)
+                    yield partial(note, message=message, expected=_either(known), near=near)
 
 
 def _either(known: Collection[str]) -> str:

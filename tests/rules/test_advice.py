@@ -64,3 +64,9 @@ def test_a_fact_that_only_the_follow_up_reads_is_read():
     sound = policy("count_90d > 1.0", {"count_90d": 2, "count_30d": 1}, {"count_90d": 1},
                    follow_up=partial)  # fmt: skip
     assert warnings(sound, WORDS) == ()
+
+
+def test_a_policy_without_doubts_is_not_read_again(monkeypatch):
+    sound = policy("claim == 'FULL'", {"claim": "FULL"}, {"claim": "PARTIAL"})
+    monkeypatch.delattr("rules.source.Source.read")
+    assert warnings(sound, WORDS) == ()
