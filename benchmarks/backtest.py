@@ -243,20 +243,20 @@ def _url(work: Path, name: str) -> str:
 def peak_memory() -> Iterator[list[float]]:
     """The most memory, in MB, that this process and its children hold at once; a list of one.
 
-    Pages of the store, which are mapped into all of them, are the system's and not counted.
+    Pages of the store that are mapped into them are the system's, and not counted.
     """
     peak, done = [0.0], threading.Event()
     process = psutil.Process()
 
     def look() -> None:
         while True:
-            held = process.memory_full_info().uss
+            held = _anonymous_mb(process)
             for child in process.children(recursive=True):
                 try:
-                    held += child.memory_full_info().uss
+                    held += _anonymous_mb(child)
                 except psutil.NoSuchProcess:
                     continue
-            peak[0] = max(peak[0], held / 2**20)
+            peak[0] = max(peak[0], held)
             if done.wait(0.5):
                 return
 
@@ -267,6 +267,15 @@ def peak_memory() -> Iterator[list[float]]:
     finally:
         done.set()
         watcher.join()
+
+
+def _anonymous_mb(process: psutil.Process) -> float:
+    """What a process holds beside pages of files; all of it where the system does not tell."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return process.memory_info().rss / 2**20
+    return sum(int(line.split()[1]) for line in status.splitlines() if "RssAnon" in line) / 1024
 
 
 def _cpu_seconds() -> float:

@@ -85,7 +85,7 @@ class CompiledRule:
 
         Kept for the next one: the same few are missing of most requests.
         """
-        missing = tuple(name for name in self.condition.reads if name not in known)
+        missing = tuple([name for name in self.condition.reads if name not in known])
         result = self._told.get(missing)
         if result is None:
             if len(self._told) == _MANY:
