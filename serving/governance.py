@@ -8,7 +8,7 @@ to come in force leaves one too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
@@ -168,7 +168,7 @@ def roll_back(
     way = _way(acts)
     if to is None:
         if len(way) < 2:
-            raise UnknownPolicyError("no policy was in force before the present one")
+            raise UnknownPolicyError(_nothing_before(store, acts))
         before = store.policy_by_hash(way[-2])
         to = before.version if before else way[-2]
     with _refusals_audited(store, to, "rolled_back", actor, at, via):
@@ -178,7 +178,10 @@ def roll_back(
         if current is not None and current.hash == kept.hash:
             raise ActivationRefused(f"policy {to}: is in force already")
         if kept.hash not in way:
-            raise ActivationRefused(f"policy {to}: was withdrawn; activate it instead")
+            raise ActivationRefused(
+                f"policy {to}: was withdrawn when an earlier version came in force again; activate "
+                "it instead"
+            )
         loaded(kept)
         return _put_in_force(store, kept, current, "rolled_back", actor, at, note, via)
 
@@ -272,6 +275,18 @@ def _unknown(store: Store, version: str) -> NoReturn:
     hint = f"; did you mean {near}?" if near else ""
     expected = ", ".join(versions[-5:]) or "none is kept yet"
     raise UnknownPolicyError(f"policy {version}: no such version, expected one of {expected}{hint}")
+
+
+def _nothing_before(store: Store, acts: Sequence[PolicyAct]) -> str:
+    """Why there is nothing to go back to, and what to do where something was in force before."""
+    last = acts[-1] if acts else None
+    replaced = store.policy_by_hash(last.replaced) if last and last.replaced else None
+    if replaced is None:
+        return "no policy was in force before the present one"
+    return (
+        f"the present policy is the first there was; policy {replaced.version} was withdrawn when "
+        "it came in force again: activate it instead"
+    )
 
 
 def _way(acts: Iterable[PolicyAct]) -> list[str]:
