@@ -54,7 +54,7 @@ class Goods:
         asked, listed = self._asked, self._listed
         if asked is None or listed is None or listed.currency != self._request.currency:
             return None
-        if self._ordered is None and not asked.keys() <= {line.sku for line in listed.items}:
+        if self._ordered is None and not (+asked).keys() <= {line.sku for line in listed.items}:
             return None
         return math.ceil(sum(
             _worth(count, [line for line in listed.items if line.sku == sku])

@@ -413,7 +413,7 @@ class _Told:
         dearest: list[tuple[Fraction, str | None]] = []
         for item in order.items:
             n = 1 if item.quantity is None else item.quantity
-            dearest += [(Fraction(item.amount_minor, n), item.sku)] * n
+            dearest += [(Fraction(item.amount_minor, n or 1), item.sku)] * n
         dearest.sort(key=lambda piece: piece[0], reverse=True)
         worth = Fraction(0)
         for sku in asked:
