@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import ipaddress
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from features.events import ENTITIES, NORMALISE
 from features.tables import LATEST_MS
 from rules.condition import nearest
+from serving.bodies import AddressPart
 from serving.store.lists import ListEntry, ListName, NewEntry
 from serving.store.store import Store
 from serving.wire import Identifier, InvalidRequest, Problem, to_millis
@@ -39,6 +41,8 @@ class Entry(NewEntry):
 
     >>> Entry.of("email", "Ann+x@Example.com", "ring of June", None, at=0).original
     'ann@example.com'
+    >>> Entry.of("address", "1 High St. | AB1 2CD | gb", "drop address", None, at=0).original
+    'addr_4230e07ceaf03cd2c1463c50'
     >>> Entry.of("devise", "d1", " ", 5, at=10)
     Traceback (most recent call last):
     ...
@@ -78,6 +82,7 @@ expires_at: must be later than now, got 5
 _AN_ID: Final = "must be 1 to 256 characters, not blank"
 _LONGEST_EMAIL: Final = 256
 _ID_EXPECTED: Final = {
+    "address": "must be street | postal code | country, or the id that a data folder gives it",
     "email": "must be an e-mail address",
     "ip": "must be an IP address, or an IPv6 network of 64 bits",
 }
@@ -93,6 +98,8 @@ def _spelled(entity: str, original: str) -> str | None:
         given = _IDENTIFIER.validate_python(original)
     except ValidationError:
         return None
+    if entity == "address":
+        return _address(given)
     text = NORMALISE.get(entity, str)(given)
     if entity == "email" and ("@" not in text or len(text) > _LONGEST_EMAIL):
         return None
@@ -104,6 +111,17 @@ def _spelled(entity: str, original: str) -> str | None:
         if network.prefixlen != (32 if network.version == 4 else 64):
             return None
     return text
+
+
+def _address(text: str) -> str | None:
+    """The id of an address that is written out, as a request that names it gets it; an id as is."""
+    parts = [part.strip() for part in text.split("|")]
+    if len(parts) == 1:  # a street alone would be on the list, and never be found again
+        return None if re.search(r"\s", text) else text
+    if len(parts) != 3:
+        return None
+    street, postal_code, country = parts
+    return AddressPart(street=street, postal_code=postal_code, country=country).address_id
 
 
 # --- in the store ------------------------------------------------------------------------------

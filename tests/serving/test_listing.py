@@ -239,3 +239,26 @@ def test_every_line_is_either_an_entry_or_a_problem(rows):
 def test_no_bytes_are_more_than_a_report(data):
     parsed = parse_csv(HEADER + data, at=AT)
     assert all(isinstance(str(problem), str) for problem in parsed.problems)
+
+
+@pytest.mark.parametrize("written", ["1 High St. | AB1 2CD | GB", "1, high st|ab12cd|gb"])
+def test_an_address_is_listed_as_a_request_that_names_it_is_read(written):
+    listed = Entry.of("address", written, "drop address", None, at=0).original
+    body = {"customer": {"customerId": "c"}, "order": {"orderId": "o"},
+            "refund": {"refundId": "r", "status": "OPEN", "amount": 1, "currency": "GBP",
+                       "refundReason": "OTHER"},
+            "addresses": {"shipping": {"street": "1 High St", "postalCode": "AB1 2CD",
+                                       "country": "GB"}}}  # fmt: skip
+    report = contract.parse_refund(orjson.dumps(body), scored=True)
+    (asked,) = [event for event in report.events(1) if event.event_type == "refund_request"]
+    assert asked.address_id == listed
+
+
+@pytest.mark.parametrize("written", ["1 High Street", "1 High St|AB1 2CD", "a|b|c|d", "-|-|GB"])
+def test_an_address_that_no_request_could_bear_is_refused(written):
+    with pytest.raises(InvalidRequest, match="street | postal code | country"):
+        Entry.of("address", written, "drop address", None, at=0)
+
+
+def test_an_address_of_a_data_folder_is_listed_by_its_id():
+    assert Entry.of("address", "a-17", "drop address", None, at=0).original == "a-17"
