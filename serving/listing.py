@@ -42,7 +42,7 @@ class Entry(NewEntry):
     >>> Entry.of("email", "Ann+x@Example.com", "ring of June", None, at=0).original
     'ann@example.com'
     >>> Entry.of("address", "1 High St. | AB1 2CD | gb", "drop address", None, at=0).original
-    'addr_4230e07ceaf03cd2c1463c50'
+    'addr_48afaecd23e88808349df992'
     >>> Entry.of("devise", "d1", " ", 5, at=10)
     Traceback (most recent call last):
     ...
@@ -120,8 +120,8 @@ def _address(text: str) -> str | None:
         return None if re.search(r"\s", text) else text
     if len(parts) != 3:
         return None
-    street, postal_code, country = parts
-    return AddressPart(street=street, postal_code=postal_code, country=country).address_id
+    named = dict(zip(("street", "postalCode", "country"), parts, strict=True))
+    return AddressPart.model_validate(named).address_id
 
 
 # --- in the store ------------------------------------------------------------------------------

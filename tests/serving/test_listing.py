@@ -256,7 +256,7 @@ def test_an_address_is_listed_as_a_request_that_names_it_is_read(written):
 
 @pytest.mark.parametrize("written", ["1 High Street", "1 High St|AB1 2CD", "a|b|c|d", "-|-|GB"])
 def test_an_address_that_no_request_could_bear_is_refused(written):
-    with pytest.raises(InvalidRequest, match="street | postal code | country"):
+    with pytest.raises(InvalidRequest, match="postal code"):
         Entry.of("address", written, "drop address", None, at=0)
 
 
