@@ -71,7 +71,10 @@ def backtest(
 
     settings = settings_of()
     after = policy_named(candidate, mode)
-    before = policy_named(against, mode) if against else policy_in_force(settings, mode)
+    if out is not None and not out.absolute().parent.is_dir():
+        refuse(f"--out {out}: {out.parent} is no folder; expected one that is there")
+    in_force = policy_in_force(settings, mode)
+    before = policy_named(against, mode) if against else in_force
     first, last = instant(since, "--since"), instant(until, "--until")
     with progress_of("replaying") as progress:
         if data is not None:
@@ -82,6 +85,7 @@ def backtest(
                     tables, champion_of(), before, after, rates_of(tables, base),
                     as_of=end_of(tables), since=first, until=last, maturity_days=maturity_days,
                     seed=seed, progress=progress,
+                    before_is_in_force=before.hash == in_force.hash,
                 )  # fmt: skip
             except LookupError as error:
                 refuse(f"{data}: {error}")
@@ -91,7 +95,7 @@ def backtest(
                     report = backtest_store(
                         store, before, after, since=first, until=last, seed=seed,
                         maturity_days=maturity_days, processes=processes or os.cpu_count() or 1,
-                        progress=progress,
+                        progress=progress, before_is_in_force=before.hash == in_force.hash,
                     )  # fmt: skip
                 except LookupError as error:
                     refuse(f"the {mode} store: {error}")

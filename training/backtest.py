@@ -1,4 +1,4 @@
-"""The backtest: a candidate policy against the one in force, over a store or a data folder.
+"""The backtest: a candidate policy against another, over a store or a data folder.
 
 Labels are *censored* by the decisions that were made: what was held or prevented was not paid and
 has no label, unless somebody looked into it. So what a store's labels say of a candidate that pays
@@ -111,6 +111,7 @@ def backtest_folder(
     tables: Tables, champion: Champion | None, before: Policy, after: Policy, rates: Rates,
     *, as_of: int, since: int | None = None, until: int | None = None,
     maturity_days: int = DEFAULT_MATURITY_DAYS, seed: int = 0, progress: Progress = _no_progress,
+    before_is_in_force: bool = False,
 ) -> BacktestReport:  # fmt: skip
     """What ``after`` would change against ``before``, on the refunds of canonical tables.
 
@@ -128,7 +129,7 @@ def backtest_folder(
     known_at = tables["refund_requests"]["known_at"].to_numpy()
     return _report(recorder.rows(), before, after, None, source="folder", currency=rates.base,
                    decisions=int(((known_at >= first) & (known_at < last)).sum()), as_of=as_of,
-                   maturity_days=maturity_days, seed=seed,
+                   maturity_days=maturity_days, seed=seed, before_is_in_force=before_is_in_force,
                    new_from=None if champion is None else champion.model.manifest.test_from,
                    )  # fmt: skip
 
@@ -139,7 +140,7 @@ def backtest_folder(
 def backtest_store(
     store: Store, before: Policy, after: Policy, *, since: int | None = None,
     until: int | None = None, maturity_days: int = DEFAULT_MATURITY_DAYS, seed: int = 0,
-    processes: int = 1, progress: Progress = _no_progress,
+    processes: int = 1, progress: Progress = _no_progress, before_is_in_force: bool = False,
 ) -> BacktestReport:  # fmt: skip
     """What ``after`` would have changed on decisions of ``since <= decided_at < until`` (epoch ms).
 
@@ -164,7 +165,8 @@ def backtest_store(
         truth = _truth(store, as_of, maturity_days)
         parts = _watched(found, len(stretches), progress)
     return _report(merged(parts), before, after, truth, source="store", currency=_currency(store),
-                   decisions=None, as_of=as_of, maturity_days=maturity_days, seed=seed)  # fmt: skip
+                   decisions=None, as_of=as_of, maturity_days=maturity_days, seed=seed,
+                   before_is_in_force=before_is_in_force)  # fmt: skip
 
 
 def labelled(
@@ -222,7 +224,7 @@ def _watched(parts: Iterable[Rows], total: int, progress: Progress) -> list[Rows
 def _report(
     rows: Rows, before: Policy, after: Policy, truth: Truth | None, *,
     source: Literal["store", "folder"], currency: str, decisions: int | None, as_of: int,
-    maturity_days: int, seed: int, new_from: int | None = None,
+    maturity_days: int, seed: int, before_is_in_force: bool, new_from: int | None = None,
 ) -> BacktestReport:  # fmt: skip
     """The report on rows, by the costs of ``before``; ``decisions`` counts those left out as well.
 
@@ -245,7 +247,8 @@ def _report(
     if reviews is None:
         raise ValueError("reviews: expected a number of them")
     return BacktestReport(
-        source=source, currency=currency, differences=_differences(before, after),
+        source=source, currency=currency, before_is_in_force=before_is_in_force,
+        differences=_differences(before, after),
         decisions=len(rows) + rows.unreadable if decisions is None else decisions,
         requests=len(of), unreadable=rows.unreadable,
         degraded=int(of.table["degraded"].sum()),
@@ -254,7 +257,8 @@ def _report(
         first_at=int(at.min()), last_at=int(at.max()), days=days, maturity_days=maturity_days,
         labelled=int((~no_label).sum()), abuse=int((of.abuse == 1).sum()),
         immature=int((no_label & (at + maturity_days * DAY_MS > as_of)).sum()),
-        payable_unknown=int((of.table["payable_minor"] == UNKNOWN).sum()), costs=costs,
+        payable_unknown=int((of.table["payable_minor"] == UNKNOWN).sum()),
+        unlogged=rows.logging.unlogged(), costs=costs,
         shifts=shifts(of.before, of.after),
         before=ledger(of, of.before, before, costs), after=ledger(of, of.after, after, costs),
         figures=found.figures,

@@ -149,7 +149,8 @@ def examples(rows: Rows, of: Counted) -> Iterator[Example]:
             abuse, payable = int(of.abuse[at]), int(of.table["payable_minor"][at])
             yield Example(
                 case.refund_id, int(of.table["decided_at"][at]), ACTIONS[before], ACTIONS[after],
-                case.sources, case.reasons_before, case.reasons_after, causes, case.facts,
+                case.sources, case.reasons_before, case.reasons_after, causes, case.currency,
+                case.order_currency, case.facts,
                 None if payable == UNKNOWN else payable,
                 None if abuse == UNKNOWN else abuse == 1,
             )  # fmt: skip

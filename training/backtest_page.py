@@ -17,7 +17,7 @@ from rules.decision import Action
 from training import backtest_wording as words
 from training.backtest_report import BacktestReport, Moves, Quantity
 from training.page import TEMPLATES
-from training.wording import amount, amount_of, capital, count, percent, span
+from training.wording import amount, amount_of, capital, count, percent, span, things
 
 
 def page(report: BacktestReport) -> str:
@@ -31,7 +31,7 @@ def page(report: BacktestReport) -> str:
         "count": count, "percent": percent, "capital": capital, "day": words.day,
         "money": partial(amount, currency=currency), "cause": words.cause_in_words,
         "label": words.label, "doing": words.DOING.__getitem__, "span": span,
-        "breakable": _breakable,
+        "breakable": _breakable, "things": things,
     }  # fmt: skip
     return environment.get_template("backtest.html.j2").render(
         r=report, words=words, currency=currency, counted=count,
@@ -39,13 +39,20 @@ def page(report: BacktestReport) -> str:
         tone=_tone(report), kinds=words.kinds(report.shifts), figures=tuple(_figures(report)),
         caveats=tuple(words.caveats(report)), divisions=_divisions(report),
         capacity=report.costs.reviews_per_day, workloads=_workloads(report),
-        examples=_examples(report), moved_kinds=_moved_kinds,
+        examples=_examples(report), moved_kinds=_moved_kinds, in_force=_in_force(report),
+        now="now" if report.before_is_in_force else f"under {report.before_name}",
+        then="then" if report.before_is_in_force else f"under {report.after_name}",
     )  # fmt: skip
 
 
 def _breakable(name: str) -> Markup:
     """A long name that may be broken behind its underscores."""
     return Markup("_<wbr>").join(str(name).split("_"))
+
+
+def _in_force(report: BacktestReport) -> str:
+    """What is said behind the name of the policy that the candidate is held against."""
+    return ", in force" if report.before_is_in_force else ""
 
 
 def _tone(report: BacktestReport) -> str:
@@ -92,7 +99,7 @@ def _workloads(report: BacktestReport) -> list[tuple[str, Any, float]]:
     return [
         (name, workload, workload.per_day * report.costs.review_minor)
         for name, workload in (
-            (f"Policy {report.before_name}, in force", report.workload_before),
+            (f"Policy {report.before_name}{_in_force(report)}", report.workload_before),
             (f"Policy {report.after_name}", report.workload_after),
         )
     ]
@@ -102,8 +109,7 @@ def _examples(report: BacktestReport) -> list[tuple[Action, Action, int, list[An
     """By kind of change: how many there are, and the examples with their facts in words."""
     return [
         (before, after, number, [
-            (one, [(name, words.fact(name, value, report.currency))
-                   for name, value in one.facts.items()])
+            (one, words.facts_in_words(one, report.currency))
             for one in report.examples if (one.before, one.after) == (before, after)
         ])
         for before, after, number in words.kinds(report.shifts)

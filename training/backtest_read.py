@@ -23,6 +23,7 @@ from serving.store.database import Database
 from serving.store.decisions import Decisions
 from training.backtest_rows import FACTS as SEGMENT_FACTS
 from training.backtest_rows import Recorder, Rows
+from training.policy_log import Logging
 
 Stretch = tuple[int, int]
 """From when, until before when (epoch ms)."""
@@ -40,11 +41,12 @@ class Reading:
     @property
     def reads(self) -> Collection[str]:
         """The facts that are taken out of a record: what either policy reads, and segments."""
-        return frozenset({*self.before.reads, *self.after.reads, *SEGMENT_FACTS})
+        names = {*self.before.reads, *self.after.reads, *SEGMENT_FACTS}
+        return frozenset(names | Logging.of(self.after).reads)
 
     def rows(self, stretch: Stretch) -> Rows:
         """The rows of one stretch of time."""
-        take, unreadable = reader(self.reads), 0
+        take, unreadable, logging = reader(self.reads), 0, Logging.of(self.after)
 
         def readable() -> Iterator[Logged]:
             nonlocal unreadable
@@ -56,9 +58,9 @@ class Reading:
                     yield logged
 
         recorder = Recorder(self.before, self.after, self.seed)
-        for compared in backtest(self.before, self.after, readable()):
+        for compared in backtest(self.before, self.after, logging.watching(readable())):
             recorder.add(compared)
-        return recorder.rows(unreadable)
+        return recorder.rows(unreadable, logging)
 
 
 def is_as_written(policy: Policy) -> bool:

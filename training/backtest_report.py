@@ -11,9 +11,10 @@ from rules.condition import FactValue
 from rules.decision import Action
 from rules.document import Costs
 from training.bootstrap import Interval, known
+from training.policy_log import Unlogged
 
 Shifts = Mapping[Action, Mapping[Action, int]]
-"""``shifts[a][b]`` refunds are answered with a by the policy in force and with b by the other."""
+"""``shifts[a][b]`` refunds are answered with a by the other policy and with b by the candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ class Example:
     """A refund that moves: why, by which facts, how much, and what it turned out to be.
 
     ``sources`` and ``reasons`` are those before and after; ``facts`` are those that the causes
-    read, None where unknown.
+    read, None where unknown. ``currency`` is the one that the refund is asked in.
     """
 
     refund_id: str
@@ -210,6 +211,8 @@ class Example:
     reasons_before: tuple[str, ...]
     reasons_after: tuple[str, ...]
     causes: tuple[Cause, ...]
+    currency: str | None
+    order_currency: str | None
     facts: Mapping[str, FactValue]
     payable_minor: int | None
     abuse: bool | None
@@ -228,11 +231,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class BacktestReport:
-    """A candidate policy against the one in force, over logged decisions or a data folder.
+    """A candidate policy against another, over logged decisions or a data folder.
+
+    The other, ``before``, is what the candidate would replace; ``before_is_in_force`` says whether
+    it is the one in force.
 
     ``requests`` are the refunds that count, each once, by the policy's last decision before its
     money moved; ``repeated`` decisions were left out for that, ``unreadable`` ones because they
-    were stored without facts. ``own`` of the requests were decided by the policy in force itself,
+    were stored without facts. ``own`` of the requests were decided by ``before`` itself,
     nothing explored or overridden, and ``own_same`` of these it decides so again: 1 in 1 is to be
     expected, or what is logged is not what it rests on. ``learnt`` of the requests are from before
     ``new_from`` (epoch ms): the model that scored them here may have learnt from them.
@@ -240,6 +246,7 @@ class BacktestReport:
 
     source: Literal["store", "folder"]
     currency: str
+    before_is_in_force: bool
     differences: tuple[str, ...]
     decisions: int
     requests: int
@@ -257,6 +264,7 @@ class BacktestReport:
     abuse: int
     immature: int
     payable_unknown: int
+    unlogged: tuple[Unlogged, ...]
     costs: Costs
     shifts: Shifts
     before: Ledger
@@ -272,13 +280,18 @@ class BacktestReport:
 
     @property
     def before_name(self) -> str:
-        """The version of the policy in force; with the hash where both have the same version."""
+        """The version of the other policy; with the hash where both have the same version."""
         return self._name(self.before)
 
     @property
     def after_name(self) -> str:
         """The version of the candidate; with the hash where both have the same version."""
         return self._name(self.after)
+
+    @property
+    def costs_of(self) -> str:
+        """Whose costs both policies are judged by."""
+        return "the policy in force" if self.before_is_in_force else f"policy {self.before_name}"
 
     def _name(self, of: Ledger) -> str:
         is_enough = self.before.version != self.after.version
@@ -301,12 +314,13 @@ class BacktestReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
-        plain = ("source", "currency", "decisions", "requests", "repeated", "unreadable",
-                 "degraded", "new_from", "learnt", "own", "own_same", "first_at", "last_at",
-                 "days", "maturity_days", "labelled", "abuse", "immature", "unlabelled",
+        plain = ("source", "currency", "before_is_in_force", "decisions", "requests", "repeated",
+                 "unreadable", "degraded", "new_from", "learnt", "own", "own_same", "first_at",
+                 "last_at", "days", "maturity_days", "labelled", "abuse", "immature", "unlabelled",
                  "payable_unknown")  # fmt: skip
         return {
             **{name: getattr(self, name) for name in plain},
+            "unlogged": [one.to_json() for one in self.unlogged],
             "differences": list(self.differences),
             "costs": self.costs.model_dump(mode="json"),
             "shifts": shifts_to_json(self.shifts),

@@ -20,9 +20,10 @@ from rules.condition import FactValue
 from rules.decision import Action, Decision, Source
 from rules.logged import Logged
 from rules.policy import Policy
+from training.policy_log import Logging
 
 FACTS: Final = ("payable_minor", "refund_reason", "channel", "registered_age_days",
-                "shipping_country", "billing_country")  # fmt: skip
+                "shipping_country", "billing_country", "currency", "order_currency")  # fmt: skip
 """What a backtest reads of a request besides what the policies read."""
 
 UNKNOWN: Final = -1
@@ -57,6 +58,8 @@ class Case:
     reasons_before: tuple[str, ...]
     reasons_after: tuple[str, ...]
     sources: tuple[str, str]
+    currency: str | None
+    order_currency: str | None
     facts: dict[str, FactValue]
 
 
@@ -64,7 +67,8 @@ class Case:
 class Rows:
     """Compared decisions in order of time: ``table`` (n,) of `ROW`, and what its codes stand for.
 
-    ``unreadable`` counts decisions that were stored without what it takes to decide them again.
+    ``unreadable`` counts decisions that were stored without what it takes to decide them again;
+    ``logging`` tells which facts the others were stored without.
     """
 
     table: NDArray[Any]
@@ -74,6 +78,7 @@ class Rows:
     causes: list[Causes]
     cases: dict[Stratum, list[Case]]
     unreadable: int = 0
+    logging: Logging = field(default_factory=Logging)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -135,7 +140,7 @@ class Recorder:
         if len(self._chunk) == _CHUNK:
             self._flush()
 
-    def rows(self, unreadable: int = 0) -> Rows:
+    def rows(self, unreadable: int = 0, logging: Logging | None = None) -> Rows:
         """All that was kept."""
         self._flush()
         return Rows(
@@ -148,6 +153,7 @@ class Recorder:
             {stratum: sorted((case for *_, case in heap), key=_by_order)
              for stratum, heap in self._heaps.items()},
             unreadable,
+            logging or Logging(),
         )  # fmt: skip
 
     def _flush(self) -> None:
@@ -182,6 +188,7 @@ class Recorder:
         return Case(
             order, place, row.refund_id, _reasons(compared.before), _reasons(compared.after),
             (compared.before.source.value, compared.after.source.value),
+            _word(told.get("currency")), _word(told.get("order_currency")),
             {name: told.get(name) for name in facts_read(causes, self.before, self.after)},
         )  # fmt: skip
 
@@ -218,6 +225,7 @@ def merged(parts: Sequence[Rows]) -> Rows:
         np.concatenate(tables) if tables else np.empty(0, ROW),
         refund_ids, list(customers), {name: list(codes) for name, codes in words.items()},
         list(causes), strata, sum(part.unreadable for part in parts),
+        Logging.together(part.logging for part in parts),
     )  # fmt: skip
 
 
@@ -229,7 +237,8 @@ def _recode(column: NDArray[Any], own: Sequence[Any], common: _Codes) -> None:
 
 def _later(case: Case, rows: int) -> Case:
     return Case(case.order, case.row + rows, case.refund_id, case.reasons_before,
-                case.reasons_after, case.sources, case.facts)  # fmt: skip
+                case.reasons_after, case.sources, case.currency, case.order_currency,
+                case.facts)  # fmt: skip
 
 
 def _by_order(case: Case) -> tuple[int, int]:
@@ -238,6 +247,10 @@ def _by_order(case: Case) -> tuple[int, int]:
 
 def _code(codes: _Codes, word: FactValue) -> int:
     return UNKNOWN if word is None or word != word else codes[word]
+
+
+def _word(value: FactValue) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _reasons(decision: Decision) -> tuple[str, ...]:

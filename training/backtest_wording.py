@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from features.catalog import BY_NAME
+from features.ledger import LEDGER_FACTS
 from rules.backtest import Cause
 from rules.condition import FactValue
 from rules.decision import Action
+from rules.policy import DECISION_FACTS
+from serving.facts import MEANING
 from training.backtest_report import BacktestReport, Example, Moves, Quantity, Shifts, Workload
+from training.policy_log_text import sentences
 from training.propensity import COVERED
 from training.wording import (
     NOT_KNOWN,
@@ -71,23 +76,38 @@ def label(abuse: bool | None) -> str:
     return "no label" if abuse is None else "abuse" if abuse else "honest"
 
 
-def fact(name: str, value: FactValue, currency: str) -> str:
-    r"""A fact's value as a person reads it.
+def facts_in_words(one: Example, base: str) -> list[tuple[str, str]]:
+    """The facts of an example and their values as a person reads them; ``base`` is the currency
+    of the catalog's amounts.
+    """
+    return [(name, fact(name, value, _currency(name, one, base)))
+            for name, value in one.facts.items()]  # fmt: skip
 
-    >>> fact("payable_minor", 1250.0, "GBP"), fact("claim", None, "GBP"), fact("x", True, "GBP")
+
+def _currency(name: str, one: Example, base: str) -> str | None:
+    """What a fact's amount is in: the ledger's the order's, the request's own the refund's."""
+    if name in LEDGER_FACTS:
+        return one.order_currency or one.currency
+    return base if name in BY_NAME or name in DECISION_FACTS else one.currency
+
+
+def fact(name: str, value: FactValue, currency: str | None) -> str:
+    r"""A fact's value as a person reads it; an amount in a currency that is known is money.
+
+    >>> fact("payable_minor", 1250.0, "GBP"), fact("claim", None, None), fact("x", True, None)
     ('12.50\xa0GBP', 'not known', 'yes')
+    >>> fact("asked_minor", 1500.0, "JPY"), fact("asked_minor", 1500.0, None)
+    ('1,500\xa0JPY', '1,500 minor units')
     """
     if value is None or value != value:
         return NOT_KNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return amount(value, currency) if name in _MONEY else f"{value:,.6g}"
+        if name not in MEANING or MEANING[name].unit != "minor":
+            return f"{value:,.6g}"
+        return f"{value:,.0f} minor units" if currency is None else amount(value, currency)
     return value if isinstance(value, str) else ", ".join(value) or "none"
-
-
-#: In the base currency; other amounts are in the request's own and stay plain numbers.
-_MONEY: Final = frozenset({"payable_minor", "expected_loss_minor"})
 
 
 def in_short(report: BacktestReport) -> str:
@@ -108,8 +128,15 @@ def worth(moves: Moves, currency: str) -> str:
         return f"Cheaper by {amount(moves.saved_minor, currency)} ({interval})."
     if moves.saved_interval.high < 0:
         return f"Dearer by {amount(-moves.saved_minor, currency)} (saved: {interval})."
-    return (f"No surely cheaper and no surely dearer: it saves "
-            f"{amount(moves.saved_minor, currency)} ({interval}).")  # fmt: skip
+    if interval == NOT_KNOWN:
+        return "Whether it is cheaper or dearer is not known."
+    if moves.saved_interval.low == moves.saved_interval.high:
+        return "Neither cheaper nor dearer."
+    dearer, cheaper = (
+        amount(abs(end), currency) for end in (moves.saved_interval.low, moves.saved_interval.high)
+    )
+    return ("Neither surely cheaper nor surely dearer: between "
+            f"{dearer} dearer and {cheaper} cheaper.")  # fmt: skip
 
 
 def desk(workload: Workload, capacity: float | None) -> str:
@@ -141,9 +168,18 @@ def caveats(report: BacktestReport) -> Iterator[str]:
     if report.moved and not report.moves.abuse.count and not report.moves.honest.count:
         yield "No refund that moves has a label: what the change is worth cannot be told."
     yield from _about_the_log(report)
-    yield ("A review is taken to find the truth. Both policies are judged by the costs of the one "
-           "in force, on scores as they were logged, without exploration and without analysts' "
+    yield (f"A review is taken to find the truth. Both policies are judged by the costs of "
+           f"{report.costs_of}, {_scores(report)}, without exploration and without analysts' "
            "decisions.")  # fmt: skip
+
+
+def _scores(report: BacktestReport) -> str:
+    """What both policies decide on."""
+    if report.source == "store":
+        return "on scores as they were logged"
+    if report.new_from is None:
+        return "without scores, for no model is served"
+    return "on the scores of the model that is served now"
 
 
 def _about_weights(report: BacktestReport) -> Iterator[str]:
@@ -160,6 +196,7 @@ def _about_weights(report: BacktestReport) -> Iterator[str]:
 
 
 def _about_the_log(report: BacktestReport) -> Iterator[str]:
+    yield from sentences(report.unlogged)
     if report.learnt and report.new_from is not None:
         since = day(report.new_from)
         yield (f"Before {since} the model may have learnt from the refunds, {count(report.learnt)} "
@@ -192,7 +229,8 @@ def to_text(report: BacktestReport) -> str:
     """The report for a person to read; amounts in the base currency."""
     capacity = report.costs.reviews_per_day
     return "\n".join([
-        f"policy {report.after_name} against {report.before_name}, in force: "
+        f"policy {report.after_name} against {report.before_name}"
+        f"{', in force' if report.before_is_in_force else ''}: "
         f"{things(report.requests, 'refund')} from {day(report.first_at)} to "
         f"{day(report.last_at)}, {count(report.labelled)} with a mature label, "
         f"{count(report.abuse)} of them abuse",
@@ -269,6 +307,6 @@ def _examples(report: BacktestReport) -> Iterator[str]:
 
 def _example(one: Example, currency: str) -> str:
     why = ", ".join(map(cause_in_words, one.causes))
-    facts = ", ".join(f"{name} {fact(name, value, currency)}" for name, value in one.facts.items())
+    facts = ", ".join(f"{name} {value}" for name, value in facts_in_words(one, currency))
     payable = NOT_KNOWN if one.payable_minor is None else amount(one.payable_minor, currency)
     return f"{one.refund_id} ({payable}, {label(one.abuse)}): {why}; {facts}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from tests.serving.champions import fixed
 from tests.training.tables import START, folder_of
 from training.backtest import backtest_folder, folder_requests, to_text
 from training.backtest_report import BacktestReport, Tally
+from training.backtest_wording import facts_in_words, worth
+from training.bootstrap import Interval
 
 NOW = START + 100 * DAY_MS
 MATURITY_DAYS = 30
@@ -218,7 +221,7 @@ def test_a_request_without_a_score_is_decided_by_the_fallback(folder: Tables, la
 
 def test_a_report_reads_as_text_and_as_json(report: BacktestReport) -> None:
     text = to_text(report)
-    assert text.startswith("policy 2 against 1, in force: 6 refunds from 2025-01-02 to ")
+    assert text.startswith("policy 2 against 1: 6 refunds from 2025-01-02 to ")
     assert "\n  ALLOW -> PREVENT: 4\n" in text
     assert "rule large: ALLOW -> PREVENT 4; alone 4. 1 abuse, 1 honest, 2 without" in text
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
@@ -264,3 +267,52 @@ def test_what_the_model_may_have_learnt_from_is_said_and_can_be_left_out(
     assert "learnt" not in to_text(new)
     with pytest.raises(LookupError, match="no refund request"):
         found(NOW)
+
+
+def test_a_policy_is_said_to_be_in_force_only_where_it_is(
+    folder: Tables, lax: Policy, strict: Policy, report: BacktestReport
+) -> None:
+    beside, in_force = to_text(report), to_text(run(folder, lax, strict, before_is_in_force=True))
+    assert beside.startswith("policy 2 against 1: 6 refunds")
+    assert "the costs of policy 1, on the scores of the model that is served now" in beside
+    assert "in force" not in beside
+    assert "the costs of the policy in force" in in_force
+
+
+def test_a_model_that_is_not_there_scored_nothing(
+    folder: Tables, lax: Policy, strict: Policy
+) -> None:
+    found = backtest_folder(folder, None, lax, strict, Rates("GBP"), as_of=NOW)
+    assert "without scores, for no model is served" in to_text(found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-4519.0, 120.0, "Neither surely cheaper nor surely dearer: between 45.19 GBP dearer and "
+                         "1.20 GBP cheaper."),
+        (0.0, 0.0, "Neither cheaper nor dearer."),
+        (float("nan"), float("nan"), "Whether it is cheaper or dearer is not known."),
+        (100.0, 200.0, "Cheaper by 1.50 GBP (1.00 GBP to 2.00 GBP)."),
+    ],
+)  # fmt: skip
+def test_what_is_not_sure_is_said_from_end_to_end(
+    report: BacktestReport, low: float, high: float, said: str
+) -> None:
+    moves = replace(report.moves, saved_minor=150.0, saved_interval=Interval(low, high))
+    assert worth(moves, "GBP").replace("\N{NO-BREAK SPACE}", " ") == said
+
+
+def test_every_amount_of_a_case_is_in_its_own_currency(report: BacktestReport) -> None:
+    facts = {"payable_minor": 1500.0, "asked_minor": 1500.0, "order_held_minor": 1500.0,
+             "expected_loss_minor": 1500.0, "delivered_age_days": 1500.0}  # fmt: skip
+
+    def said(currency: str | None, order_currency: str | None) -> list[str]:
+        one = replace(report.examples[0], facts=facts, currency=currency,
+                      order_currency=order_currency)  # fmt: skip
+        return [text.replace("\N{NO-BREAK SPACE}", " ") for _, text in facts_in_words(one, "GBP")]
+
+    assert said("EUR", "JPY") == ["15.00 GBP", "15.00 EUR", "1,500 JPY", "15.00 GBP", "1,500"]
+    assert said("EUR", None)[2] == "15.00 EUR"
+    assert said(None, None)[1:3] == ["1,500 minor units", "1,500 minor units"]
+    assert report.examples[0].currency == "GBP"

@@ -45,7 +45,7 @@ def report() -> BacktestReport:
     return backtest_folder(
         tables, fixed(0.01), policy_of("1", 5000.0, "MANUAL_REVIEW"),
         policy_of("2", 4000.0, "PREVENT"), Rates("GBP"), as_of=START + 100 * DAY_MS,
-        maturity_days=30,
+        maturity_days=30, before_is_in_force=True,
     )  # fmt: skip
 
 
@@ -77,6 +77,13 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
     for shown in pages:
         shown.close()
     assert trouble == []
+
+
+def test_a_policy_that_is_not_in_force_is_not_said_to_be(report: BacktestReport) -> None:
+    html = page(replace(report, before_is_in_force=False))
+    assert "in force" not in html
+    assert "Paid under 1, prevented under 2: 10" in html and "the costs of policy 1." in html
+    assert "against 1, in force</h1>" in page(report)
 
 
 def test_it_says_what_moves_and_what_it_is_worth(report: BacktestReport, html: str) -> None:
