@@ -6,7 +6,7 @@ Plain values in, plain dictionaries out; the types are what OpenAPI is published
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NotRequired
 
 import orjson
@@ -240,7 +240,8 @@ _HELP: Final[dict[WarningClass, str]] = {
     "device.ipAddress of the customer who asked for the refund.",
     "unknown-value": "It counts as none of the values that we know; a status, stage or kind of "
     "transaction that is unknown records nothing by itself. If it is a mistake, correct it.",
-    "fact-missing": "What needs this fact went without it. Send the fact if you have it.",
+    "fact-missing": "What needs it was decided without it, or waits for a person. Send the fields "
+    "that are named, with the request or in reports before it, if you have them.",
     "late-event": "The event arrived later than others that it precedes; decisions made in "
     "between did not see it. Send events as they happen.",
     "unexpected-transition": "The report is recorded as it stands. Look into the refund if this "
@@ -293,6 +294,23 @@ def fact_missing(field: str, consequence: str) -> WarningBody:
     'order.deliveredTime is not known: rule return_window could not be settled'
     """
     return _warning("fact-missing", f"{field} is not known: {consequence}")
+
+
+def unsettled(rule_id: str, facts: Mapping[str, Sequence[str]], *, holds: bool) -> WarningBody:
+    """A rule that could not be settled: which facts were not known, and the fields that tell them.
+
+    >>> unsettled("window", {"delivered_age_days": ["order.deliveredTime"]}, holds=True)["msg"]
+    'rule window could not be settled, so a person has to: not known is delivered_age_days \
+(order.deliveredTime)'
+    """
+    named = ", ".join(
+        f"{fact} ({', '.join(fields)})" if fields else fact for fact, fields in facts.items()
+    )
+    then = ", so a person has to" if holds else ""
+    verb = "is" if len(facts) == 1 else "are"
+    return _warning(
+        "fact-missing", f"rule {rule_id} could not be settled{then}: not known {verb} {named}"
+    )
 
 
 def late_event(late_ms: int) -> WarningBody:

@@ -16,10 +16,11 @@ from features.catalog import FEATURES, MODEL_FEATURES
 from features.events import RefundRequest
 from features.feature import definitions_hash
 from features.ledger import Fact
-from rules.decision import FollowUp, Mode, Outcome, RuleResult
+from rules.decision import Action, FollowUp, Mode, Outcome, RuleResult
 from rules.engine import Circumstances, ListMatch
 from rules.policy import Policy
 from serving import answers
+from serving.fields import fields_of
 from serving.reasons import as_json
 from serving.reports import RefundReport
 from serving.scorer import Shadow, Verdict
@@ -112,16 +113,18 @@ def _warnings(case: Case, judged: Judged) -> list[answers.WarningBody]:
         warnings.append(answers.order_not_found())
     live = (rule for rule in verdict.decision.unknowns if rule.mode is Mode.LIVE)
     for rule in live:
-        settled = f"rule {rule.rule_id} could not be settled"
-        warnings.append(answers.fact_missing(", ".join(rule.unknown_facts), settled))
+        told_by = {fact: fields_of(fact) for fact in rule.unknown_facts}
+        holds = rule.calls_for > Action.ALLOW
+        warnings.append(answers.unsettled(rule.rule_id, told_by, holds=holds))
     if verdict.decision.degraded:
         warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
     return warnings
 
 
 def _said(rule: RuleResult) -> str:
-    unsettled = rule.outcome is Outcome.UNKNOWN
-    return f"not known: {rule.description}" if unsettled else rule.description
+    if rule.outcome is not Outcome.UNKNOWN:
+        return rule.description
+    return f"not settled, as {', '.join(rule.unknown_facts)} is not known: {rule.description}"
 
 
 def _rule_body(rule: RuleResult) -> answers.RuleBody:

@@ -567,7 +567,7 @@ def test_a_rule_that_cannot_be_settled_is_said_to_be_so(desk, now):
     told = [w["msg"] for w in data(answer)["warnings"] if w["class"] == "fact-missing"]
     assert any("return_window_unproven" in msg and "ordered_age_days" in msg for msg in told)
     (reason,) = [r for r in data(answer)["reasons"] if r["code"] == "FACT_MISSING"]
-    assert reason["description"].startswith("not known: ")
+    assert reason["description"].startswith("not settled, as ")
 
 
 # --- reports -------------------------------------------------------------------------------------
