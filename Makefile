@@ -48,8 +48,8 @@ unit: env ## All tests, with what they need of the system
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output
 	$(BIN)/python -m benchmarks.explain
 	$(BIN)/python -m benchmarks.rules
-	$(BIN)/python -m benchmarks.recompute
-	$(BIN)/python -m benchmarks.backtest
+	$(BIN)/python -m benchmarks.recompute --decisions 2000
+	$(BIN)/python -m benchmarks.backtest --decisions 100000
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.censoring
