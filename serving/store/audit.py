@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,9 +34,13 @@ class AuditLog:
 
     def append(self, connection: Connection, entry: AuditEntry) -> None:
         """Add an entry."""
-        content = orjson.dumps(entry.content).decode()
-        row = (entry.at, entry.actor, entry.action, entry.subject, content)
-        self._database.run(connection, self._database.inserting(audit_log, _COLUMNS), row)
+        self.append_many(connection, [entry])
+
+    def append_many(self, connection: Connection, entries: Iterable[AuditEntry]) -> None:
+        """Add entries, in this order."""
+        rows = [(e.at, e.actor, e.action, e.subject, orjson.dumps(e.content).decode())
+                for e in entries]  # fmt: skip
+        self._database.run_many(connection, self._database.inserting(audit_log, _COLUMNS), rows)
 
     def about(self, connection: Connection, subject: str) -> list[AuditEntry]:
         """The entries about one subject, oldest first."""

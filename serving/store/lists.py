@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, bindparam, delete, or_, select, tuple_
@@ -16,6 +17,7 @@ from serving.store.schema import identifiers, lists
 ListName: TypeAlias = Literal["block", "allow"]
 
 _COLUMNS: Final = ("value", "list", "entity", "reason", "created_at", "expires_at", "author")
+_VALUES: Final = attrgetter(*_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,9 @@ class Lists:
             mac = self._identifiers.mac(one.entity, one.original)
             entry = ListEntry(mac, list, one.entity, one.reason, at, one.expires_at, author)
             found[mac] = entry, one
-        rows = [tuple(getattr(entry, name) for name in _COLUMNS) for entry, _ in found.values()]
+        rows = [_VALUES(entry) for entry, _ in found.values()]
         # In key order: two who put the same entities on a list then wait, and never in a circle.
-        rows.sort(key=lambda row: row[:2])
+        rows.sort(key=itemgetter(0, 1))
         run_many, inserting = self._database.run_many, self._database.inserting
         run_many(connection, inserting(lists, _COLUMNS, "replace"), rows)
         # Analysts list entities that no event has named yet; their page shows the original.

@@ -15,3 +15,10 @@ def test_entries_come_back_in_order(store: Store) -> None:
         AuditEntry(2, "api", "decide", "r1", {"action": "ALLOW"}),
         AuditEntry(1, "ann", "review", "r1", {"verdict": "deny"}),
     ]
+
+
+def test_many_entries_at_once_come_back_in_order(store: Store) -> None:
+    entries = [AuditEntry(at, "ann", "listed", "d1", {"at": at}) for at in (3, 1, 2)]
+    with store.write() as tx:
+        tx.audit_many(entries)
+    assert store.audit_about("d1") == entries
