@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from rules.backtest import as_backtested
@@ -74,7 +75,8 @@ class Refunds:
 class RuleCount:
     """One rule or limit of a policy over the requests counted.
 
-    ``payable_minor`` sums up what its hits would be paid, in minor units of the base currency.
+    ``payable_minor`` sums up what its hits ask for, in minor units of the base currency, and
+    ``unknowns_minor`` what those ask for on which it could not be settled.
     ``decisive`` counts its hits without which the action had been another, ``shifts`` by (action
     without it, action); ``decisive_unknowns`` the same of requests on which it could not be settled
     and called for a review. ``missing`` counts the facts that left it unsettled. ``places`` are
@@ -93,6 +95,7 @@ class RuleCount:
     decisive: int = 0
     decisive_minor: float = 0.0
     decisive_unknowns: int = 0
+    unknowns_minor: float = 0.0
     shifts: Counter[tuple[Action, Action]] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     first_hit: int | None = None
@@ -150,7 +153,7 @@ class FactSeen:
             self.values.add(value)
 
 
-@dataclass(slots=True)
+@dataclass
 class PolicyCounts:
     """A policy over logged requests.
 
@@ -175,6 +178,25 @@ class PolicyCounts:
         """How many requests both rules hit, whichever comes first in the policy."""
         return self.together[rule, other] or self.together[other, rule]
 
+    @cached_property
+    def guards(self) -> dict[str, tuple[str, ...]]:
+        """Live rules that are there to hold what cannot be settled, and for which others.
+
+        One is a guard if it alone held a request by being unsettled; or if it calls for a review
+        then and reads all that another live rule reads which then misses, unless both are only what
+        their stages are by default: hard rules hold what they cannot settle, risk rules miss it.
+        What it hits besides says nothing of its worth.
+        """
+        live = [rule for rule in self.policy.rules if rule.miss.mode is Mode.LIVE]
+        found = {}
+        for rule in live:
+            if rule.unsettled.calls_for is Action.ALLOW:
+                continue
+            guarded = tuple(other.id for other in live if _guards(rule, other))
+            if guarded or self.rules[rule.id].decisive_unknowns:
+                found[rule.id] = guarded
+        return found
+
 
 def count_policy(policy: Policy, rows: Iterable[Logged]) -> PolicyCounts:
     """Count a policy's rules and bands over logged requests, each decided once more.
@@ -187,6 +209,17 @@ def count_policy(policy: Policy, rows: Iterable[Logged]) -> PolicyCounts:
     for row in rows:
         counting.take(row)
     return counting.counts
+
+
+def _guards(rule: CompiledRule, other: CompiledRule) -> bool:
+    """Whether a rule that holds what it cannot settle does so for another that misses it."""
+    is_chosen = other.miss.stage is Stage.HARD or rule.miss.stage is Stage.RISK
+    return (
+        is_chosen
+        and other.miss.stage is not Stage.LIMIT
+        and other.unsettled.calls_for is Action.ALLOW
+        and set(other.condition.reads) <= set(rule.condition.reads)
+    )
 
 
 class _Counting:
@@ -247,6 +280,7 @@ class _Counting:
             count.places.append(self.counts.refunds.place(row))
         else:
             count.unknowns += 1
+            count.unknowns_minor += row.payable_minor or 0.0
             count.missing.update(result.unknown_facts)
         if result.mode is not Mode.LIVE or result.calls_for is not decision.action:
             return

@@ -112,7 +112,7 @@ def _taught(report: ExplorationReport) -> Iterator[str]:
     yield "what it taught"
     yield (
         f"  {things(report.labelled, 'label')} so far, {report.abuse:,} of abuse; {report.young:,} "
-        f"more refunds are younger than {report.maturity.days} days"
+        f"more refunds are younger than {things(report.maturity.days, 'day')}"
     )
     if not report.labelled:
         yield "  nothing can be told of held refunds yet"

@@ -24,8 +24,9 @@ from training.backtest import folder_requests, labelled
 from training.exploration import ExplorationReport, exploration_report
 from training.labels import DEFAULT_MATURITY_DAYS, paid_at
 from training.policy_judgement import Maturity
+from training.policy_log import Logging
 from training.quality_report import QualityReport, quality_report
-from training.shadow_report import ShadowReport, shadow_report
+from training.shadow_report import ShadowReport, shadow_logging, shadow_report
 from training.store_labels import end_of_store, label_tables
 
 Progress = Callable[[int, int], None]
@@ -64,6 +65,7 @@ def store_shadow_report(
     if rule_id is not None:
         _check_shadow(rule_id, policies.values())
     reads = {name for policy in policies.values() for name in policy.reads}
+    reads |= shadow_logging(policies, rule_id).reads
     maturity = Maturity(end_of_store(store), maturity_days)
     return shadow_report(
         policies,
@@ -88,9 +90,8 @@ def store_quality_report(
     Raises LookupError where the store holds no decision.
     """
     maturity = Maturity(end_of_store(store), maturity_days)
-    rows = labelled(
-        store, reads=policy.reads, since=since, until=until, maturity_days=maturity_days
-    )
+    reads = {*policy.reads, *Logging.of(policy).reads}
+    rows = labelled(store, reads=reads, since=since, until=until, maturity_days=maturity_days)
     return quality_report(policy, rows, currency=_currency(store), maturity=maturity)
 
 

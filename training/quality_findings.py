@@ -1,16 +1,20 @@
 """What is wrong with a policy, as history shows it: each finding a sentence with what to do.
 
-Findings of counts are facts about the history given, and say how much there was of it. Findings
-that rest on labels are made only where a 95 % interval excludes the contrary, and of no hard rule:
-it refuses what the terms do not owe, also to the honest, and labels say nothing of that.
+Findings of counts are facts about the history given, and say how much there was of it. What is at
+stake in a finding is what its requests ask for, or what a rule cost; that puts findings in order.
+*Guards* (`rules.quality.PolicyCounts.guards`) are there for what cannot be settled, so their hits
+make neither them nor another rule redundant.
+
+Findings that rest on labels are made only where a 95 % interval excludes the contrary, and of no
+hard rule: it refuses what the terms do not owe, also to the honest, and labels say nothing of that.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +45,8 @@ LEAST_COMMON: Final = 10
 """
 LEAST_SHARE: Final = 0.5
 """From this share of a rule's hits on, another action on them is no exception but the rule."""
+LEAST_RARE: Final = 0.001
+"""A history that leaves room for a larger share of hits is too short to say that there are none."""
 FEW_HITS: Final = 30
 """With fewer hits than these a finding says to watch, and not yet to remove."""
 
@@ -65,56 +71,86 @@ class Finding:
     kind: Kind
     rules: tuple[str, ...]
     sentence: str
+    at_stake_minor: float = 0.0
+    """What it is about in minor units of the base currency; 0 where that cannot be told."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"kind": self.kind.value, "rules": list(self.rules), "sentence": self.sentence}
+        return {"kind": self.kind.value, "rules": list(self.rules), "sentence": self.sentence,
+                "at_stake_minor": self.at_stake_minor}  # fmt: skip
 
 
 def findings(
     policy: Policy, counts: PolicyCounts, rules: Mapping[str, RuleQuality], frame: Frame,
-    currency: str,
+    currency: str, unlogged: Collection[str] = (),
 ) -> tuple[Finding, ...]:  # fmt: skip
-    """Everything that is wrong with a policy, by kind and in policy order; over no request, none.
+    """Everything that is wrong with a policy, the dearest first; over no request, none.
 
-    ``frame`` holds the refunds that ``counts`` kept.
+    Of equal stakes they come by kind and in policy order. ``frame`` holds the refunds that
+    ``counts`` kept; ``unlogged`` facts were not logged with these decisions.
     """
     if not counts.requests:
         return ()
     found = [
         *_never_hits(policy, counts),
-        *_mostly_unknown(counts),
+        *_mostly_unknown(counts, unlogged),
         *_undecided(counts),
         *_overruled(counts, frame),
-        *_too_dear(rules, currency),
+        *_too_dear(rules, counts, currency),
         *_bands(counts, currency),
     ]
     order = list(Kind)
-    plain = [Finding(f.kind, f.rules, f.sentence.replace(NBSP, " ")) for f in found]
-    return tuple(sorted(plain, key=lambda finding: order.index(finding.kind)))
+    plain = [replace(f, sentence=f.sentence.replace(NBSP, " ")) for f in found]
+    return tuple(sorted(plain, key=lambda f: (-f.at_stake_minor, order.index(f.kind))))
 
 
 # --- counts ------------------------------------------------------------------------------------
 
 
 def _never_hits(policy: Policy, counts: PolicyCounts) -> Iterator[Finding]:
+    untold = []
     for rule in policy.rules:
-        of = counts.rules[rule.miss.rule_id]
+        of = counts.rules[rule.id]
         if of.hits or 2 * of.unknowns > counts.requests:
             continue  # what is mostly unknown is told as that
-        most = min(1.0, 3 / (counts.requests - of.unknowns))  # 95 %, the rule of three
-        why = _why_not(policy, rule, counts)
-        held = (
-            f" It held {of.decisive_unknowns:,} for a review because it could not be settled."
-            if of.decisive_unknowns else ""
+        most = _most(counts.requests - of.unknowns)
+        if most > LEAST_RARE:
+            untold.append(of)
+            continue
+        todo = (
+            f"{_guard(of, counts)}: keep it" if rule.id in counts.guards else
+            "Keep it if it guards against what is rare and dear, else correct or remove it"
         )  # fmt: skip
         yield Finding(
             Kind.NEVER_HITS,
             (of.rule_id,),
             f"{of.rule_id} never hit in {things(counts.requests, 'request')}: at most "
-            f"{percent(most, 2)} of requests are such.{why}{held} Keep it if it guards against "
-            "what is rare and dear, else correct or remove it.",
+            f"{percent(most, 2)} of requests are such.{_why_not(policy, rule, counts)} {todo}.",
         )
+    if untold:
+        most = _most(min(counts.requests - of.unknowns for of in untold))
+        ids = tuple(of.rule_id for of in untold)
+        yield Finding(
+            Kind.NEVER_HITS,
+            ids,
+            f"{listed(ids)} never hit in {things(counts.requests, 'request')}, a history too short "
+            f"to say more: up to {percent(most, 2)} of requests may be such.",
+        )
+
+
+def _most(requests: int) -> float:
+    """The largest share of hits that goes with none in so many, at 95 %: the rule of three."""
+    return min(1.0, 3 / requests)
+
+
+def _guard(of: RuleCount, counts: PolicyCounts) -> str:
+    """What a guard is there for, and what it did."""
+    guarded = counts.guards[of.rule_id]
+    what = f"what {listed(guarded)} cannot settle" if guarded else "what it cannot settle"
+    return (
+        f"It is there to hold {what}, and alone held {things(of.decisive_unknowns, 'request')} "
+        "for that reason"
+    )
 
 
 def _why_not(policy: Policy, rule: CompiledRule, counts: PolicyCounts) -> str:
@@ -164,10 +200,10 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:,.6g}"
 
 
-def _mostly_unknown(counts: PolicyCounts) -> Iterator[Finding]:
+def _mostly_unknown(counts: PolicyCounts, unlogged: Collection[str]) -> Iterator[Finding]:
     for of in counts.rules.values():
-        if 2 * of.unknowns <= counts.requests:
-            continue
+        if 2 * of.unknowns <= counts.requests or not of.missing.keys() - set(unlogged):
+            continue  # what was not logged is not the rule's fault, and the report says so
         facts = [f"{name} (on {n:,})" for name, n in of.missing.most_common(3)]
         held = (
             f" It held {of.decisive_unknowns:,} of them for a review for that reason alone."
@@ -180,19 +216,22 @@ def _mostly_unknown(counts: PolicyCounts) -> Iterator[Finding]:
             f"{things(counts.requests, 'request')} ({percent(of.unknowns / counts.requests)}): "
             f"not known was {listed(facts)}.{held} Send {'it' if len(facts) == 1 else 'these'}, "
             "or write the condition so that it asks first whether it applies.",
+            of.unknowns_minor,
         )
 
 
 def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
     """Live rules that hit and without which no action had been another."""
     for of in counts.rules.values():
-        if of.mode is not Mode.LIVE or not of.hits or of.decisive or of.decisive_unknowns:
+        if of.mode is not Mode.LIVE or not of.hits or of.decisive or of.rule_id in counts.guards:
             continue
         worth = "its reason or its follow-up is worth having"
         if of.stage is Stage.HARD:
             worth = f"{worth}, or it is to hold for customers on the allow list too"
         todo = "Remove it" if of.hits >= FEW_HITS else "Watch it, and remove it if that goes on"
         container = _container(of, counts)
+        if container is None and any(counts.common(of.rule_id, guard) for guard in counts.guards):
+            continue  # without the guard's hits, which it is not there for, this one may decide
         if container is None:
             yield Finding(
                 Kind.NEVER_DECIDES,
@@ -200,6 +239,7 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
                 f"{of.rule_id} hit {things(of.hits, 'request')} and decided none: each was "
                 f"answered as severely by others ({_beside(of, counts)}). {todo}, unless "
                 f"{worth}.",
+                of.payable_minor,
             )
         elif container.hits == of.hits and container.mode is Mode.LIVE and not container.decisive:
             if list(counts.rules).index(of.rule_id) < list(counts.rules).index(container.rule_id):
@@ -209,6 +249,7 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
                     f"{of.rule_id} and {container.rule_id} hit the same "
                     f"{things(of.hits, 'request')}, and neither decides without the other. Keep "
                     "one of the two.",
+                    of.payable_minor,
                 )
         else:
             yield Finding(
@@ -217,19 +258,22 @@ def _undecided(counts: PolicyCounts) -> Iterator[Finding]:
                 f"{of.rule_id} is redundant: wherever it hit ({of.hits:,}), {container.rule_id} "
                 f"hit too ({container.hits:,} in all) and calls for {container.action.value}; "
                 f"{of.rule_id} never decided. {todo}.",
+                of.payable_minor,
             )
 
 
 def _container(of: RuleCount, counts: PolicyCounts) -> RuleCount | None:
     """The narrowest live rule, as severe at least, that hits all that this one hits.
 
-    A risk rule makes no hard rule or limit redundant: the allow list lifts it.
+    A risk rule makes no hard rule or limit redundant, for the allow list lifts it; and no guard
+    makes any.
     """
     others = [
         other
         for other in counts.rules.values()
         if other is not of
         and other.mode is Mode.LIVE
+        and other.rule_id not in counts.guards
         and other.action >= of.action
         and (other.stage is not Stage.RISK or of.stage is Stage.RISK)
         and counts.common(of.rule_id, other.rule_id) == of.hits
@@ -274,7 +318,10 @@ def _band_name(band: Band) -> str:
 
 def _overruled(counts: PolicyCounts, frame: Frame) -> Iterator[Finding]:
     """Two live rules that hit together and call for different actions."""
-    live = [of for of in counts.rules.values() if of.mode is Mode.LIVE and of.hits]
+    live = [
+        of for id, of in counts.rules.items()
+        if of.mode is Mode.LIVE and of.hits and id not in counts.guards
+    ]  # fmt: skip
     for one, other in itertools.combinations(live, 2):
         common = counts.common(one.rule_id, other.rule_id)
         if one.action is other.action or common < LEAST_COMMON:
@@ -288,6 +335,7 @@ def _overruled(counts: PolicyCounts, frame: Frame) -> Iterator[Finding]:
                 f"{severe.rule_id} refuses {things(common, 'request')} that {mild.rule_id} would "
                 f"have held for a review, and most of them were honest: {cleared}. Let "
                 f"{severe.rule_id} hold instead of refuse, or except these from it.",
+                _asked_by_both(mild, severe, frame),
             )
         elif common >= LEAST_SHARE * mild.hits:
             yield Finding(
@@ -297,13 +345,13 @@ def _overruled(counts: PolicyCounts, frame: Frame) -> Iterator[Finding]:
                 f"{severe.action.value} on the same {things(common, 'request')}, "
                 f"{percent(common / mild.hits)} of the hits of {mild.rule_id}, which has no say "
                 f"there. Decide which of the two is meant, and except these from the other.",
+                _asked_by_both(mild, severe, frame),
             )
 
 
 def _cleared(mild: RuleCount, severe: RuleCount, frame: Frame) -> str | None:
     """How many of the refunds hit by both are abuse, where that is surely less than half."""
-    both = np.intersect1d(np.array(mild.places, np.int64), np.array(severe.places, np.int64))
-    refunds = frame.at(both)
+    refunds = _hit_by_both(mild, severe, frame)
     labelled = refunds.labelled
     share = share_of(refunds.abuse[labelled], refunds.customer[labelled])
     if math.isnan(share.value) or not share.interval.high < LEAST_SHARE:
@@ -315,19 +363,35 @@ def _cleared(mild: RuleCount, severe: RuleCount, frame: Frame) -> str | None:
     )
 
 
-def _too_dear(rules: Mapping[str, RuleQuality], currency: str) -> Iterator[Finding]:
+def _hit_by_both(one: RuleCount, other: RuleCount, frame: Frame) -> Frame:
+    return frame.at(
+        np.intersect1d(np.array(one.places, np.int64), np.array(other.places, np.int64))
+    )
+
+
+def _asked_by_both(one: RuleCount, other: RuleCount, frame: Frame) -> float:
+    """What the refunds that both hit ask for, as far as it is known."""
+    return float(np.nansum(_hit_by_both(one, other, frame).payable_minor))
+
+
+def _too_dear(
+    rules: Mapping[str, RuleQuality], counts: PolicyCounts, currency: str
+) -> Iterator[Finding]:
     for rule_id, rule in rules.items():
         saved = rule.saved
         if rule.count.stage is Stage.HARD:
             continue
         if saved.customers < LEAST_CUSTOMERS or not saved.interval.high < 0:
             continue
+        todo = "Narrow it, make it milder, or put it in the shadow"
+        if rule_id in counts.guards:
+            todo = f"{_guard(rule.count, counts)}: narrow what it hits, and let it go on so"
         yield Finding(
             Kind.COSTS_MORE_THAN_IT_SAVES,
             (rule_id,),
             f"{rule_id} costs more than it saves: on {things(saved.refunds, 'labelled refund')} "
             f"that it alone decided, {amount(-saved.minor, currency)} (what it saves is, with 95 % "
             f"confidence, {span(saved.interval, amount_of(currency))}); of its labelled hits "
-            f"{percent(rule.precision.share.value)} are abuse. Narrow it, make it milder, or put "
-            "it in the shadow.",
+            f"{percent(rule.precision.share.value)} are abuse. {todo}.",
+            -saved.minor,
         )

@@ -9,7 +9,7 @@ them; its precision is that of all its hits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from training.bootstrap import known
 from training.costs import ALLOWED, PREVENTED, REVIEWED
 from training.policy_figures import LEAST_CUSTOMERS, Money, total
 from training.policy_judgement import Frame, Maturity, Precision, first_of_each, saved_total
+from training.policy_log import Logging, Unlogged
 from training.quality_findings import Finding, findings
 from training.quality_text import text
 
@@ -96,6 +97,12 @@ class QualityReport:
     counts: PolicyCounts
     rules: tuple[RuleQuality, ...]
     findings: tuple[Finding, ...]
+    unlogged: tuple[Unlogged, ...]
+
+    @property
+    def guards(self) -> Mapping[str, tuple[str, ...]]:
+        """Rules that hold what cannot be settled (`rules.quality.PolicyCounts.guards`)."""
+        return self.counts.guards
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -111,6 +118,8 @@ class QualityReport:
             "first_at": counts.first_at,
             "last_at": counts.last_at,
             "actions": {action.value: n for action, n in sorted(counts.actions.items())},
+            "guards": {id: list(guarded) for id, guarded in self.guards.items()},
+            "unlogged": [one.to_json() for one in self.unlogged],
             "findings": [finding.to_json() for finding in self.findings],
             "rules": [rule.to_json() for rule in self.rules],
             "bands": [
@@ -132,11 +141,14 @@ def quality_report(
 
     Money is counted by the policy's own costs, in minor units of the base ``currency``.
     """
-    counts = count_policy(policy, rows)
+    logging = Logging.of(policy)
+    counts = count_policy(policy, logging.watching(rows))
+    unlogged = logging.unlogged()
     frame = Frame.of(counts.refunds)
     rules = tuple(_judged(count, counts, frame, maturity) for count in counts.rules.values())
-    found = findings(policy, counts, {rule.count.rule_id: rule for rule in rules}, frame, currency)
-    return QualityReport(policy, currency, maturity, counts, rules, found)
+    found = findings(policy, counts, {rule.count.rule_id: rule for rule in rules}, frame, currency,
+                     {one.fact for one in unlogged})  # fmt: skip
+    return QualityReport(policy, currency, maturity, counts, rules, found, unlogged)
 
 
 def _judged(

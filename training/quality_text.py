@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rules.decision import Mode, Stage
 from training.policy_figures import Money
 from training.policy_judgement import day_of
+from training.policy_log_text import sentences
 from training.shadow_text import how_to_read, money_text, precision_lines
 from training.wording import NBSP, amount, bands_in_words, listed, percent, things
 
@@ -39,7 +40,10 @@ def _lines(report: QualityReport) -> Iterator[str]:
     yield ""
     yield things(len(report.findings), "finding") if report.findings else "no finding"
     for number, finding in enumerate(report.findings, 1):
-        yield f"  {number}. {finding.sentence}"
+        stake = amount(finding.at_stake_minor, report.currency)
+        yield f"  {number}. {finding.sentence}" + f" At stake: {stake}." * (
+            finding.at_stake_minor > 0
+        )
     for rule in report.rules:
         yield ""
         yield from _rule(rule, report)
@@ -54,6 +58,7 @@ def _lines(report: QualityReport) -> Iterator[str]:
             "Hard rules refuse what the terms do not owe, also to the honest: that few of their "
             "hits are abuse says nothing against them."
         )
+    yield from sentences(report.unlogged)
     yield from how_to_read(report.maturity)
 
 
@@ -69,16 +74,20 @@ def _rule(rule: RuleQuality, report: QualityReport) -> Iterator[str]:
         f"  hit {count.hits:,} ({percent(rule.share)}), could not be settled on "
         f"{count.unknowns:,}{held}; last hit {day_of(count.last_hit)}"
     )
+    if count.rule_id in report.guards:
+        guarded = report.guards[count.rule_id]
+        held = f"what {listed(guarded)} cannot settle" if guarded else "what it cannot settle"
+        yield f"  a guard: it is there to hold {held}, whatever it hits besides"
     if not count.hits:
         return
     if count.mode is Mode.LIVE:
         yield (
             f"  decisive on {count.decisive:,}, worth "
-            f"{amount(count.decisive_minor, report.currency)}; its hits would be paid "
+            f"{amount(count.decisive_minor, report.currency)}; its hits ask for "
             f"{amount(count.payable_minor, report.currency)}"
         )
     else:
-        yield f"  its hits would be paid {amount(count.payable_minor, report.currency)}"
+        yield f"  its hits ask for {amount(count.payable_minor, report.currency)}"
     for overlap in rule.overlaps[:_MOST_OVERLAPS]:
         yield (
             f"    {overlap.other} hits {overlap.common:,} of them too ({percent(overlap.share)}; "

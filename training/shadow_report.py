@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from features.money import DAY_MS
-from rules.decision import Action, Stage
+from rules.decision import Action, Mode, Stage
 from rules.document import Costs
 from rules.logged import Logged
 from rules.policy import Policy
@@ -36,6 +36,7 @@ from training.policy_judgement import (
     saved_minor,
     saved_total,
 )
+from training.policy_log import Logging, Unlogged
 from training.propensity import EXPLORED
 from training.shadow_text import advice, text
 
@@ -174,6 +175,7 @@ class ShadowReport:
     policies: Mapping[str, int]
     """Requests by the version of the policy that decided."""
     rules: tuple[ShadowRule, ...]
+    unlogged: tuple[Unlogged, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -188,6 +190,7 @@ class ShadowReport:
             "first_at": self.first_at,
             "last_at": self.last_at,
             "policies": dict(self.policies),
+            "unlogged": [one.to_json() for one in self.unlogged],
             "rules": [{**r.to_json(), "advice_sentence": advice(r, self)} for r in self.rules],
         }
 
@@ -215,7 +218,8 @@ def shadow_report(
         maturity: until when labels are known, and how old a refund must be.
         rule_id: judge this rule or limit only.
     """
-    counts = count_shadow(policies, rows, rule_id)
+    logging = shadow_logging(policies, rule_id)
+    counts = count_shadow(policies, logging.watching(rows), rule_id)
     frame = Frame.of(counts.refunds)
     place = _places_in_policies(policies)
     chosen = sorted(counts.rules.values(), key=lambda c: (place.get(c.rule_id, 0), c.version))
@@ -229,6 +233,17 @@ def shadow_report(
         last_at=counts.last_at,
         policies={policies[hash_].version: n for hash_, n in counts.by_policy.items()},
         rules=tuple(_judged(count, counts, frame, costs, maturity) for count in chosen),
+        unlogged=logging.unlogged(),
+    )
+
+
+def shadow_logging(policies: Mapping[str, Policy], rule_id: str | None = None) -> Logging:
+    """Nothing counted yet of the facts that shadow rules read, or that one of them does."""
+    return Logging.of_rules(
+        rule
+        for policy in policies.values()
+        for rule in policy.rules
+        if rule.miss.mode is Mode.SHADOW and rule_id in (None, rule.id)
     )
 
 

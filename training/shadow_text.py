@@ -11,6 +11,7 @@ from features.money import DAY_MS
 from rules.decision import Action, Stage
 from training.policy_figures import LEAST_CUSTOMERS, Money, Share
 from training.policy_judgement import Maturity, Precision, day_of
+from training.policy_log_text import sentences
 from training.wording import NBSP, amount, amount_of, count, listed, percent, span, things
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def _lines(report: ShadowReport) -> Iterator[str]:
     for rule in report.rules:
         yield ""
         yield from _rule(rule, report)
+    if report.unlogged:
+        yield ""
+        yield from sentences(report.unlogged)
     if any(rule.hits for rule in report.rules):
         yield ""
         yield from how_to_read(report.maturity)
@@ -56,7 +60,7 @@ def _rule(rule: ShadowRule, report: ShadowReport) -> Iterator[str]:
     if not (rule.hits or rule.changes):
         yield f"  advice: {advice(rule, report)}"
         return
-    yield f"  its hits would be paid {money(rule.hits_minor)}"
+    yield f"  its hits ask for {money(rule.hits_minor)}"
     yield from _changes(rule, report)
     if rule.hits:
         yield from _overlap(rule)
@@ -105,7 +109,9 @@ def _named(counted: Mapping[str, int]) -> str:
 def precision_lines(precision: Precision, maturity: Maturity) -> Iterator[str]:
     """What labels say of hits."""
     without = [
-        f"{precision.young:,} younger than {maturity.days} days" if precision.young else "",
+        f"{precision.young:,} younger than {things(maturity.days, 'day')}"
+        if precision.young
+        else "",
         f"{precision.unseen:,} neither paid nor looked into" if precision.unseen else "",
     ]
     missing = listed([part for part in without if part])
@@ -251,8 +257,8 @@ def how_to_read(maturity: Maturity) -> Iterator[str]:
     """What figures, labels and intervals mean, for the end of a report."""
     yield (
         f"How to read this. Labels are those known on {day_of(maturity.as_of - 1)}, of refunds at "
-        f"least {maturity.days} days old. A held refund that nobody looked into has none: figures "
-        "over labelled refunds speak for refunds that were paid or looked into."
+        f"least {things(maturity.days, 'day')} old. A held refund that nobody looked into has none, "
+        "so figures over labelled refunds speak for refunds that were paid or looked into."
     )
     yield (
         "In brackets stand 95 % intervals. Those of shares are Wilson's, and count customers and "

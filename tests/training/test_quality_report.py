@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import yaml
 
 from rules.logged import Logged
 from rules.policy import Policy
@@ -81,15 +83,94 @@ def test_a_rule_that_never_hits_is_told_with_what_history_lacks() -> None:
         rule("both", "a >= 2.0 && word == 'good'", examples={
             "hit": [{"a": 3, "word": "good"}], "miss": [{"a": 0, "word": "good"}]}),
     )  # fmt: skip
-    history = requests(60, a=1.0) + requests(40, "x", a=4.0, word="fair")
+    history = requests(2400, a=1.0) + requests(1600, "x", a=4.0, word="fair")
     report = judged(policy, history)
     assert kinds(report) == {Kind.NEVER_HITS: [("large",), ("worded",), ("both",)]}
     large, worded, both = (finding.sentence for finding in report.findings)
-    assert "never hit in 100 requests" in large
-    assert "at most 3.00 % of requests" in large
+    assert "never hit in 4,000 requests" in large
+    assert "at most 0.07 % of requests" in large
     assert "a 9 (at most 4 was seen)" in large
     assert "word bad (it was fair and good)" in worded
     assert "occurs, but never together" in both
+
+
+def test_a_short_history_says_of_all_rules_that_never_hit_in_one_sentence() -> None:
+    policy = policy_of(rule("large", "a >= 5.0"), rule("worded", "word == 'bad'"))
+    report = judged(policy, requests(454, a=1.0))
+    assert kinds(report) == {Kind.NEVER_HITS: [("large", "worded")]}
+    assert said(report, Kind.NEVER_HITS) == (
+        "large and worded never hit in 454 requests, a history too short to say more: up to 0.66 % "
+        "of requests may be such."
+    )
+
+
+def test_findings_come_by_what_is_at_stake() -> None:
+    policy = policy_of(
+        rule("wide", "a >= 3.0"), rule("narrow", "a >= 5.0"), rule("never", "b >= 5.0"),
+        rule("left", "b >= 2.0"), rule("left_too", "b >= 1.0"),
+    )  # fmt: skip
+    report = judged(policy, requests(9, a=6.0, payable_minor=100.0)
+                    + requests(2, "b", b=3.0, payable_minor=5000.0))  # fmt: skip
+    assert [(f.rules, f.at_stake_minor) for f in report.findings] == [
+        (("left", "left_too"), 10_000.0), (("wide", "narrow"), 900.0), (("never",), 0.0)
+    ]  # fmt: skip
+    first, second, third = [line for line in report.to_text().split("\n") if line[2:4] in
+                            ("1.", "2.", "3.")]  # fmt: skip
+    assert first.endswith("At stake: 100.00 GBP.") and second.endswith("At stake: 9.00 GBP.")
+    assert "At stake" not in third
+
+
+GUARDED = [
+    rule("late_refused", "a >= 5.0 && b >= 6.0", "PREVENT", stage="hard", on_unknown="miss"),
+    rule("late_held", "a >= 5.0 && b >= 5.0", stage="hard", on_unknown="miss"),
+    rule("unproven", "a >= 5.0 && b >= 4.9", stage="hard"),
+]
+
+
+def test_what_a_guard_hits_makes_no_rule_redundant() -> None:
+    """It is there for what the others cannot settle, so it hits what they hit by design."""
+    history = requests(40, a=6.0, b=5.5) + requests(40, "p", a=6.0, b=7.0) + requests(400, "n")
+    unsettled = [logged(f"u{at}", a=6.0, word="good", payable_minor=1.0) for at in range(3)]
+    for rows in (history, history + unsettled):
+        report = judged(policy_of(*GUARDED), rows)
+        assert report.guards == {"unproven": ("late_refused", "late_held")}
+        found = {id for finding in report.findings for id in finding.rules}
+        assert found == set() or found == {"late_refused", "late_held"}, report.findings
+        assert "Remove" not in report.to_text()
+        assert ("a guard: it is there to hold what late_refused and late_held cannot settle"
+                in report.to_text())  # fmt: skip
+    assert report.to_json()["guards"] == {"unproven": ["late_refused", "late_held"]}
+
+
+def test_a_rule_that_alone_held_something_by_being_unsettled_is_a_guard() -> None:
+    policy = policy_of(rule("asks", "a >= 5.0", stage="hard"), rule("other", "b >= 5.0"))
+    assert judged(policy, requests(9)).guards == {}
+    report = judged(policy, [*requests(3999), logged("u", b=0.0, payable_minor=1.0)])
+    assert report.guards == {"asks": ()}
+    asks = next(f.sentence for f in report.findings if f.rules == ("asks",))
+    assert "alone held 1 request for that reason: keep it." in asks
+    assert "remove" not in asks
+
+
+def test_risk_rules_that_miss_and_hard_ones_that_hold_are_no_guards_of_each_other() -> None:
+    policy = policy_of(rule("hard", "a >= 5.0", stage="hard"), rule("risk", "a >= 3.0"))
+    assert judged(policy, requests(9)).guards == {}
+    chosen = policy_of(rule("one", "a >= 5.0", on_unknown="review"), rule("risk", "a >= 3.0"))
+    assert judged(chosen, requests(9)).guards == {"one": ("risk",)}
+
+
+def test_what_was_not_logged_is_no_fault_of_the_rule() -> None:
+    order = {"order_count_by_order_365d": 1.0}
+    policy = Policy.from_yaml(yaml.safe_dump({"version": "1", "bands": [], "rules": [
+        {**rule("held", "order_held_minor > 1.0", stage="hard"),
+         "examples": {"hit": [{"order_held_minor": 2}], "miss": [{"order_held_minor": 0}]}},
+    ]}), facts={"order_held_minor": "double"})  # fmt: skip
+    rows = [replace(logged(f"r{at}", **order), policy_hash="h") for at in range(9)]
+    report = judged(policy, rows)
+    assert kinds(report) == {}
+    assert "order_held_minor was not logged with these decisions (9 of 9" in report.to_text()
+    undecided = judged(policy, [replace(row, policy_hash=None) for row in rows])
+    assert kinds(undecided) == {Kind.MOSTLY_UNKNOWN: [("held",)]}
 
 
 def test_a_rule_that_is_mostly_unknown_names_the_fact() -> None:
@@ -215,7 +296,7 @@ def test_the_report_reads_as_text_and_as_json() -> None:
     assert text.startswith("policy 1 over 10 requests from 2026-05-28 to 2026-05-28\n")
     assert "it would answer ALLOW 7 and PREVENT 3" in text
     assert "one (version 1, PREVENT)\n  hit 3 (30.0 %), could not be settled on 0" in text
-    assert "decisive on 3, worth 30.00 GBP; its hits would be paid 30.00 GBP" in text
+    assert "decisive on 3, worth 30.00 GBP; its hits ask for 30.00 GBP" in text
     assert "quiet (version 1, MANUAL_REVIEW, in the shadow)" in text
     assert "reached by 0, decided 0" in text
     assert "\N{NO-BREAK SPACE}" not in text
