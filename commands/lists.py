@@ -18,6 +18,7 @@ from commands.shared import (
     person,
     print_json,
     refuse,
+    settings_of,
     shown_time,
     store_of,
 )
@@ -51,6 +52,7 @@ def add(
     Example: `recourse lists add block device dev-1 --reason "ring of June" --by ann`
     """
     from serving import listing
+    from serving.policies import policy_in_force
 
     at = now_ms()
     with store_of(mode) as store:
@@ -61,6 +63,9 @@ def add(
         listing.put(store, name, [entry], author=person(by), at=at, via=asking())
     until = f" until {shown_time(entry.expires_at)}" if entry.expires_at else ""
     print(f"{entity} {entity_id} is on the {name} list{until}")
+    if entity not in getattr(policy_in_force(settings_of(), mode).lists, name):
+        note.print(f"the policy in force does not count entries of {entity} on the {name} list: "
+                   "see its lists", markup=False)  # fmt: skip
 
 
 @app.command("remove")
@@ -98,8 +103,15 @@ def show(
 
     Example: `recourse lists show block --entity device`
     """
+    from features.events import ENTITIES
+    from rules.condition import nearest
     from serving import listing
 
+    if entity is not None and entity not in ENTITIES:
+        near = nearest(entity, ENTITIES)
+        hint = f"; did you mean {near}?" if near else ""
+        raise typer.BadParameter(f"expected one of {', '.join(ENTITIES)}, got {entity!r}{hint}",
+                                 param_hint="--entity")  # fmt: skip
     at = now_ms()
     with store_of(mode) as store:
         found = listing.shown(

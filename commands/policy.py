@@ -60,6 +60,7 @@ def check(
     from rules.policy import Policy, PolicyError, policy_text
     from rules.succession import succession_problems
     from serving.facts import FACTS, WORDS
+    from serving.governance import check_succession
     from serving.service import DEFAULT_POLICY
 
     path = file or settings_of().policy or DEFAULT_POLICY
@@ -69,6 +70,9 @@ def check(
         before = policy_named(against, mode) if against else None
         if before and (problems := succession_problems(before, loaded)):
             raise PolicyError(problems)
+        if against and not Path(against).exists():  # in the store: all that decided there counts
+            with store_of(mode) as store:
+                check_succession(store, loaded)
     except PolicyError as error:
         if as_json:
             print_json({"ok": False, "problems": [asdict(problem) for problem in error.problems]})
@@ -171,8 +175,9 @@ def add(
     if active is not None and active.hash != kept.hash:
         print(f"against version {active.version}, which is in force:")
         before = Policy.from_yaml(active.text, facts=FACTS)
-        for change in changes(before, Policy.from_yaml(kept.text, facts=FACTS)):
-            print(f"  {change.to_text()}")
+        found = changes(before, Policy.from_yaml(kept.text, facts=FACTS))
+        for sentence in [change.to_text() for change in found] or ["nothing changes"]:
+            print(f"  {sentence}")
 
 
 @app.command("list")

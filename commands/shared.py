@@ -223,12 +223,17 @@ def shown_time(at: int) -> str:
 def policy_named(name: str, mode: Mode) -> Policy:
     """A policy by its file, or by its version in the store."""
     from rules.condition import nearest
-    from rules.policy import Policy, load_policy
+    from rules.diagnostics import render
+    from rules.policy import Policy, PolicyError, policy_text
     from serving.facts import FACTS
 
     path = Path(name)
     if path.exists():
-        return load_policy(path, FACTS)
+        text = policy_text(path)
+        try:
+            return Policy.from_yaml(text, facts=FACTS)
+        except PolicyError as error:  # of one of two files: which one is to be seen
+            refuse(render(error.problems, text, name))
     with store_of(mode) as store:
         kept = store.policy(name)
         if kept is not None:

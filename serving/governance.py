@@ -95,7 +95,7 @@ def propose(
     kept = store.policy_by_hash(policy.hash)
     if kept is not None:
         return kept
-    _check_succession(store, policy)
+    check_succession(store, policy)
     note = note or policy.note
     with store.write() as tx:
         kept = tx.add_policy(version=policy.version, hash=policy.hash, text=text, author=author,
@@ -139,7 +139,7 @@ def activate(
                 "only: recourse policy rollback"
             )
         if all(act.hash != kept.hash for act in store.policy_acts()):
-            _check_succession(store, policy)
+            check_succession(store, policy)
         return _put_in_force(store, kept, current, "activated", actor, at, note, via)
 
 
@@ -303,8 +303,8 @@ def _way(acts: Iterable[PolicyAct]) -> list[str]:
     return way
 
 
-def _check_succession(store: Store, policy: Policy) -> None:
-    """Refuse a policy that gives a name that was used to something else.
+def check_succession(store: Store, policy: Policy) -> None:
+    """Refuse a policy that gives a name that was used to something else; raises SuccessionError.
 
     Against the policy in force everything is compared. What decided earlier may have been gone
     back from, so of it only this is asked: that one version of a rule is one content, for ever.

@@ -411,6 +411,43 @@ def test_the_default_policy_passes_its_check(run):
     assert re.match(r"policy 2: \d+ rules, hash [0-9a-f]{64}\n", by_name.out)
 
 
+def test_of_two_policies_the_faulty_one_is_shown(run, tmp_path):
+    (tmp_path / "bad.yaml").write_text("{version: '1', bands: [], ruels: []}")
+    for words in (
+        ("check", str(POLICY), "--against", "bad.yaml"),
+        ("diff", "bad.yaml", str(POLICY)),
+    ):
+        ended = run("policy", *words)
+        assert (ended.code, ended.out) == (1, "")
+        assert "--> bad.yaml:1:" in ended.err
+        assert str(POLICY) not in ended.err
+
+
+def test_a_check_against_a_kept_version_holds_the_file_to_all_that_decided(run, tmp_path):
+    rule = """- {id: one, version: 1, stage: risk, when: amount_minor > 1.0, action: PREVENT,
+     reason: ONE, description: one, examples: {hit: [{amount_minor: 2}], miss: [{amount_minor: 1}]}}"""
+    for version, rules in (("a", f"\n  {rule}"), ("b", " []")):
+        (tmp_path / "p.yaml").write_text(f"version: {version}\nbands: []\nrules:{rules}\n")
+        assert run("policy", "add", "p.yaml", "--by", "ann").code == 0
+        assert run("policy", "activate", version, "--by", "bob").code == 0
+    other = rule.replace("PREVENT", "MANUAL_REVIEW")
+    (tmp_path / "p.yaml").write_text(f"version: c\nbands: []\nrules:\n  {other}\n")
+    for words in (("check", "p.yaml", "--against", "b"), ("add", "p.yaml", "--by", "ann")):
+        ended = run("policy", *words)
+        assert ended.code == 1
+        assert "did not rise" in ended.err
+
+
+def test_lists_are_shown_and_what_does_not_count_is_said(run):
+    added = run("lists", "add", "allow", "device", "d-1", "--reason", "ours", "--by", "ann")
+    assert (added.code, added.out) == (0, "device d-1 is on the allow list\n")
+    assert "does not count entries of device on the allow list" in added.err
+    assert "d-1" in run("lists", "show", "allow", "--by", "ann").out
+    wrong = run("lists", "show", "block", "--entity", "devise")
+    assert wrong.code == 2
+    assert "did you mean device?" in wrong.err
+
+
 def test_serve_hands_its_settings_to_the_server(run, monkeypatch, tmp_path):
     handed: list[Any] = []
     monkeypatch.setattr("os.execve", lambda *call: handed.append(call))
