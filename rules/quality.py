@@ -75,13 +75,13 @@ class Refunds:
 class RuleCount:
     """One rule or limit of a policy over the requests counted.
 
-    ``payable_minor`` sums up what its hits ask for, in minor units of the base currency, and
-    ``unknowns_minor`` what those ask for on which it could not be settled.
+    ``payable_minor`` sums up what its hits ask for, in minor units of the base currency.
     ``decisive`` counts its hits without which the action had been another, ``shifts`` by (action
     without it, action); ``decisive_unknowns`` the same of requests on which it could not be settled
     and called for a review. ``missing`` counts the facts that left it unsettled. ``places`` are
     those of its hits among the refunds, a refund as often as it was hit; of the decisive ones
     ``decided_places``, each with the severity in ``instead`` that the action had had without it.
+    A name with ``minor`` is what those of the name before it ask for.
     """
 
     rule_id: str
@@ -95,7 +95,7 @@ class RuleCount:
     decisive: int = 0
     decisive_minor: float = 0.0
     decisive_unknowns: int = 0
-    unknowns_minor: float = 0.0
+    decisive_unknowns_minor: float = 0.0
     shifts: Counter[tuple[Action, Action]] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     first_hit: int | None = None
@@ -280,7 +280,6 @@ class _Counting:
             count.places.append(self.counts.refunds.place(row))
         else:
             count.unknowns += 1
-            count.unknowns_minor += row.payable_minor or 0.0
             count.missing.update(result.unknown_facts)
         if result.mode is not Mode.LIVE or result.calls_for is not decision.action:
             return
@@ -295,6 +294,7 @@ class _Counting:
             count.instead.append(without.action.severity)
         else:
             count.decisive_unknowns += 1
+            count.decisive_unknowns_minor += row.payable_minor or 0.0
 
     def _bands(self, row: Logged, decision: Decision, circumstances: Circumstances) -> None:
         if row.score is None:

@@ -14,6 +14,7 @@ from rules.decision import Action
 from rules.policy import DECISION_FACTS
 from serving.facts import MEANING
 from training.backtest_report import BacktestReport, Example, Moves, Quantity, Shifts, Workload
+from training.bootstrap import Interval
 from training.policy_log_text import sentences
 from training.propensity import COVERED
 from training.wording import (
@@ -127,7 +128,9 @@ def worth(moves: Moves, currency: str) -> str:
     if moves.saved_interval.low > 0:
         return f"Cheaper by {amount(moves.saved_minor, currency)} ({interval})."
     if moves.saved_interval.high < 0:
-        return f"Dearer by {amount(-moves.saved_minor, currency)} (saved: {interval})."
+        around = Interval(-moves.saved_interval.high, -moves.saved_interval.low)
+        return (f"Dearer by {amount(-moves.saved_minor, currency)} "
+                f"({span(around, amount_of(currency))}).")  # fmt: skip
     if interval == NOT_KNOWN:
         return "Whether it is cheaper or dearer is not known."
     if moves.saved_interval.low == moves.saved_interval.high:
@@ -141,7 +144,9 @@ def worth(moves: Moves, currency: str) -> str:
 
 def desk(workload: Workload, capacity: float | None) -> str:
     """What a policy asks of the review desk, in a sentence."""
-    said = f"{count(workload.per_day)} reviews a day ({span(workload.per_day_interval, count)}), "
+    said = (
+        f"{things(workload.per_day, 'review')} a day ({span(workload.per_day_interval, count)}), "
+    )
     said += f"{count(workload.busiest_day)} on the busiest"
     if workload.days_over is None or capacity is None:
         return f"{said}; the policy names no capacity."

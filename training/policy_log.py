@@ -8,7 +8,7 @@ gives the older ones away.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,10 @@ OF_ORDERS: Final = frozenset({
 
 OF_REQUESTS: Final = frozenset({"asked_minor", "nonrefundable_minor", "order_known"})
 """Told of every request."""
+
+WITH: Final[Mapping[str, str]] = {"item_reasons": "refund_reason"}
+"""Fact -> the fact that nearly never comes without it: a request that gives no reason line by line
+gives the refund's."""
 
 NEARLY_ALL: Final = 0.9
 """What is not there on this share of the decisions that name an order was not logged."""
@@ -77,7 +81,7 @@ class Logging:
         """Nothing counted yet of what these read."""
         readers: dict[str, dict[str, None]] = defaultdict(dict)
         for rule in rules:
-            for name in sorted(rule.reads & (LEDGER_FACTS.keys() | OF_REQUESTS)):
+            for name in sorted(rule.reads & (LEDGER_FACTS.keys() | OF_REQUESTS | WITH.keys())):
                 readers[name][rule.id] = None
         return cls({name: tuple(ids) for name, ids in sorted(readers.items())})
 
@@ -94,21 +98,21 @@ class Logging:
     @property
     def reads(self) -> frozenset[str]:
         """The facts that a decision is to be read with; none where there is nothing to count."""
-        return frozenset({*self.rules, *ORDER_NAMED, *OF_ORDERS}) if self.rules else frozenset()
+        if not self.rules:
+            return frozenset()
+        return frozenset({*self.rules, *ORDER_NAMED, *OF_ORDERS, *WITH.values()})
 
     def watching(self, rows: Iterable[Logged]) -> Iterator[Logged]:
         """The same rows, counted as they pass; what was not decided was not logged either."""
         if not self.rules:
             yield from rows
             return
-        told = frozenset(OF_ORDERS | OF_REQUESTS)
         for row in rows:
             facts = row.facts.keys()
             if row.policy_hash is not None and not facts.isdisjoint(ORDER_NAMED):
                 self.orders += 1
-                has_ledger = not facts.isdisjoint(OF_ORDERS)
                 for name in self.rules:
-                    if name not in facts and (name in told or not has_ledger):
+                    if name not in facts and _would_be_there(name, facts):
                         self.absent[name] += 1
             yield row
 
@@ -119,3 +123,13 @@ class Logging:
             for name, rules in self.rules.items()
             if self.orders and self.absent[name] >= NEARLY_ALL * self.orders
         )
+
+
+def _would_be_there(name: str, facts: Collection[str]) -> bool:
+    """Whether this program would have told of a fact that is not among those of a request.
+
+    Of what an order tells only sometimes: none of the ledger is there.
+    """
+    if name in OF_ORDERS or name in OF_REQUESTS:
+        return True
+    return WITH[name] in facts if name in WITH else OF_ORDERS.isdisjoint(facts)

@@ -216,7 +216,7 @@ def _mostly_unknown(counts: PolicyCounts, unlogged: Collection[str]) -> Iterator
             f"{things(counts.requests, 'request')} ({percent(of.unknowns / counts.requests)}): "
             f"not known was {listed(facts)}.{held} Send {'it' if len(facts) == 1 else 'these'}, "
             "or write the condition so that it asks first whether it applies.",
-            of.unknowns_minor,
+            of.decisive_unknowns_minor,
         )
 
 
@@ -302,10 +302,12 @@ def _bands(counts: PolicyCounts, currency: str) -> Iterator[Finding]:
             if of.reached
             else f"no score of {things(counts.requests, 'request')} reached it"
         )
+        is_short = _most(counts.requests) > LEAST_RARE
+        todo = "Watch it, and remove it if that goes on" if is_short else "Remove it"
         yield Finding(
             Kind.BAND_NEVER_DECIDES,
             (_band_name(of.band),),
-            f"A band never decides ({words}): {why}. Remove it, or place it where it matters.",
+            f"A band never decides ({words}): {why}. {todo}, or place it where it matters.",
         )
 
 

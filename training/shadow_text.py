@@ -257,8 +257,8 @@ def how_to_read(maturity: Maturity) -> Iterator[str]:
     """What figures, labels and intervals mean, for the end of a report."""
     yield (
         f"How to read this. Labels are those known on {day_of(maturity.as_of - 1)}, of refunds at "
-        f"least {things(maturity.days, 'day')} old. A held refund that nobody looked into has none, "
-        "so figures over labelled refunds speak for refunds that were paid or looked into."
+        f"least {things(maturity.days, 'day')} old. A held refund that nobody looked into has "
+        "none: figures over labelled refunds speak for refunds that were paid or looked into."
     )
     yield (
         "In brackets stand 95 % intervals. Those of shares are Wilson's, and count customers and "

@@ -91,6 +91,8 @@ def test_every_count_is_what_a_plain_loop_finds(history: list[Logged]) -> None:
         decisive = [row for row in moved if outcome(row, id) is Outcome.HIT]
         assert of.decisive == len(decisive), id
         assert of.decisive_unknowns == len(moved) - len(decisive), id
+        unsure_minor = sum(row.payable_minor or 0 for row in moved if row not in decisive)
+        assert of.decisive_unknowns_minor == unsure_minor
         assert of.decisive_minor == sum(row.payable_minor or 0 for row in decisive)
         assert of.shifts == Counter(
             (action(row, without), action(row, POLICY)) for row in decisive

@@ -293,13 +293,16 @@ def test_a_model_that_is_not_there_scored_nothing(
                          "1.20 GBP cheaper."),
         (0.0, 0.0, "Neither cheaper nor dearer."),
         (float("nan"), float("nan"), "Whether it is cheaper or dearer is not known."),
+        (-200.0, -100.0, "Dearer by 1.50 GBP (1.00 GBP to 2.00 GBP)."),
         (100.0, 200.0, "Cheaper by 1.50 GBP (1.00 GBP to 2.00 GBP)."),
     ],
 )  # fmt: skip
 def test_what_is_not_sure_is_said_from_end_to_end(
     report: BacktestReport, low: float, high: float, said: str
 ) -> None:
-    moves = replace(report.moves, saved_minor=150.0, saved_interval=Interval(low, high))
+    moves = replace(
+        report.moves, saved_minor=150.0 if high > 0 else -150.0, saved_interval=Interval(low, high)
+    )
     assert worth(moves, "GBP").replace("\N{NO-BREAK SPACE}", " ") == said
 
 

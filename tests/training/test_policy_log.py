@@ -9,6 +9,7 @@ import pytest
 
 from features.events import RefundRequest
 from features.ledger import LEDGER_FACTS, order_ledger
+from rules.condition import FactValue
 from rules.logged import Logged
 from rules.policy import Policy
 from tests.rules.logs import PLAIN
@@ -34,7 +35,9 @@ def policy() -> Policy:
     ])  # fmt: skip
 
 
-def decided(number: int, facts: Mapping[str, float], policy_hash: str | None = "h") -> list[Logged]:
+def decided(
+    number: int, facts: Mapping[str, FactValue], policy_hash: str | None = "h"
+) -> list[Logged]:
     return [Logged(f"r{at}", "c", at, facts, None, PLAIN, policy_hash=policy_hash)
             for at in range(number)]  # fmt: skip
 
@@ -71,6 +74,20 @@ def test_what_was_unknown_or_names_no_order_or_was_not_decided_is_not_missed(
     assert said(policy, *decided(20, ORDER, None)) == []
     assert said(policy, *decided(18, ORDER), *decided(2, NEW)) != []
     assert said(policy, *decided(17, ORDER), *decided(3, NEW)) == []
+
+
+def test_the_reasons_of_lines_are_missed_where_the_refund_gives_one() -> None:
+    policy = policy_of("1", 1.0, "PREVENT", rules=[{
+        **rule("beside", '"ITEM_DAMAGED" in item_reasons'),
+        "examples": {"hit": [{"item_reasons": ["ITEM_DAMAGED"]}], "miss": [{"item_reasons": []}]},
+    }])  # fmt: skip
+    reason: dict[str, FactValue] = {**NEW, "refund_reason": "OTHER"}
+    assert said(policy, *decided(9, NEW)) == []
+    assert said(policy, *decided(9, {**reason, "item_reasons": ("OTHER",)})) == []
+    assert said(policy, *decided(9, reason)) == [
+        "item_reasons was not logged with these decisions (9 of 9 that name an order): what beside "
+        "does on them cannot be told."
+    ]
 
 
 def test_parts_add_up(policy: Policy) -> None:
