@@ -59,10 +59,10 @@ class Money:
         """What was captured, less what was voided of it.
 
         A void may be told under the id of what it voids, and of a capture voids what it says, or
-        with 0 the whole. One under an id of its own is of any capture; one of 0 does not say how
-        much it takes back.
+        with 0 the whole. One under an id of its own may be of a capture, or of an authorisation
+        that nobody told of: then what is left is not known.
         """
-        return self._less_unmatched(self._captures, self._unmatched)
+        return None if self._unmatched else _sum(map(self._capture, self._captures))
 
     def paid_back(self) -> int | None:
         """All that transactions say, or all that is said of each refund: whichever is more.
@@ -100,16 +100,13 @@ class Money:
         Unknown where any money moved by a method that is not told.
         """
         method = self._request.payment_method_id
-        moved = [*self._captures, *self._refunds, *self._unmatched]
-        if method is None or any(t.payment_method_id is None for t in moved):
+        moved = [*self._captures, *self._refunds]
+        if method is None or self._unmatched or any(t.payment_method_id is None for t in moved):
             return None
         paid_back, by_transactions = self.paid_back(), self._moved(self._refunds)
         if paid_back is None or paid_back != by_transactions:
             return None
-        captured = self._less_unmatched(
-            (t for t in self._captures if t.payment_method_id == method),
-            (t for t in self._unmatched if t.payment_method_id == method),
-        )
+        captured = _sum(self._capture(t) for t in self._captures if t.payment_method_id == method)
         refunded = self._moved(t for t in self._refunds if t.payment_method_id == method)
         return None if captured is None or refunded is None else captured - refunded
 
@@ -118,14 +115,6 @@ class Money:
 
     def _moved(self, transactions: Iterable[Transaction]) -> int | None:
         return _sum(self._in_currency(t.amount_minor, t.currency) for t in transactions)
-
-    def _less_unmatched(
-        self, captures: Iterable[Transaction], voids: Iterable[Transaction]
-    ) -> int | None:
-        captured = _sum(map(self._capture, captures))
-        voids = list(voids)
-        taken_back = self._moved(voids) if all(void.amount_minor for void in voids) else None
-        return None if captured is None or taken_back is None else max(0, captured - taken_back)
 
     def _capture(self, capture: Transaction) -> int | None:
         """A capture less what was voided of it."""

@@ -259,17 +259,14 @@ class _Told:
         captures = {name: t for name, t, _ in self._each("CAPTURE")}
         left = {name: self._here(t.amount_minor, t.currency) for name, t in captures.items()
                 if method in (None, t.payment_method_id)}  # fmt: skip
-        besides = 0
         told_of = {t.transaction_id for t in self.moved if t.kind != "VOID"}
         for name, void, _ in self._each("VOID"):
             if name in left:
                 gone = self._here(void.amount_minor, void.currency) or left[name]
                 left[name] -= min(left[name], gone)
-            elif name not in told_of and method in (None, void.payment_method_id):
-                if void.amount_minor == 0:
-                    raise Unknown
-                besides += self._here(void.amount_minor, void.currency)
-        return max(0, sum(left.values()) - besides)
+            elif name not in told_of:
+                raise Unknown
+        return sum(left.values())
 
     def _refunded(self, method: str | None = None) -> int:
         return sum(
@@ -342,8 +339,6 @@ class _Told:
     def tender_left_minor(self) -> int:
         method = self.request.payment_method_id
         moved = [t for kind in ("CAPTURE", "REFUND") for _, t, _ in self._each(kind)]
-        told_of = {t.transaction_id for t in self.moved if t.kind != "VOID"}
-        moved += [t for name, t, _ in self._each("VOID") if name not in told_of]
         if method is None or None in [t.payment_method_id for t in moved]:
             raise Unknown
         if self.order_paid_back_minor() != self._refunded():
