@@ -192,6 +192,9 @@ REFUSALS = {
     ("train", "--data", "nowhere", "--json"): "nowhere: expected a folder of tables",
     ("policy", "check", "nowhere.yaml"): "nowhere.yaml: No such file or directory",
     ("policy", "check", "."): ".: Is a directory",
+    ("backtest", "--policy", str(POLICY), "--out", "nowhere/x.html"): (
+        "--out nowhere/x.html: nowhere is no folder; expected one that is there"
+    ),
     ("policy", "add", "nowhere.yaml"): "nowhere.yaml: No such file or directory",
     (
         "policy",

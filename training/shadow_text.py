@@ -52,8 +52,9 @@ def _rule(rule: ShadowRule, report: ShadowReport) -> Iterator[str]:
     money = amount_of(report.currency)
     yield f"{rule.rule_id} (version {rule.version}, {rule.action.value}): {rule.description}"
     yield (
-        f"  seen {rule.evaluated:,} requests: hit {rule.hits:,} ({percent(rule.hit_rate)}), "
-        f"could not be settled on {rule.unknowns:,}; last hit {day_of(rule.last_hit)}"
+        f"  seen {things(rule.evaluated, 'request')}: hit {rule.hits:,} "
+        f"({percent(rule.hit_rate)}), could not be settled on {rule.unknowns:,}; "
+        f"last hit {day_of(rule.last_hit)}"
     )
     if rule.missing:
         yield f"  not settled for want of {_named(rule.missing)}"
