@@ -86,6 +86,14 @@ def test_a_policy_that_is_not_in_force_is_not_said_to_be(report: BacktestReport)
     assert "against 1, in force</h1>" in page(report)
 
 
+def test_a_condition_without_a_blank_does_not_widen_the_page(
+    report: BacktestReport, opened: Opened
+) -> None:
+    long = "rule large: when `" + "captured_minor_sum_by_order_365d" * 3 + "`"
+    shown = opened(page(replace(report, differences=(long,))), 390)
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_it_says_what_moves_and_what_it_is_worth(report: BacktestReport, html: str) -> None:
     assert "29 of 60 refunds" in html.replace("\N{NO-BREAK SPACE}", " ")
     assert "Rule large" in html and "rule large: action MANUAL_REVIEW becomes PREVENT" in html
