@@ -12,10 +12,11 @@ _EXACT_BELOW: Final = 2**53
 
 
 class Hold(NamedTuple):
-    """What the service holds of an order for another refund of it, at most one a refund.
+    """What the service holds of an order for another refund of it.
 
-    ``is_promised``: the service allowed it; else it is held for review. ``amount_minor`` is 0 for a
-    refund that was decided on and holds nothing, so that its own words do not count instead.
+    ``is_promised``: the service allowed it; else it is held for review. A refund that is allowed in
+    part has two: what waits for review on top of the promise is paid last. ``amount_minor`` is 0
+    for a refund that was decided on and holds nothing, so that its own words do not count instead.
     """
 
     refund_id: str
@@ -92,7 +93,12 @@ class Money:
 
     def held(self) -> int | None:
         """What the service holds for refunds in review, less what was paid of them already."""
-        return _sum(self._left_of_hold(hold) for hold in self._holds if not hold.is_promised)
+        promised = {hold.refund_id: hold.amount_minor for hold in self._holds if hold.is_promised}
+        return _sum(
+            self._left_of_hold(hold, paid_before_minor=promised.get(hold.refund_id, 0))
+            for hold in self._holds
+            if not hold.is_promised
+        )
 
     def tender_left(self) -> int | None:
         """Captured less refunded by the request's payment method.
@@ -153,16 +159,20 @@ class Money:
         due = due_minor(asked.amount_minor, asked.non_refundable_minor)
         return self._unpaid(asked.refund_id, due, asked.currency)
 
-    def _left_of_hold(self, hold: Hold) -> int | None:
+    def _left_of_hold(self, hold: Hold, paid_before_minor: int = 0) -> int | None:
         # What is released is of no currency.
         if not hold.amount_minor:
             return 0
-        return self._unpaid(hold.refund_id, hold.amount_minor, hold.currency)
+        return self._unpaid(hold.refund_id, hold.amount_minor, hold.currency, paid_before_minor)
 
-    def _unpaid(self, refund_id: str, amount_minor: int, currency: str) -> int | None:
-        """Of an amount of a refund, what no transaction has paid yet."""
+    def _unpaid(
+        self, refund_id: str, amount_minor: int, currency: str, paid_before_minor: int = 0
+    ) -> int | None:
+        """Of an amount of a refund, what no transaction has paid yet, another being paid first."""
         moved, due = self._moved_of(refund_id), self._in_currency(amount_minor, currency)
-        return None if moved is None or due is None else max(0, due - moved)
+        if moved is None or due is None:
+            return None
+        return max(0, due - max(0, moved - paid_before_minor))
 
 
 def _sum(amounts: Iterable[int | None]) -> int | None:
