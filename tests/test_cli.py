@@ -428,7 +428,8 @@ def test_of_two_policies_the_faulty_one_is_shown(run, tmp_path):
 
 def test_a_check_against_a_kept_version_holds_the_file_to_all_that_decided(run, tmp_path):
     rule = """- {id: one, version: 1, stage: risk, when: amount_minor > 1.0, action: PREVENT,
-     reason: ONE, description: one, examples: {hit: [{amount_minor: 2}], miss: [{amount_minor: 1}]}}"""
+     reason: ONE, description: one,
+     examples: {hit: [{amount_minor: 2}], miss: [{amount_minor: 1}]}}"""
     for version, rules in (("a", f"\n  {rule}"), ("b", " []")):
         (tmp_path / "p.yaml").write_text(f"version: {version}\nbands: []\nrules:{rules}\n")
         assert run("policy", "add", "p.yaml", "--by", "ann").code == 0
