@@ -137,7 +137,7 @@ VALUES: Final[dict[str, st.SearchStrategy[int]]] = {
     **dict.fromkeys(["COMPLETED", "DECLINED", "FAILED", "CANCELED", "moves"], SHARES),
     "reported": st.sampled_from([500, 1500]),
 }
-WHAT: Final = ["ask"] * 9 + [what for what in VALUES if what != "ask"]
+WHAT: Final = ["ask"] * 9 + ["COMPLETED"] * 2 + [what for what in VALUES if what != "ask"]
 
 
 def step(what: str) -> st.SearchStrategy[tuple[str, str, str, int]]:
