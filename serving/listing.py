@@ -23,6 +23,7 @@ from features.events import ENTITIES, NORMALISE
 from features.tables import LATEST_MS
 from rules.condition import nearest
 from serving.bodies import AddressPart
+from serving.store.audit import AuditEntry
 from serving.store.lists import ListEntry, ListName, NewEntry
 from serving.store.store import Store
 from serving.wire import Identifier, InvalidRequest, Problem, to_millis
@@ -151,10 +152,12 @@ def put(
         with store.write() as tx:
             part = every[start : start + _AT_ONCE]
             put_now = tx.put_many_on_list(name, part, author=author, at=at)
-            for entry in put_now:
-                content = {"list": name, "by": author, "reason": entry.reason,
-                           "expires_at": entry.expires_at}  # fmt: skip
-                tx.audit(via or author, "listed", f"{entry.entity}:{entry.value}", content, at=at)
+            tx.audit_many(
+                AuditEntry(at, via or author, "listed", f"{entry.entity}:{entry.value}",
+                           {"list": name, "by": author, "reason": entry.reason,
+                            "expires_at": entry.expires_at})
+                for entry in put_now
+            )  # fmt: skip
         done += put_now
     return tuple(done)
 
