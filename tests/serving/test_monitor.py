@@ -335,6 +335,14 @@ class Scored:
         return SimpleNamespace(customer_id=self.request.customer_id)
 
     @property
+    def order(self) -> Any:
+        return SimpleNamespace(order_id=self.request.order_id)
+
+    @property
+    def refund(self) -> Any:
+        return SimpleNamespace(refund_id=self.request.refund_id)
+
+    @property
     def content_hash(self) -> str:
         return f"{self.request.event_id} {self.request.model_dump(exclude={'known_at'})}"
 
