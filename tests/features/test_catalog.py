@@ -233,7 +233,7 @@ def test_generated_histories_move_every_feature() -> None:
     """
     seen: dict[str, set[float]] = {feature.name: set() for feature in FEATURES}
 
-    @settings(whole_histories, max_examples=400, derandomize=True, database=None)
+    @settings(whole_histories, max_examples=250, derandomize=True, database=None)
     @given(crowded())
     def look(events: Events) -> None:
         for name, values in in_batch(events, PLAN).values.items():

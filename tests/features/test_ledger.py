@@ -28,7 +28,7 @@ History = tuple[RefundRequest, list[Event]]
 # --- any history ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(history=histories(), held=holds())
 def test_the_ledger_equals_the_naive_one(history: History, held: list[Hold]) -> None:
     request, events = history

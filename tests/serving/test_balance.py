@@ -226,7 +226,7 @@ def test_no_more_is_allowed_than_was_captured_and_nobody_is_refused_what_fits(
     shop = Shop(Desk(store, Policies(POLICY), Models(fixed()), Rates("GBP"), SECRET, 60_000))
 
     @given(STEPS)
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     def each(steps: list[tuple[str, str, str, int]]) -> None:
         play(shop, steps)
 
