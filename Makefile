@@ -43,7 +43,7 @@ types: env ## mypy --strict
 	$(BIN)/mypy
 
 unit: env ## All tests, with what they need of the system
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output
 	$(BIN)/python -m benchmarks.explain

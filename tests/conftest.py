@@ -22,19 +22,6 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-HEAVY = (
-    "test_retraining.py", "test_readme.py", "test_durability.py", "test_notebooks.py",
-    "test_promote.py", "test_contract.py", "test_scale.py", "test_page.py", "test_policy_walk.py",
-)  # fmt: skip
-"""The files that take longest: begun first, so that no worker is left with one at the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of heavy files first; the order within a file stays."""
-    places = {name: place for place, name in enumerate(HEAVY)}
-    items.sort(key=lambda item: places.get(item.path.name, len(HEAVY)))
-
-
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic data folder."""
