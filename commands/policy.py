@@ -61,7 +61,7 @@ def check(
     from rules.succession import succession_problems
     from serving.facts import FACTS, WORDS
     from serving.governance import check_succession
-    from serving.service import DEFAULT_POLICY
+    from serving.policies import DEFAULT_POLICY
 
     path = file or settings_of().policy or DEFAULT_POLICY
     text = policy_text(path)

@@ -19,18 +19,10 @@ from serving.home import Home
 from serving.logs import configure_logs
 from serving.model import AbuseModel
 from serving.models import Models, ModelWatch
-from serving.policies import (
-    DEFAULT_POLICY,
-    Policies,
-    PolicyWatch,
-    load_settings_policy,
-    start_with,
-)
+from serving.policies import Policies, PolicyWatch, start_with
 from serving.scorer import Champion
 from serving.settings import Settings
 from serving.store.store import Store
-
-__all__ = ["DEFAULT_POLICY", "Recourse", "load_champion", "load_settings_policy", "open_api"]
 
 PARENT_CHECK_SECONDS = 0.2
 
