@@ -464,6 +464,10 @@ class _Told:
             Counter, (self._pieces(self.request.items), self._ordered(), self._back())
         )
         total = 0
+        of_line = {item.line_id: item.sku for item in self._listed().items}
+        for update in self.updates:
+            if update.line_id and not update.sku and not of_line.get(update.line_id):
+                raise Unknown  # whichever sku that was, it may be one that is asked for
         shipped = {sku: self._shipped(sku, n) for sku, n in ordered.items()}
         for sku, n in asked.items():
             unshipped_left = max(0, ordered[sku] - shipped.get(sku, 0) - back[sku])
@@ -476,8 +480,6 @@ class _Told:
         for update in self.updates:
             if update.sku is None and update.line_id is None:
                 whole += [update.known_at] if update.status in ("SHIPPED", "DELIVERED") else []
-            elif update.sku is None and update.line_id not in of_line:
-                raise Unknown
             elif (update.sku or of_line[update.line_id or ""]) == sku:
                 own.append(update)
         reached, cancelled = 0, 0
