@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK = True
 # LightGBM's idle threads sleep instead of spinning: tests and services share the cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help env demo demo-stop test lint types unit bench docs sample lock clean
+.PHONY: help env demo demo-stop test lint types unit fuzz bench docs sample lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ types: env ## mypy --strict
 
 unit: env ## All tests, with what they need of the system
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fuzz: env ## The property tests on examples that were never tried; what fails is kept and tried again
+	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile fuzz tests
 
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output
 	$(BIN)/python -m benchmarks.explain

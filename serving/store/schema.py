@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Rises with any change below, which a module of `serving.store.migrations.versions` makes in the
 stores there are. A newer program's store is refused, an older one's is upgraded."""
 
