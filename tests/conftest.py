@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,37 @@ from tests.browser import CHROMIUM_ARGUMENTS, chromium
 from tests.e2e.service import Service, recourse
 
 # A first call compiles, and these machines are shared: how long an example takes proves nothing.
-# The examples are the same in every run, so what passes here passes there; `make fuzz` draws others.
+# Examples are the same in every run: what passes here passes there. `make fuzz` draws others.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True)
 settings.load_profile("repeatable")
 
 
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:  # fmt: skip
+    """A folder that one of the workers makes, and the others wait for."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    common = factory.getbasetemp().parent if is_worker else factory.getbasetemp()
+    folder = common / name
+    with (common / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / ".made").exists():
+            folder.mkdir()
+            make(folder)
+            (folder / ".made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic data folder."""
-    folder = tmp_path_factory.mktemp("world")
-    recourse(folder, "simulate", "--customers", "4000", "--days", "300", "--seed", "5", "--out",
-             str(folder / "data"))  # fmt: skip
-    return folder / "data"
+
+    def make(folder: Path) -> None:
+        recourse(folder, "simulate", "--customers", "4000", "--days", "300", "--seed", "5",
+                 "--out", str(folder / "data"))  # fmt: skip
+
+    return made_once(tmp_path_factory, "world", make) / "data"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +64,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def trained(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a champion trained on the small world."""
-    home = tmp_path_factory.mktemp("home")
-    recourse(home, "train", "--data", str(world), "--maturity-days", "30")
-    return home
+    return made_once(
+        tmp_path_factory, "trained",
+        lambda home: recourse(home, "train", "--data", str(world), "--maturity-days", "30"),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import psutil
+
+from serving.settings import Settings
+from serving.store.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECOURSE = str(Path(sys.executable).with_name("recourse"))
@@ -57,10 +60,17 @@ class Service:
 
     def make_key(self, mode: str, *scopes: str) -> str:
         """A new key of the live or the test store."""
-        given = [word for scope in scopes or ("score", "report", "review")
-                 for word in ("--scope", scope)]  # fmt: skip
-        return recourse(self.home, "keys", "create", "--mode", mode, *given,
-                        RECOURSE_CLOCK=self.clock).strip()  # fmt: skip
+        settings = Settings(home=self.home, **{
+            name.removeprefix("RECOURSE_").lower(): value for name, value in self.settings.items()
+        }, clock=self.clock)  # fmt: skip
+        which: Literal["live", "sandbox"] = "live" if mode == "live" else "sandbox"
+        store = Store.open(settings.database_url_of(which), settings.secret_bytes(),
+                           clock=settings.clock_of(which))  # fmt: skip
+        try:
+            given = scopes or ("score", "report", "review")
+            return store.keys.create(mode, given, at=time.time_ns() // 10**6)  # type: ignore[arg-type]
+        finally:
+            store.close()
 
     def start(self) -> Service:
         """Start and wait until it is ready."""
