@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp
 
 from serving import contract
+from serving.backfill import PARSE, Backfill
 from serving.desk import Answer, Desk, Sender
 from serving.envelope import HANDLED, JSON, ApiError, Envelope, handle, json_response, respond
 from serving.management import Management
@@ -55,6 +56,7 @@ class Api:
         self.desks = desks
         self.max_body_bytes = max_body_bytes
         self.management = Management(self, second_person=second_person)
+        self.backfill = Backfill(self)
         self._clock = Clock()
         # Decisions of one process run one after another on one thread: the event loop stays free
         # for health checks, and no two of them wait for each other's write lock.
@@ -80,11 +82,18 @@ class Api:
         """Answer with what ``work`` gives of the desk, the key that asks and the present (ms)."""
 
         def admitted() -> Mapping[str, Any]:
-            desk, key = self._admit(request, *scopes)
+            desk, key = self.admit(request, *scopes)
             return work(desk, key, self._clock.now())
 
-        data = await asyncio.get_running_loop().run_in_executor(self._office, admitted)
-        return self._told(data)
+        return self.told(await self.office(admitted))
+
+    async def office(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives, done on the thread of the management: no decision waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._office, work)
+
+    def now(self) -> int:
+        """The present in epoch ms, later than every time told before."""
+        return self._clock.now()
 
     async def body(
         self, request: Request, kinds: Sequence[str] = (JSON,), at_most: int | None = None
@@ -108,7 +117,7 @@ class Api:
                 raise too_large
         return bytes(body)
 
-    def _admit(self, request: Request, *scopes: str) -> tuple[Desk, ApiKey]:
+    def admit(self, request: Request, *scopes: str) -> tuple[Desk, ApiKey]:
         """Who is asking, and the desk that the key leads to; one of the scopes is enough."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         how = {"WWW-Authenticate": "Bearer"}
@@ -138,7 +147,7 @@ class Api:
         body = await self.body(request)
 
         def work() -> Answer:
-            desk, key = self._admit(request, "report")
+            desk, key = self.admit(request, "report")
             report = parse(body)
             return desk.record(report, self._known_at(desk, report)(), f"key:{key.id}")
 
@@ -155,7 +164,7 @@ class Api:
         body = await self.body(request)
 
         def work() -> Answer:
-            desk, key = self._admit(request, "score")
+            desk, key = self.admit(request, "score")
             if wanted != SCORE_VALUE:
                 hint = did_you_mean(wanted, [SCORE_VALUE]) or f", expected {SCORE_VALUE}"
                 raise InvalidRequest([Problem("score", f"is not a score we make{hint}", wanted)])
@@ -188,12 +197,13 @@ class Api:
         self, request: Request, scope: str, find: Callable[[Desk], Mapping[str, Any]]
     ) -> Response:
         def work() -> Mapping[str, Any]:
-            desk, _ = self._admit(request, scope)
+            desk, _ = self.admit(request, scope)
             return find(desk)
 
-        return self._told(await self._run(work))
+        return self.told(await self._run(work))
 
-    def _told(self, data: Mapping[str, Any]) -> Response:
+    def told(self, data: Mapping[str, Any]) -> Response:
+        """An answer that holds ``data``."""
         return json_response({"status": 200, "timestamp": self._clock.now() // 1000, "data": data})
 
     async def read_refund(self, request: Request) -> Response:
@@ -267,6 +277,8 @@ def create_app(current: Callable[[], Api]) -> ASGIApp:
          "Put an entity on a list"),
         ("DELETE", "/v2/lists/{name}", lambda api: api.management.take_off_list,
          "Take an entity off a list"),
+        *(("POST", f"/v2/backfill/{kind}", lambda api, kind=kind: api.backfill.of(kind),
+           f"Backfill: history of one {kind}, or of many") for kind in PARSE),
     ]  # fmt: skip
     for method, path, of, summary in routes:
         app.add_api_route(path, _endpoint(current, of), methods=[method], summary=summary)

@@ -115,11 +115,17 @@ class Store:
 
         Transactions of one customer, and of one order, run one after another. On SQLite all do.
         """
-        names: list[tuple[str, str]] = []
-        if customer_id is not None:
-            names.append(("customer", self.identifiers.mac("customer", customer_id)))
-        if order_id is not None:
-            names.append(("order", order_id))
+        customers = () if customer_id is None else (customer_id,)
+        with self.write_about(customers, () if order_id is None else (order_id,)) as tx:
+            yield tx
+
+    @contextmanager
+    def write_about(
+        self, customer_ids: Iterable[str], order_ids: Iterable[str]
+    ) -> Iterator[Transaction]:
+        """As `write`, about any number of customers and orders."""
+        names = [("customer", self.identifiers.mac("customer", each)) for each in customer_ids]
+        names += [("order", each) for each in order_ids]
         with self.database.write() as connection:
             self.database.lock(connection, names)
             yield Transaction(self, connection)
