@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import postgresql
 from features.events import RefundRequest
 from serving.store.store import Store
-from tests.serving.store import postgresql
 
 SECRET = b"a secret of 16 bytes or more"
 
@@ -26,11 +26,16 @@ def store(url: str) -> Iterator[Store]:
     opened.close()
 
 
+def make_store(url: str) -> None:
+    """Make an empty store."""
+    Store.open(url, SECRET).close()
+
+
 @pytest.fixture(scope="session")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Gives urls of new, empty databases of one PostgreSQL server."""
-    with postgresql.running(tmp_path_factory.mktemp("postgresql")) as new_database:
-        yield new_database
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgresql.Server]:
+    """Called, it gives the urls of new, empty databases of one PostgreSQL server."""
+    with postgresql.running(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -42,10 +47,19 @@ def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return made
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The url of an empty store, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/either.db"
+    server: postgresql.Server = request.getfixturevalue("new_database")
+    return server.like(make_store)
+
+
 @pytest.fixture
-def either(either_url: str) -> Iterator[Store]:
-    """A store of either kind."""
-    opened = Store.open(either_url, SECRET)
+def either(store_url: str) -> Iterator[Store]:
+    """An empty store of either kind."""
+    opened = Store.open(store_url, SECRET)
     yield opened
     opened.close()
 

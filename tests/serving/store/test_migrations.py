@@ -25,9 +25,9 @@ from serving.store.store import Store
 
 SECRET = b"a secret of 16 bytes or more"
 MADE_BY = Path(__file__).parent / "made_by"
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 5)
 """Dumps of stores that the programs of these versions made: an order, a refund of it and its
-outcome, a decision, a list entry, a key."""
+outcome, a decision, a list entry, a key. That of 5 upgraded the one of 3."""
 
 
 def open_at_once(url: str) -> list[Store]:
@@ -103,7 +103,9 @@ def test_a_store_of_an_older_program_is_upgraded_by_the_service_alone(
 ) -> None:
     made_by(version, file)
     before = layout(file)
-    with pytest.raises(StoreRefusedError, match=rf"\(schema version {version}, expected 5\)"):
+    with pytest.raises(
+        StoreRefusedError, match=rf"\(schema version {version}, expected {SCHEMA_VERSION}\)"
+    ):
         Store.open(url, SECRET)
     assert layout(file) == before
     workers = open_at_once(url)
@@ -242,8 +244,10 @@ def test_workers_may_start_at_once(either_url: str) -> None:
     close(opened)
 
 
-def test_a_store_of_a_newer_program_is_refused(either: Store, either_url: str) -> None:
+def test_a_store_of_a_newer_program_is_refused(either: Store, store_url: str) -> None:
     with either.database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
-    with pytest.raises(StoreRefusedError, match=r"version 6, expected at most 5: a newer program"):
-        Store.open(either_url, SECRET, upgrade=True)
+        newer = f"UPDATE alembic_version SET version_num = '{SCHEMA_VERSION + 1:04}'"
+        connection.execute(text(newer))
+    told = f"version {SCHEMA_VERSION + 1}, expected at most {SCHEMA_VERSION}: a newer program"
+    with pytest.raises(StoreRefusedError, match=told):
+        Store.open(store_url, SECRET, upgrade=True)
