@@ -54,7 +54,7 @@ bench: env ## Every benchmark that needs no data from outside; JSON on standard 
 	$(BIN)/python -m benchmarks.recompute --decisions 2000
 	$(BIN)/python -m benchmarks.backtest --decisions 100000
 	$(BIN)/python -m benchmarks.features
-	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.decision
 	$(BIN)/python -m benchmarks.censoring
 	$(BIN)/python -m benchmarks.world
 	$(BIN)/python -m benchmarks.training

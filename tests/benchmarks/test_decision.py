@@ -1,4 +1,4 @@
-"""The latency benchmark on a small world and for a blink, so that it cannot rot."""
+"""The benchmark of a decision on a small world and for a blink, so that it cannot rot."""
 
 import itertools
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.latency import bodies, main, returning_refunds, run
+from benchmarks.decision import bodies, main, returning_refunds, run
 from benchmarks.service import BenchmarkError
 from features.tables import write_folder
 from tests.training.tables import folder_of, simulated
@@ -40,15 +40,24 @@ def test_each_request_is_a_new_refund_after_all_history() -> None:
     assert [body["timestamp"] - 5 * DAY for body in sent] == [1, 2, 3]
 
 
-def test_all_three_are_measured_alike(model_home: Path, tmp_path: Path) -> None:
+def test_a_population_has_ids_of_its_own() -> None:
+    rows = [refund("r1", "a", 1)]
+    sent = [orjson.loads(body) for body in itertools.islice(bodies(rows, 5 * DAY, 2), 3)]
+    assert [body["customer"]["customerId"] for body in sent] == ["a~2", "a~1", "a~2"]
+    assert [body["order"]["orderId"] for body in sent] == ["o1~2", "o1~1", "o1~2"]
+
+
+def test_all_are_measured_alike(model_home: Path, tmp_path: Path) -> None:
     world = simulated(customers=300, days=120, seed=7)
     # As an export would: tables without rows are left out.
     write_folder({name: t for name, t in world.items() if t.num_rows}, tmp_path / "data")
-    report = run(tmp_path / "data", model_home, tmp_path, rounds=1, seconds=0.4)
+    report = run(tmp_path / "data", model_home, tmp_path, events=6_000, grow=[1_000],
+                 rounds=1, seconds=0.3, workers=1)  # fmt: skip
     assert report["model_version"] == "7"
+    assert report["events"] >= 6_000
     assert set(report["results"]) == {"floor", "usual", "recourse"}
     for result in report["results"].values():
-        assert result["failed"] == 0
+        assert (result["failed"], result["degraded"]) == (0, 0)
         assert result["answers"] > 10
         assert 0 < result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
         assert result["requests_per_second"] > 0
@@ -56,6 +65,9 @@ def test_all_three_are_measured_alike(model_home: Path, tmp_path: Path) -> None:
     ours, floor = report["results"]["recourse"], report["results"]["floor"]
     assert report["ratios"]["p50_ms_to_floor"] == round(ours["p50_ms"] / floor["p50_ms"], 2)
     assert report["ratios"]["p50_ms_to_floor"] > 1, "the floor does less"
+    assert {"read", "features", "model", "write"} <= set(report["stages_us"])
+    small, large = report["growth"]["results"]
+    assert int(small) < int(large) == report["events"]
 
 
 def test_without_data_it_says_so_and_exits_2(
