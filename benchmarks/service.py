@@ -64,10 +64,11 @@ class Recourse:
         return self.run("keys", "create", "--mode", "test", *options).strip()
 
     @contextmanager
-    def serve(self) -> Iterator[int]:
-        """Serve with one worker while the ``with`` block lasts; gives the port."""
+    def serve(self, workers: int = 1) -> Iterator[int]:
+        """Serve while the ``with`` block lasts; gives the port."""
         port = free_port()
-        command = [sys.executable, "-m", "cli", "serve", "--port", str(port), "--clock", "event"]
+        command = [sys.executable, "-m", "cli", "serve", "--port", str(port), "--clock", "event",
+                   "--workers", str(workers)]  # fmt: skip
         with running(command, port, "/readyz", self.home / "serve.log", self._environment):
             yield port
 
@@ -189,6 +190,11 @@ class Client:
     def get(self, path: str) -> Reply:
         """Read."""
         return self._ask("GET", path, None)
+
+    def text(self, path: str) -> str:
+        """What a page says, whatever it is."""
+        self._connection.request("GET", path)
+        return self._connection.getresponse().read().decode()
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Reply:
         started = time.perf_counter()
