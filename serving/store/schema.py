@@ -255,6 +255,64 @@ api_keys = Table(
 )
 """API keys by the hash of the key; ``name`` is the holder's, as a person or a program."""
 
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("url", Text, nullable=False, unique=True),
+    Column("types", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("previous_secret", LargeBinary),
+    Column("previous_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+    Column("disabled_why", Text),
+)
+"""Who is told what, and the secret that signs it, under AES-GCM; for a while after a rotation the
+one before it, too. ``types`` stand between spaces, each with one on either side."""
+
+webhook_outbox = Table(
+    "webhook_outbox",
+    metadata,
+    Column("webhook_id", _ID, nullable=False),
+    Column("endpoint_id", _ID, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_since", BigInteger, nullable=False),
+    Column("next_at", BigInteger),
+    Column("attempts", Integer, nullable=False),
+    Column("delivered_at", BigInteger),
+    Column("dead_at", BigInteger),
+    Column("outcome", Text),
+    PrimaryKeyConstraint("webhook_id", "endpoint_id"),
+    sqlite_with_rowid=False,
+)
+"""What is to be told to whom, written in the transaction of what it tells.
+
+``next_at`` is empty once it was delivered or given up; ``due_since`` is when it was announced, or
+last sent again by a person. An id begins with its time, so the table is in the order of time.
+"""
+
+for _name, _columns in (("next_at", ("endpoint_id", "next_at", "created_at")),
+                        ("dead_at", ("dead_at",))):  # fmt: skip
+    _given = webhook_outbox.c[_name].is_not(None)
+    Index(
+        f"webhook_outbox_by_{_name}", *(webhook_outbox.c[column] for column in _columns),
+        sqlite_where=_given, postgresql_where=_given,
+    )  # fmt: skip
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", _ID, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until_at", BigInteger, nullable=False),
+    Column("ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Which process does what only one may do at a time, and until when."""
+
 fx_rates = Table(
     "fx_rates",
     metadata,

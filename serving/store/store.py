@@ -16,7 +16,9 @@ from serving.store.history import Appended, History, Slices
 from serving.store.identifiers import Identifiers
 from serving.store.indexing import StoredEvent
 from serving.store.keys import ApiKeys
+from serving.store.leases import Leases
 from serving.store.lists import ListEntry, ListName, Lists, NewEntry
+from serving.store.outbox import EventType, Outbox
 from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
 from serving.store.refunds import Refund, Refunds, State
 from serving.store.reservations import Reservation, Reservations
@@ -60,6 +62,8 @@ class Store:
         self.audit_log = AuditLog(database)
         self.keys = ApiKeys(database)
         self.policies = Policies(database)
+        self.outbox = Outbox(database, pseudonyms_of)
+        self.leases = Leases(database)
 
     @classmethod
     def open(
@@ -106,6 +110,10 @@ class Store:
     def order_events(self, request: RefundRequest) -> list[Event]:
         """The documents of a request's order; see `History.order_events`."""
         return self.history.order_events(request)
+
+    def refund_events(self, refund_id: str) -> list[StoredEvent]:
+        """The latest 1,000 events that name a refund; see `History.refund_events`."""
+        return self.history.refund_events(refund_id)
 
     @contextmanager
     def write(
@@ -211,6 +219,15 @@ class Store:
         """Every decision on a refund, the latest first."""
         with self.database.read() as connection:
             return self.decision_log.of_refund(connection, refund_id)
+
+    def outbox_lag(self, at: int) -> tuple[int, int, int]:
+        """How many webhooks wait, how old the oldest of them is at ``at`` (ms), how many are dead.
+
+        Both counts read indexes that hold nothing else, so they cost what there is to count.
+        """
+        with self.database.read() as connection:
+            waiting, oldest, dead = self.outbox.backlog(connection)
+        return waiting, 0 if oldest is None else max(at - oldest, 0), dead
 
     def audit_about(self, subject: str) -> list[AuditEntry]:
         """The audit entries about one subject, oldest first."""
@@ -351,6 +368,10 @@ class Transaction:
     def audit_many(self, entries: Iterable[AuditEntry]) -> None:
         """Add audit entries, in this order: many at once in a third of the time."""
         self._store.audit_log.append_many(self._connection, entries)
+
+    def announce(self, event_type: EventType, data: Mapping[str, Any], at: int) -> None:
+        """Tell the webhooks that want this type; nothing of a person may be in ``data``."""
+        self._store.outbox.announce(self._connection, event_type, data, at)
 
     def put_on_list(
         self,
