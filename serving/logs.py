@@ -1,11 +1,61 @@
-"""Structured logs: one JSON object a line on standard error. Nothing personal is ever put in."""
+"""Structured logs: one JSON object a line on standard error. Nothing personal is ever put in.
+
+Every line that is written while a request is answered carries its ``request_id`` and, where the
+caller sent a W3C ``traceparent``, its ``trace_id``.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any, Final
 
+import orjson
 import structlog
+
+TRACEPARENT: Final = re.compile(rb"[\da-f]{2}-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(?:-.*)?")
+"""Version, trace id, parent span, flags; a later version may say more."""
+
+_REQUEST: ContextVar[tuple[str, str | None] | None] = ContextVar("request", default=None)
+
+
+def begin_request(request_id: str, traceparent: bytes | None = None) -> None:
+    """Let every line from here on, in this context, name the request it is about.
+
+    A server runs each request in a context of its own, so nothing has to be taken back. A thread
+    that works for the request must be given its context (``contextvars.copy_context().run``).
+    """
+    _REQUEST.set((request_id, trace_id_of(traceparent)))
+
+
+def trace_id_of(traceparent: bytes | None) -> str | None:
+    """The trace that a ``traceparent`` header names; None for what is none.
+
+    >>> trace_id_of(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    '4bf92f3577b34da6a3ce929d0e0e4736'
+    >>> trace_id_of(b"00-00000000000000000000000000000000-00f067aa0ba902b7-01") is None
+    True
+    >>> trace_id_of(b"my-trace") is None
+    True
+    """
+    found = TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    trace_id = found[1].decode() if found else ""
+    return trace_id if trace_id.strip("0") else None
+
+
+def _name_request(_: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if (request := _REQUEST.get()) is not None:
+        entry["request_id"] = request[0]
+        if request[1] is not None:
+            entry["trace_id"] = request[1]
+    return entry
+
+
+def _as_line(entry: MutableMapping[str, Any], **_: Any) -> str:
+    return orjson.dumps(entry, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def configure_logs(level: str) -> None:
@@ -13,10 +63,11 @@ def configure_logs(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _name_request,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_as_line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         # Standard error as it is when something is said: a command run in a process of another, as
