@@ -8,19 +8,24 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, TypeVar
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from serving import contract
-from serving.backfill import PARSE, Backfill
+from serving.backfill import PARSE, Backfill, Kind
 from serving.desk import Answer, Desk, Sender
-from serving.envelope import HANDLED, JSON, ApiError, Envelope, handle, json_response, respond
+from serving.dossier import refund_data
+from serving.envelope import JSON, ApiError, Envelope, json_response, respond
 from serving.management import Management
 from serving.reports import Report
+from serving.routing import Call, Handler, Router
 from serving.store.keys import ApiKey
 from serving.wire import InvalidRequest, Problem, did_you_mean
 
@@ -207,26 +212,10 @@ class Api:
         return json_response({"status": 200, "timestamp": self._clock.now() // 1000, "data": data})
 
     async def read_refund(self, request: Request) -> Response:
-        """A refund's state and the decisions on it, the latest first."""
+        """A refund's state, the facts about it, what became of it, and the decisions on it."""
         refund_id = request.path_params["refundId"]
 
-        def find(desk: Desk) -> Mapping[str, Any]:
-            refund = desk.store.refund(refund_id)
-            if refund is None:
-                raise ApiError(404, f"refundId: no refund {refund_id!r} is known")
-            decisions = desk.store.decisions_of(refund_id)
-            return {
-                "refundId": refund_id,
-                "state": refund.state,
-                "orderId": refund.order_id,
-                "payable": refund.payable_minor,
-                "currency": refund.currency,
-                "decisions": [
-                    {"timestamp": d.response["timestamp"], **d.response["data"]} for d in decisions
-                ],
-            }
-
-        return await self._read(request, "report", find)
+        return await self._read(request, "report", lambda desk: refund_data(desk.store, refund_id))
 
     async def read_decision(self, request: Request) -> Response:
         """The full record of one decision; identifiers in it are pseudonyms."""
@@ -252,46 +241,52 @@ async def _delay(request: Request, started: float) -> None:
     await asyncio.sleep(max(0.0, int(wanted) / 1000 - (time.monotonic() - started)))
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+def _backfill(kind: Kind) -> Callable[[Api], Handler]:
+    return lambda api: api.backfill.of(kind)
+
+
+CALLS: Final[tuple[Call[Api], ...]] = (
+    Call("POST", "/v2/refund", lambda api: api.refund, "Score or report a refund"),
+    Call("POST", "/v2/order", lambda api: api.order, "Report an order or its change"),
+    Call("POST", "/v2/return", lambda api: api.returned, "Report a return's progress"),
+    Call("POST", "/v2/dispute", lambda api: api.dispute, "Report a dispute"),
+    Call("POST", "/v2/customer/{customerId:path}/labels", lambda api: api.label, "Set a label"),
+    Call("GET", "/v2/refund/{refundId:path}", lambda api: api.read_refund, "Read a refund"),
+    Call("GET", "/v2/decision/{scoreId}", lambda api: api.read_decision, "Read a decision"),
+    Call("GET", "/v2/policies", lambda api: api.management.policies, "Read the policy versions"),
+    Call("POST", "/v2/policies", lambda api: api.management.propose, "Propose a policy"),
+    Call("GET", "/v2/policies/{version}", lambda api: api.management.policy, "Read a policy"),
+    Call("POST", "/v2/policies/{version}/activate", lambda api: api.management.activate,
+         "Put a policy in force"),
+    Call("GET", "/v2/lists/{name}", lambda api: api.management.entries, "Read a list"),
+    Call("POST", "/v2/lists/{name}", lambda api: api.management.put_on_list,
+         "Put an entity on a list"),
+    Call("DELETE", "/v2/lists/{name}", lambda api: api.management.take_off_list,
+         "Take an entity off a list"),
+    *(Call("POST", f"/v2/backfill/{kind}", _backfill(kind),
+           f"Backfill: history of one {kind}, or of many") for kind in PARSE),
+)  # fmt: skip
+"""Every call there is, in the order in which they are looked through."""
 
 
 def create_app(current: Callable[[], Api]) -> ASGIApp:
     """The ASGI application; ``current`` gives the `Api` once the worker has opened its stores."""
+    documentation = _documentation()
+    pages = {"/openapi.json": documentation, "/docs": documentation}
+    return Envelope(Router(CALLS, current, pages))
+
+
+def _documentation() -> ASGIApp:
+    """What answers /openapi.json and /docs."""
     app = FastAPI(title="Recourse", description="Risk scoring for refund abuse.",
                   openapi_url="/openapi.json", docs_url="/docs", redoc_url=None)  # fmt: skip
-    routes: list[tuple[str, str, Callable[[Api], Handler], str]] = [
-        ("POST", "/v2/refund", lambda api: api.refund, "Score or report a refund"),
-        ("POST", "/v2/order", lambda api: api.order, "Report an order or its change"),
-        ("POST", "/v2/return", lambda api: api.returned, "Report a return's progress"),
-        ("POST", "/v2/dispute", lambda api: api.dispute, "Report a dispute"),
-        ("POST", "/v2/customer/{customerId:path}/labels", lambda api: api.label, "Set a label"),
-        ("GET", "/v2/refund/{refundId:path}", lambda api: api.read_refund, "Read a refund"),
-        ("GET", "/v2/decision/{scoreId}", lambda api: api.read_decision, "Read a decision"),
-        ("GET", "/v2/policies", lambda api: api.management.policies, "Read the policy versions"),
-        ("POST", "/v2/policies", lambda api: api.management.propose, "Propose a policy"),
-        ("GET", "/v2/policies/{version}", lambda api: api.management.policy, "Read a policy"),
-        ("POST", "/v2/policies/{version}/activate", lambda api: api.management.activate,
-         "Put a policy in force"),
-        ("GET", "/v2/lists/{name}", lambda api: api.management.entries, "Read a list"),
-        ("POST", "/v2/lists/{name}", lambda api: api.management.put_on_list,
-         "Put an entity on a list"),
-        ("DELETE", "/v2/lists/{name}", lambda api: api.management.take_off_list,
-         "Take an entity off a list"),
-        *(("POST", f"/v2/backfill/{kind}", lambda api, kind=kind: api.backfill.of(kind),
-           f"Backfill: history of one {kind}, or of many") for kind in PARSE),
-    ]  # fmt: skip
-    for method, path, of, summary in routes:
-        app.add_api_route(path, _endpoint(current, of), methods=[method], summary=summary)
-    for kind in HANDLED:
-        app.add_exception_handler(kind, handle)
-    return Envelope(app)
+    for call in CALLS:
+        app.add_api_route(call.path, _described, methods=[call.method], summary=call.summary)
+    return app
 
 
-def _endpoint(current: Callable[[], Api], of: Callable[[Api], Handler]) -> Handler:
-    async def endpoint(request: Request) -> Response:
-        return await of(current())(request)
-
-    return endpoint
+async def _described(request: Request) -> Response:
+    raise HTTPException(404)
 
 
-__all__ = ["Api", "ApiError", "Clock", "create_app"]
+__all__ = ["CALLS", "Api", "ApiError", "Clock", "create_app"]

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rules.policy import PolicyError
@@ -44,13 +44,6 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.message, self.problems = status, message, problems
         self.headers = dict(headers or {})
-
-
-HANDLED: Final = (
-    HTTPException, ApiError, InvalidRequest, KeyReusedError, PolicyError, PolicyExistsError,
-    ActivationRefused, AlteredPolicyError, UnknownPolicyError, NameRefused,
-)  # fmt: skip
-"""What a call may raise to be answered by `failed`; the rest is nobody's intention."""
 
 
 def json_response(
@@ -146,8 +139,3 @@ class Envelope:
                 if started:
                     raise
                 await failed(error)(scope, receive, send_with_id)
-
-
-async def handle(_: Request, error: Exception) -> Response:
-    """A FastAPI exception handler for each of `HANDLED`."""
-    return failed(error)
