@@ -107,10 +107,14 @@ class Management:
         return await self._call(request, REVIEW, work)
 
     async def propose(self, request: Request) -> Response:
-        """Keep the body, a policy document in YAML or JSON, as a version that does not act yet."""
+        """Keep the body, a policy document in YAML or JSON, as a version that does not act yet.
+
+        ``?note=`` says why; without it the document's own note does.
+        """
         body = await self._api.body(request, DOCUMENTS, at_most=LONGEST)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
+            note = validate(NoteBody, dict(request.query_params)).note
             try:
                 text = body.decode()
             except UnicodeDecodeError as error:
@@ -119,7 +123,7 @@ class Management:
                 policies.refuse_unnamed(desk.store, None, key_id=key.id, at=at)
             person = policies.person_of(key.name, key.id)
             kept = policies.propose(
-                desk.store, text, author=person, note=None, at=at, via=f"key:{key.id}"
+                desk.store, text, author=person, note=note or None, at=at, via=f"key:{key.id}"
             )
             active = desk.store.active_policy()
             told = []
@@ -209,11 +213,20 @@ class Management:
         return await self._call(request, REVIEW, work)
 
     async def take_off_list(self, request: Request) -> Response:
-        """Take an entity off a list."""
-        body = await self._api.body(request)
+        """Take an entity off a list: ``?entity=&id=``, or a body that says both.
+
+        Many clients send no body with DELETE. An id in an address may be logged on its way, so
+        what names a person is better sent in a body.
+        """
+        query = {k: v for k, v in request.query_params.items() if k in ("entity", "id")}
+        body = b"" if query else await self._api.body(request)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            name, given = _list(request), validate(EntityBody, load_object(body))
+            name = _list(request)
+            if not (query or body.strip()):
+                message = "is required, in the query or in a JSON body"
+                raise InvalidRequest([Problem(field, message) for field in ("entity", "id")])
+            given = validate(EntityBody, query or load_object(body))
             was_there = listing.take_off(
                 desk.store, name, given.entity, given.id,
                 actor=policies.person_of(key.name, key.id), at=at, via=f"key:{key.id}",

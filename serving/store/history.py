@@ -367,6 +367,22 @@ class History:
             found = self._database.run(connection, statement, statement.bind(values))
         return [_event_of(event_type, payload, originals) for event_type, payload in found]
 
+    def refund_events(self, refund_id: str) -> list[StoredEvent]:
+        """The latest 1,000 events that name a refund, as stored, the oldest first."""
+        columns = [events.c[name] for name in (*_EVENT_COLUMNS[:4], "payload")]
+        prepared = self._database.prepared(
+            "refund_events",
+            lambda: (
+                select(*columns)
+                .where(events.c.refund_id == bindparam("refund"))
+                .order_by(events.c.known_at.desc(), events.c.seq.desc())
+                .limit(literal_column(str(MAX_EVENTS)))
+            ),
+        )
+        with self._database.read() as connection:
+            found = self._database.run(connection, prepared, prepared.bind({"refund": refund_id}))
+        return _stored(reversed(found))
+
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read."""
         customer = slices.pseudonyms.get("customer")

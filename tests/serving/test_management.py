@@ -192,6 +192,17 @@ def test_what_is_in_force_is_a_conflict_and_what_is_unknown_is_not_found(call):
     refused(call("GET", "/v2/policies/11"), 404)
 
 
+def test_a_proposal_may_say_why(call, desk):
+    path = "/v2/policies?note=after%20the%20ring%20of%20June"
+    assert told(call("POST", path, TWO, kind="application/yaml"))["note"] == (
+        "after the ring of June"
+    )
+    (entry,) = desk.store.audit_about("policy:2")
+    assert entry.content["note"] == "after the ring of June"
+    long = call("POST", f"/v2/policies?note={'x' * 1025}", TWO, kind="application/yaml")
+    refused(long, 400, "note")
+
+
 @pytest.mark.parametrize("body", [{"note": 5}, [1], "{"])
 def test_a_note_is_a_text(call, body):
     call("POST", "/v2/policies", TWO, kind="application/yaml")
@@ -265,6 +276,9 @@ def test_a_bad_entry_is_refused_by_every_field(call):
     refused(call("POST", "/v2/lists/block", {**ENTRY, "entity": "ip"}), 400, "id")
     refused(call("POST", "/v2/lists/block", {**ENTRY, "expiresAt": "soon"}), 400, "expiresAt")
     refused(call("DELETE", "/v2/lists/block", {"entity": "device", "id": ""}), 400, "id")
+    refused(call("DELETE", "/v2/lists/block?id=d-1"), 400, "entity")
+    neither = refused(call("DELETE", "/v2/lists/block"), 400, "entity", "id")
+    assert "in the query or in a JSON body" in neither["message"]
 
 
 def test_a_bad_question_is_refused_by_every_field(call):
