@@ -6,10 +6,10 @@ A request's time is fixed here and passed down; nothing below reads a clock.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, Final, Literal, TypeVar
 
 from fastapi import FastAPI
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from serving import contract
 from serving.backfill import PARSE, Backfill, Kind
+from serving.clock import Clock
 from serving.desk import Answer, Desk, Sender
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
@@ -36,21 +37,6 @@ MAX_LATENCY_MS: Final = 10_000
 T = TypeVar("T")
 
 
-class Clock:
-    """The time of arrival in epoch ms, never the same twice: each request sees those before it."""
-
-    def __init__(self, read_ns: Callable[[], int] = time.time_ns) -> None:
-        self._read_ns = read_ns
-        self._last = 0
-        self._one_at_a_time = threading.Lock()
-
-    def now(self) -> int:
-        """The present, or a millisecond after what was told last."""
-        with self._one_at_a_time:
-            self._last = max(self._last + 1, self._read_ns() // 1_000_000)
-            return self._last
-
-
 class Api:
     """The routes over two desks that share nothing: live and sandbox."""
 
@@ -62,7 +48,7 @@ class Api:
         self.max_body_bytes = max_body_bytes
         self.management = Management(self, second_person=second_person)
         self.backfill = Backfill(self)
-        self._clock = Clock()
+        self.clock = Clock()
         # Decisions of one process run one after another on one thread: the event loop stays free
         # for health checks, and no two of them wait for each other's write lock.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
@@ -78,7 +64,9 @@ class Api:
     # --- what every call does ----------------------------------------------------------------
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # With the request's context: what is logged over there names the request.
+        given = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, given.run, work)
 
     async def manage(
         self, request: Request, scopes: tuple[str, ...],
@@ -88,7 +76,7 @@ class Api:
 
         def admitted() -> Mapping[str, Any]:
             desk, key = self.admit(request, *scopes)
-            return work(desk, key, self._clock.now())
+            return work(desk, key, self.clock.now())
 
         return self.told(await self.office(admitted))
 
@@ -98,7 +86,7 @@ class Api:
 
     def now(self) -> int:
         """The present in epoch ms, later than every time told before."""
-        return self._clock.now()
+        return self.clock.now()
 
     async def body(
         self, request: Request, kinds: Sequence[str] = (JSON,), at_most: int | None = None
@@ -141,7 +129,7 @@ class Api:
     def _known_at(self, desk: Desk, report: Report) -> Callable[[], int]:
         """What gives a report's known_at: the store's clock."""
         if desk.store.clock == "ingest":
-            return self._clock.now
+            return self.clock.now
         given = report.timestamp
         if given is None:
             problem = Problem("timestamp", "is required by a store with the clock event")
@@ -209,7 +197,7 @@ class Api:
 
     def told(self, data: Mapping[str, Any]) -> Response:
         """An answer that holds ``data``."""
-        return json_response({"status": 200, "timestamp": self._clock.now() // 1000, "data": data})
+        return json_response({"status": 200, "timestamp": self.clock.now() // 1000, "data": data})
 
     async def read_refund(self, request: Request) -> Response:
         """A refund's state, the facts about it, what became of it, and the decisions on it."""
@@ -269,11 +257,16 @@ CALLS: Final[tuple[Call[Api], ...]] = (
 """Every call there is, in the order in which they are looked through."""
 
 
-def create_app(current: Callable[[], Api]) -> ASGIApp:
-    """The ASGI application; ``current`` gives the `Api` once the worker has opened its stores."""
+def create_app(
+    current: Callable[[], Api], pages: Mapping[str, ASGIApp] | None = None
+) -> ASGIApp:  # fmt: skip
+    """The ASGI application; ``current`` gives the `Api` once the worker has opened its stores.
+
+    ``pages`` are what else has an address: path -> application.
+    """
     documentation = _documentation()
-    pages = {"/openapi.json": documentation, "/docs": documentation}
-    return Envelope(Router(CALLS, current, pages))
+    described = {"/openapi.json": documentation, "/docs": documentation}
+    return Envelope(Router(CALLS, current, {**described, **(pages or {})}))
 
 
 def _documentation() -> ASGIApp:

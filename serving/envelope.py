@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rules.policy import PolicyError
 from serving import answers
 from serving.desk import Answer, KeyReusedError
+from serving.logs import begin_request
 from serving.persons import NameRefused
 from serving.policies import (
     ActivationRefused,
@@ -130,12 +131,14 @@ class Envelope:
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            except ClientDisconnect:
-                return  # nobody is left to answer, and nothing was recorded
-            except Exception as error:
-                if started:
-                    raise
-                await failed(error)(scope, receive, send_with_id)
+        begin_request(
+            request_id, next((v for n, v in scope["headers"] if n == b"traceparent"), None)
+        )
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            return  # nobody is left to answer, and nothing was recorded
+        except Exception as error:
+            if started:
+                raise
+            await failed(error)(scope, receive, send_with_id)
