@@ -85,7 +85,8 @@ def failed(error: Exception) -> Response:
         case ActivationRefused() | PolicyExistsError() | AlteredPolicyError():
             return json_response(answers.error_body(409, str(error)), 409)
         case HTTPException(status_code=404):
-            return json_response(answers.error_body(404, "no such address; see /docs"), 404)
+            told = "no such address" if error.detail == "Not Found" else error.detail
+            return json_response(answers.error_body(404, f"{told}; see /docs"), 404)
         case HTTPException():
             body = answers.error_body(error.status_code, str(error.detail))
             return json_response(body, error.status_code, error.headers)
@@ -129,6 +130,8 @@ class Envelope:
                 headers["X-Request-Id"] = request_id
                 headers["Cache-Control"] = "no-store"
                 headers["X-Content-Type-Options"] = "nosniff"
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         begin_request(

@@ -314,7 +314,7 @@ class _Query:
         if given is None:
             return None
         at, _, value = given.partition(".")
-        if not (at.isascii() and at.isdigit() and value):
+        if not (at.isascii() and at.isdigit() and value) or "\0" in value:
             self._add("after", "must be the next of the page before", given)
             return None
         return int(at[:18]), value

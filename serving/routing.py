@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import difflib
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -19,6 +21,9 @@ Owner = TypeVar("Owner")
 CALL: Final = "recourse.call"
 """Where a request's scope holds the declared path of its call, for who counts or traces."""
 
+MOST_CHARACTERS: Final = 120
+"""Of an address that is none: so much of it is looked at for the one that was meant."""
+
 
 @dataclass(frozen=True)
 class Call(Generic[Owner]):
@@ -32,6 +37,15 @@ class Call(Generic[Owner]):
     path: str
     handler: Callable[[Owner], Handler]
     summary: str
+
+
+def template_of(path: str) -> str:
+    """A declared path as it is told: its parameters without how they are read.
+
+    >>> template_of("/v2/refund/{refundId:path}")
+    '/v2/refund/{refundId}'
+    """
+    return re.sub(":[a-z]+}", "}", path)
 
 
 class Router(Generic[Owner]):
@@ -52,14 +66,14 @@ class Router(Generic[Owner]):
     ...     try:
     ...         await router(scope, None, send)
     ...     except HTTPException as refusal:
-    ...         print(refusal.status_code, refusal.headers)
+    ...         print(refusal.status_code, refusal.headers or refusal.detail)
     >>> asyncio.run(ask("GET", "/things/7"))
     200
     b'7'
     >>> asyncio.run(ask("DELETE", "/things"))
-    405 {'Allow': 'GET, POST'}
-    >>> asyncio.run(ask("GET", "/nothing"))
-    404 None
+    405 {'Allow': 'GET, HEAD, OPTIONS, POST'}
+    >>> asyncio.run(ask("GET", "/thing/"))
+    404 no such address (did you mean /things?)
     """
 
     def __init__(
@@ -71,6 +85,7 @@ class Router(Generic[Owner]):
         self._current, self._pages = current, pages
         self._plain: dict[str, dict[str, Call[Owner]]] = {}
         self._patterns = []
+        self._templates = [*dict.fromkeys(map(template_of, (call.path for call in calls))), *pages]
         for call in calls:
             if "{" in call.path:
                 pattern, _, convertors = compile_path(call.path)
@@ -80,38 +95,74 @@ class Router(Generic[Owner]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            found = self._plain.get(path, {}).get(scope["method"])
-            if found is not None:
-                scope["path_params"] = {}
-            else:
-                found = self._matching(scope, path)
-            if found is not None:
-                scope[CALL] = found.path
-                response = await found.handler(self._current())(Request(scope, receive, send))
-                await response(scope, receive, send)
-                return
-        if (page := self._pages.get(scope["path"])) is None:
-            raise HTTPException(404)
-        await page(scope, receive, send)
+        if scope["type"] != "http":
+            return  # there is nothing to open here, or to close
+        path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
+        call = self._plain.get(path, {}).get(method)
+        if call is not None:
+            scope["path_params"] = {}
+        else:
+            call = self._matching(scope, path, method)
+        if call is not None:
+            scope[CALL] = call.path
+            response = await call.handler(self._current())(Request(scope, receive, send))
+            await response(scope, receive, send)
+        elif (page := self._pages.get(path)) is not None:
+            await page(scope, receive, send)
+        else:
+            await self._otherwise(path, method)(scope, receive, send)
 
-    def _matching(self, scope: Scope, path: str) -> Call[Owner] | None:
-        """The call whose pattern fits; None for an address of none."""
-        allowed = list(self._plain.get(path, ()))
-        for pattern, convertors, call in self._patterns:
-            if (match := pattern.match(path)) is None:
-                continue
-            if call.method == scope["method"]:
-                scope["path_params"] = {
-                    name: convertors[name].convert(text) for name, text in match.groupdict().items()
-                }
+    def _matching(self, scope: Scope, path: str, method: str) -> Call[Owner] | None:
+        """The call whose pattern fits, its parameters in the scope."""
+        for call, found in self._fitting(path):
+            if call.method == method:
+                scope["path_params"] = found
                 return call
-            allowed.append(call.method)
-        if allowed:
-            raise HTTPException(405, "Method Not Allowed", {"Allow": _listed(allowed)})
         return None
 
+    def _fitting(self, path: str) -> Iterator[tuple[Call[Owner], dict[str, Any]]]:
+        if "\0" in path:  # nothing has such a name, and PostgreSQL takes none
+            return
+        for pattern, convertors, call in self._patterns:
+            match = pattern.match(path)
+            # A parameter that says nothing is none: /v2/refund/ is no refund's address.
+            if match is not None and all(match.groupdict().values()):
+                yield (
+                    call,
+                    {n: convertors[n].convert(text) for n, text in match.groupdict().items()},
+                )
 
-def _listed(methods: Iterable[Any]) -> str:
-    return ", ".join(sorted({*methods}))
+    def _otherwise(self, path: str, method: str) -> ASGIApp:
+        """What answers a method that none of an address's calls is declared with."""
+        allowed = {*self._plain.get(path, ()), *(call.method for call, _ in self._fitting(path))}
+        if not allowed:
+            raise HTTPException(404, self._nearest(path))
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        headers = {"Allow": ", ".join(sorted({*allowed, "OPTIONS"}))}
+        if method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        if method == "HEAD" and "GET" in allowed:
+            return self._head
+        told = f"{method[:20]} is not allowed at this address, but {headers['Allow']}"
+        raise HTTPException(405, told, headers)
+
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What GET answers; the envelope leaves the body out."""
+        await self({**scope, "method": "GET"}, receive, send)
+
+    def _nearest(self, path: str) -> str | None:
+        """The address that was probably meant, None where none is near."""
+        given = path[:MOST_CHARACTERS].rstrip("/").split("/")
+        known = {_filled(template, given): template for template in self._templates}
+        near = difflib.get_close_matches("/".join(given), known, 1, cutoff=0.75)
+        return f"no such address (did you mean {known[near[0]]}?)" if near else None
+
+
+def _filled(template: str, given: Sequence[str]) -> str:
+    """A template with what an address has at the places of its parameters."""
+    steps = template.split("/")
+    return "/".join(
+        given[i] if step.startswith("{") and i < len(given) else step
+        for i, step in enumerate(steps)
+    )

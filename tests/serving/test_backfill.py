@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,17 +52,17 @@ def desk(open_desk: Any) -> Desk:
 
 
 @pytest.fixture
-def post(desk: Desk) -> Iterator[Post]:
+def post(desk: Desk) -> Post:
     api = Api({"live": desk, "test": desk}, 64 * 1024)
     key = desk.store.keys.create("live", ["admin"], NOW)
-    with TestClient(create_app(lambda: api)) as http:
+    http = TestClient(create_app(lambda: api))
 
-        def call(kind: str, body: Any, media: str = NDJSON, key: str = key) -> Any:
-            content = body if isinstance(body, bytes) else orjson.dumps(body)
-            headers = {"Authorization": f"token {key}", "Content-Type": media}
-            return http.post(f"/v2/backfill/{kind}", content=content, headers=headers)
+    def call(kind: str, body: Any, media: str = NDJSON, key: str = key) -> Any:
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        headers = {"Authorization": f"token {key}", "Content-Type": media}
+        return http.post(f"/v2/backfill/{kind}", content=content, headers=headers)
 
-        yield call
+    return call
 
 
 def told(answer: Any) -> dict[str, Any]:

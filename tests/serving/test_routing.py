@@ -30,7 +30,7 @@ def ask(method: str, path: str, **headers: str) -> tuple[int, dict[str, str], An
     asyncio.run(served())
     start, body = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
     told = {name.decode().lower(): value.decode() for name, value in start["headers"]}
-    return start["status"], told, orjson.loads(body)
+    return start["status"], told, orjson.loads(body or b"null")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,32 @@ def test_an_address_of_none_is_404_in_the_envelope() -> None:
         assert status in (404, 405), path
         assert body["status"] == status
         assert len(headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [("/v2/refunds", "/v2/refund"), ("/v2/refund/", "/v2/refund"), ("/refund", "/v2/refund"),
+     ("/v2/customers/abc-123/labels", "/v2/customer/{customerId}/labels"),
+     ("/v2/lists/block/", "/v2/lists/{name}"), ("/openapi", "/openapi.json")],
+)  # fmt: skip
+def test_an_address_that_is_nearly_one_is_told_which_was_meant(path: str, meant: str) -> None:
+    status, _, body = ask("POST", path)
+    assert status == 404
+    assert f"did you mean {meant}?" in body["message"]
+
+
+def test_what_names_nothing_is_no_address() -> None:
+    for path in ("/v2/refund/", "/v2/customer//labels", "/v2/decision/a\0b", "/" + "x/" * 9_000):
+        assert ask("GET", path)[0] == 404, path
+
+
+def test_options_tells_what_is_allowed_and_head_what_get_answers_without_it() -> None:
+    status, headers, body = ask("OPTIONS", "/v2/lists/block")
+    assert (status, body) == (204, None)
+    assert headers["allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
+    got, head = ask("GET", "/v2/policies"), ask("HEAD", "/v2/policies")
+    assert (got[0], head[0], head[2]) == (401, 401, None)  # the same refusal, unsaid
+    assert head[1]["content-length"] == got[1]["content-length"]
 
 
 def test_no_call_stands_in_the_table_twice() -> None:
