@@ -384,6 +384,8 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions begin where we say, not where the driver does
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
+    # What is deleted, or moved to another page, leaves no copy behind: erasure relies on it.
+    connection.execute("PRAGMA secure_delete = FAST")
     connection.execute("PRAGMA cache_size = -65536")
     # A decision touches some two hundred pages, most of them new to this connection: mapped, they
     # come from the system's cache without a call for each.
