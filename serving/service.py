@@ -15,6 +15,7 @@ import structlog
 from features.money import Rates
 from serving.api import Api, create_app
 from serving.desk import Desk
+from serving.front import FrontedService
 from serving.home import Home
 from serving.logs import configure_logs
 from serving.model import AbuseModel
@@ -93,6 +94,7 @@ def end_with(parent: int) -> None:
 
 @bentoml.service(
     name="recourse",
+    service_class=FrontedService,
     workers=Settings().workers,
     traffic={"timeout": 30},
     logging={"access": {"enabled": False}},

@@ -1,0 +1,56 @@
+"""The way in: calls of the contract go straight to our application, the rest to BentoML's.
+
+BentoML's own layers (its metrics by address, tracing, a task and a timer for each request's
+time-out, a request context) take 0.2 ms of CPU a request, a sixth of a decision. Our application
+has metrics, traces and a deadline of its own. /livez, /readyz and /metrics stay BentoML's, and so
+does the start and the end of a worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    Base = bentoml.Service[Any]
+else:
+    Base = bentoml.Service
+
+OURS: Final = "/v2/"
+"""What the address of every call of the contract begins with."""
+
+
+class Front:
+    """An ASGI application that parts requests by their address.
+
+    >>> import asyncio
+    >>> async def ours(scope, receive, send): print("ours", scope["path"])
+    >>> async def theirs(scope, receive, send): print("theirs", scope["type"])
+    >>> front = Front(ours, theirs)
+    >>> asyncio.run(front({"type": "http", "path": "/v2/refund"}, None, None))
+    ours /v2/refund
+    >>> asyncio.run(front({"type": "http", "path": "/readyz"}, None, None))
+    theirs http
+    >>> asyncio.run(front({"type": "lifespan"}, None, None))
+    theirs lifespan
+    """
+
+    def __init__(self, ours: ASGIApp, theirs: ASGIApp) -> None:
+        self._ours, self._theirs = ours, theirs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the worker's lifespan."""
+        is_ours = scope["type"] == "http" and scope["path"].startswith(OURS)
+        await (self._ours if is_ours else self._theirs)(scope, receive, send)
+
+
+class FrontedService(Base):
+    """A BentoML service, its first mounted application reached before BentoML's layers."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """The application that a worker serves."""
+        theirs: ASGIApp = super().to_asgi(is_main=is_main)
+        ours: ASGIApp = self.mount_apps[0][0]
+        return Front(ours, theirs)
