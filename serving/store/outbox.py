@@ -47,6 +47,9 @@ TYPES: Final[tuple[EventType, ...]] = (
 )  # fmt: skip
 """What can be told."""
 
+MOST_ENDPOINTS: Final = 32
+"""How many may be told at a time: each has connections of its own."""
+
 SECRET_PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = 32
 _SEALED_AS: Final = "webhook"
@@ -167,10 +170,12 @@ class Outbox:
         if not given or given.difference(TYPES):
             got = ", ".join(map(repr, sorted(given.difference(TYPES)))) or "none"
             raise ValueError(f"types: expected some of {', '.join(TYPES)}, got {got}")
-        self._database.lock(connection, [("webhook", url)])
+        self._database.lock(connection, [("webhook endpoints",)])
         before = self._by(connection, webhook_endpoints.c.url == url)
         if before is not None and before.disabled_at is None:
             raise ValueError(f"url: {url} is told already, as {before.id}; disable it first")
+        if sum(one.disabled_at is None for one in self.endpoints(connection)) >= MOST_ENDPOINTS:
+            raise ValueError(f"url: {MOST_ENDPOINTS} endpoints are told already; disable one first")
         secret = new_secret()
         endpoint = Endpoint(before.id if before else f"whe_{secrets.token_hex(8)}", url, wanted, at)
         row = {"url": url, "types": f" {' '.join(wanted)} ", "created_at": at,

@@ -213,7 +213,7 @@ def test_what_a_sender_asks_each_second_reads_what_waits_alone(store: Store) -> 
         ["SEARCH webhook_outbox USING INDEX webhook_outbox_by_next_at"
          " (endpoint_id=? AND next_at<?)"],
         ["SCAN webhook_outbox USING COVERING INDEX webhook_outbox_by_next_at"],
-        ["SCAN webhook_outbox USING COVERING INDEX webhook_outbox_by_dead_at"],
+        ["SEARCH webhook_outbox USING COVERING INDEX webhook_outbox_by_dead_at (dead_at>?)"],
     ]  # fmt: skip
 
 

@@ -1,0 +1,40 @@
+"""What webhooks tell, type by type: enough to act on or to look up, and nothing of a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_OF_A_DECISION: Final = ("scoreId", "action", "source", "score", "riskLevel", "policyVersion",
+                         "modelVersion", "degraded")  # fmt: skip
+
+
+def refund_decided(refund_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``data`` of ``refund.decided``, of what was answered; what is unknown is left out.
+
+    Customer, reasons and warnings are not in it: ``GET /v2/decision/{scoreId}`` has them, for a key
+    that may read them.
+
+    >>> refund_decided("r1", {"customerId": "c1", "scoreId": "s1", "action": "ALLOW",
+    ...                       "reasons": [], "degraded": False})
+    {'refundId': 'r1', 'scoreId': 's1', 'action': 'ALLOW', 'degraded': False}
+    """
+    return {"refundId": refund_id, **{name: data[name] for name in _OF_A_DECISION if name in data}}
+
+
+def policy_activated(version: str, hash: str, replaced: str | None, act: str) -> dict[str, Any]:
+    """The ``data`` of ``policy.activated``; ``act`` is ``activated`` or ``rolled_back``.
+
+    >>> policy_activated("2", "ab12", None, "activated")
+    {'policyVersion': '2', 'policyHash': 'ab12', 'replaced': None, 'act': 'activated'}
+    """
+    return {"policyVersion": version, "policyHash": hash, "replaced": replaced, "act": act}
+
+
+def model_promoted(version: str, replaced: str | None) -> dict[str, Any]:
+    """The ``data`` of ``model.promoted``: which model decides now, and which did before.
+
+    >>> model_promoted("4", "3")
+    {'modelVersion': '4', 'replaced': '3'}
+    """
+    return {"modelVersion": version, "replaced": replaced}
