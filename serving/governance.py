@@ -100,8 +100,8 @@ def propose(
     with store.write() as tx:
         kept = tx.add_policy(version=policy.version, hash=policy.hash, text=text, author=author,
                              note=note, at=at)  # fmt: skip
-        content = {"hash": policy.hash, "by": author, "note": note}
-        tx.audit(via or author, "proposed", _subject(kept), content, at=at)
+        tx.audit(via or author, "proposed", _subject(kept), {"hash": policy.hash}, at=at,
+                 personal={"by": author, "note": note})  # fmt: skip
     return kept
 
 
@@ -239,8 +239,9 @@ def _put_in_force(
                 f"policy {kept.version}: another policy was put in force meanwhile; see which, "
                 "and ask again"
             )
-        content = {"hash": kept.hash, "replaced": done.replaced, "by": actor, "note": note}
-        tx.audit(via or actor, act, _subject(kept), content, at=at)
+        content = {"hash": kept.hash, "replaced": done.replaced}
+        tx.audit(via or actor, act, _subject(kept), content, at=at,
+                 personal={"by": actor, "note": note})  # fmt: skip
     return done
 
 
@@ -252,10 +253,11 @@ def _refusals_audited(
     try:
         yield
     except (ActivationRefused, UnknownPolicyError, PolicyError, AlteredPolicyError) as error:
-        content = {"act": act, "by": actor, "refused": type(error).__name__}
+        content = {"act": act, "refused": type(error).__name__}
         subject = f"policy:{shown(version.replace(chr(0), '?'))}"
         with store.write() as tx:
-            tx.audit(via or actor, "activation_refused", subject, content, at=at)
+            tx.audit(via or actor, "activation_refused", subject, content, at=at,
+                     personal={"by": actor})  # fmt: skip
         raise
 
 

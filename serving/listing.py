@@ -154,8 +154,8 @@ def put(
             put_now = tx.put_many_on_list(name, part, author=author, at=at)
             tx.audit_many(
                 AuditEntry(at, via or author, "listed", f"{entry.entity}:{entry.value}",
-                           {"list": name, "by": author, "reason": entry.reason,
-                            "expires_at": entry.expires_at})
+                           {"list": name, "expires_at": entry.expires_at},
+                           {"by": author, "reason": entry.reason})
                 for entry in put_now
             )  # fmt: skip
         done += put_now
@@ -172,8 +172,8 @@ def take_off(
         was_there = tx.take_off_list(name, gone.entity, gone.original)
         if was_there:
             value = store.identifiers.mac(gone.entity, gone.original)
-            content = {"list": name, "by": actor}
-            tx.audit(via or actor, "unlisted", f"{entity}:{value}", content, at=at)
+            tx.audit(via or actor, "unlisted", f"{entity}:{value}", {"list": name}, at=at,
+                     personal={"by": actor})  # fmt: skip
     return was_there
 
 
@@ -195,8 +195,8 @@ def shown(
         for start in range(0, len(values), _AT_ONCE):
             originals |= store.reveal(kind, values[start : start + _AT_ONCE])
     with store.write() as tx:
-        content = {"by": actor, "entries": len(found)}
-        tx.audit(via or actor, "revealed", f"list:{name}", content, at=at)
+        tx.audit(via or actor, "revealed", f"list:{name}", {"entries": len(found)}, at=at,
+                 personal={"by": actor})  # fmt: skip
     return [
         {"entity": entry.entity, "id": originals.get(entry.value), "value": entry.value,
          "reason": entry.reason, "author": entry.author, "created_at": entry.created_at,

@@ -355,7 +355,7 @@ def test_what_is_done_bears_the_login_beside_the_name_given(run, tmp_path, monke
                for entry in store.audit_about(subject)]  # fmt: skip
     store.close()
     assert {entry.actor for entry in entries} == {f"cli:{login}"}
-    assert [(entry.action, entry.content["by"]) for entry in entries] == [
+    assert [(entry.action, entry.personal["by"]) for entry in entries] == [
         ("proposed", "ann"), ("activated", "bob"), ("activation_refused", "bob"),
         ("listed", "ann"), ("unlisted", login), ("revealed", "ann"),
         ("key_created", "bob"), ("key_revoked", "cy"),

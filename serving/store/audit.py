@@ -1,29 +1,102 @@
-"""The audit log: who did what to what, appended in the transaction of what it records."""
+"""The audit log: who did what to what, appended in the transaction of what it records.
+
+Entries are sealed into a chain afterwards (`serving.store.seals`), and stay as they are for ever.
+What is personal in one stands beside it, and only its commitment is sealed: erasing it leaves the
+entry, and the chain, whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import hmac
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from serving.store.database import Database
 from serving.store.schema import audit_log
 
 _COLUMNS: Final = ("at", "actor", "action", "subject", "content")
+_PERSONAL: Final = (*_COLUMNS, "commitment", "personal")
+_KEPT: Final = ("seq", *_PERSONAL)
+_SALT_BYTES: Final = 16
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One entry. ``content`` must hold no identifier of a person."""
+    """One entry, at an instant in epoch ms.
+
+    ``content`` must hold no identifier and no name of a person, and no free text: those go into
+    ``personal``, which can be erased. None there is nothing personal, or what was erased.
+    """
 
     at: int
     actor: str
     action: str
     subject: str
     content: Mapping[str, Any]
+    personal: Mapping[str, Any] | None = None
+
+
+class KeptEntry(NamedTuple):
+    """An entry as its row has it, texts unparsed: what the chain of seals is about.
+
+    ``commitment`` is the SHA-256 of the text of ``personal``, salt included, in hexadecimal; None
+    where there was nothing personal. Of what was erased the commitment stays.
+    """
+
+    seq: int
+    at: int
+    actor: str
+    action: str
+    subject: str
+    content: str
+    commitment: str | None
+    personal: str | None
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether what was personal in it is gone."""
+        return self.commitment is not None and self.personal is None
+
+    @property
+    def keeps_its_word(self) -> bool:
+        """Whether what is personal in it is what was committed to, or was erased."""
+        if self.personal is None:
+            return True
+        return self.commitment is not None and hmac.compare_digest(
+            commitment_of(self.personal), self.commitment
+        )
+
+    def sealed_bytes(self) -> bytes:
+        """What a seal vouches for: all but ``personal``, in one unambiguous form.
+
+        >>> KeptEntry(7, 5, "key:k", "decided", "refund:r", '{"a":1}', None, None).sealed_bytes()
+        b'[7,5,"key:k","decided","refund:r","{\\\\"a\\\\":1}",null]'
+        """
+        return orjson.dumps(self[:-1])
+
+    def entry(self) -> AuditEntry:
+        """The entry, parsed."""
+        personal = None if self.personal is None else orjson.loads(self.personal)["personal"]
+        content = orjson.loads(self.content)
+        return AuditEntry(self.at, self.actor, self.action, self.subject, content, personal)
+
+
+def commitment_of(personal: str) -> str:
+    """The commitment to the text of a row's ``personal``.
+
+    The salt of 128 bits in the text keeps anybody from guessing what was erased.
+
+    >>> commitment_of('{"salt":"00","personal":{"by":"Ann"}}')[:16]
+    'f91340673cde6b03'
+    """
+    return hashlib.sha256(personal.encode()).hexdigest()
 
 
 class AuditLog:
@@ -38,13 +111,99 @@ class AuditLog:
 
     def append_many(self, connection: Connection, entries: Iterable[AuditEntry]) -> None:
         """Add entries, in this order."""
-        rows = [(e.at, e.actor, e.action, e.subject, orjson.dumps(e.content).decode())
-                for e in entries]  # fmt: skip
-        self._database.run_many(connection, self._database.inserting(audit_log, _COLUMNS), rows)
+        rows: list[tuple[Any, ...]] = []
+        with_personal = False
+        for e in entries:
+            commitment, personal = _committed(e.personal)
+            with_personal = with_personal or personal is not None
+            content = orjson.dumps(e.content).decode()
+            rows.append((e.at, e.actor, e.action, e.subject, content, commitment, personal))
+        if with_personal:
+            statement = self._database.inserting(audit_log, _PERSONAL)
+        else:  # decisions and reports, which there are most of
+            statement = self._database.inserting(audit_log, _COLUMNS)
+            rows = [row[: len(_COLUMNS)] for row in rows]
+        self._database.run_many(connection, statement, rows)
 
     def about(self, connection: Connection, subject: str) -> list[AuditEntry]:
         """The entries about one subject, oldest first."""
-        columns = [audit_log.c[name] for name in _COLUMNS]
-        statement = select(*columns).where(audit_log.c.subject == subject).order_by(audit_log.c.seq)
-        rows = connection.execute(statement).fetchall()
-        return [AuditEntry(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in rows]
+        statement = _select().where(audit_log.c.subject == subject).order_by(audit_log.c.seq)
+        return [_kept(row).entry() for row in connection.execute(statement)]
+
+    def latest(
+        self, connection: Connection, *, subject: str | None = None, since: int | None = None,
+        limit: int = 100,
+    ) -> list[KeptEntry]:  # fmt: skip
+        """The last ``limit`` entries, the newest first: about one subject, of ``at >= since``."""
+        statement = _select().order_by(audit_log.c.seq.desc()).limit(limit)
+        if subject is not None:
+            statement = statement.where(audit_log.c.subject == subject)
+        if since is not None:
+            statement = statement.where(audit_log.c.at >= since)
+        return [_kept(row) for row in connection.execute(statement)]
+
+    def after(
+        self, connection: Connection, seq: int, until: int | None = None, limit: int = _AT_ONCE
+    ) -> list[KeptEntry]:
+        """The first ``limit`` entries above a seq, up to and with ``until``, in order of seq."""
+        prepared = self._database.prepared(
+            "audit_after",
+            lambda: (
+                _select()
+                .where(audit_log.c.seq > bindparam("seq"), audit_log.c.seq <= bindparam("until"))
+                .order_by(audit_log.c.seq)
+                .limit(bindparam("most"))
+            ),
+        )
+        last = 2**63 - 1 if until is None else until
+        values = {"seq": seq, "until": last, "most": limit}
+        rows = self._database.run(connection, prepared, prepared.bind(values))
+        return [KeptEntry._make(row) for row in rows]
+
+    def these(self, connection: Connection, seqs: Collection[int]) -> Iterator[KeptEntry]:
+        """The entries of these seqs that there are."""
+        for row in connection.execute(_select().where(audit_log.c.seq.in_(list(seqs)))):
+            yield _kept(row)
+
+    def last_seq(self, connection: Connection) -> int:
+        """The highest seq, 0 for an empty log."""
+        return connection.execute(select(func.max(audit_log.c.seq))).scalar() or 0
+
+    def erase_personal(
+        self, connection: Connection, *, subjects: Collection[str] | None = None,
+        before: int | None = None,
+    ) -> int:  # fmt: skip
+        """Erase for good what is personal in entries about these subjects, or of ``at < before``.
+
+        Both given, both must hold; one must be. Returns how many entries it was erased in. The
+        entries stay, and the chain of seals stays valid.
+        """
+        if subjects is None and before is None:
+            raise ValueError("erase_personal: expected subjects, a time, or both")
+        statement = update(audit_log).where(audit_log.c.personal.is_not(None))
+        if before is not None:
+            statement = statement.where(audit_log.c.at < before)
+        parts: list[Any] = [statement]
+        if subjects is not None:
+            every = sorted(subjects)
+            starts = range(0, len(every), _AT_ONCE)
+            parts = [statement.where(audit_log.c.subject.in_(every[at : at + _AT_ONCE]))
+                     for at in starts]  # fmt: skip
+        return sum(connection.execute(part.values(personal=None)).rowcount for part in parts)
+
+
+def _committed(personal: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    """The commitment and the text of what is personal; nothing where every value is None."""
+    if personal is None or all(value is None for value in personal.values()):
+        return None, None
+    salted = {"salt": secrets.token_hex(_SALT_BYTES), "personal": personal}
+    text = orjson.dumps(salted).decode()
+    return commitment_of(text), text
+
+
+def _select() -> Any:
+    return select(*(audit_log.c[name] for name in _KEPT))
+
+
+def _kept(row: Row[Any]) -> KeptEntry:
+    return KeptEntry._make(row)

@@ -194,9 +194,22 @@ audit_log = Table(
     Column("action", Text, nullable=False),
     Column("subject", _ID, nullable=False, index=True),
     Column("content", Text, nullable=False),
+    Column("commitment", Text),
+    Column("personal", Text),
     sqlite_autoincrement=True,
 )
-"""Who did what to what. Only ever appended to."""
+"""Who did what to what. Only ever appended to, but that ``personal`` may be erased: what the
+commitment is to, with its salt."""
+
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("position", _SEQ, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+"""The chain over the audit log: position 1, 2, 3 … seals the entry ``seq`` (see `seals`). Only ever
+appended to."""
 
 lists = Table(
     "lists",
@@ -252,6 +265,7 @@ api_keys = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
     Column("name", Text),
+    Column("expires_at", BigInteger),
 )
 """API keys by the hash of the key; ``name`` is the holder's, as a person or a program."""
 

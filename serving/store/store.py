@@ -359,10 +359,11 @@ class Transaction:
         self._store.decision_log.save_first_result(self._connection, api_key_id, key, result)
 
     def audit(
-        self, actor: str, action: str, subject: str, content: Mapping[str, Any], *, at: int
-    ) -> None:
-        """Add an audit entry."""
-        entry = AuditEntry(at, actor, action, subject, content)
+        self, actor: str, action: str, subject: str, content: Mapping[str, Any], *, at: int,
+        personal: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Add an audit entry; what names a person, and free text, is ``personal``."""
+        entry = AuditEntry(at, actor, action, subject, content, personal)
         self._store.audit_log.append(self._connection, entry)
 
     def audit_many(self, entries: Iterable[AuditEntry]) -> None:

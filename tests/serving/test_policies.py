@@ -180,8 +180,8 @@ def test_an_activation_is_an_audited_act(store):
     assert in_force(store) == "1"
     entry = store.audit_about("policy:1")[-1]
     assert (entry.actor, entry.action) == ("key:key_1", "activated")
-    assert entry.content == {"hash": act.hash, "replaced": None, "by": "bob",
-                             "note": "read the backtest"}  # fmt: skip
+    assert entry.content == {"hash": act.hash, "replaced": None}
+    assert entry.personal == {"by": "bob", "note": "read the backtest"}
     propose(store, TWO)
     assert activate(store, "2").replaced == act.hash
 
@@ -252,13 +252,14 @@ def test_what_is_refused_to_come_in_force_is_audited(store):
     for version, actor in (("1", "ann"), ("11", "bob")):
         with pytest.raises((SecondPersonNeeded, UnknownPolicyError)):
             activate(store, version, actor=actor, second_person=True, via=f"cli:{actor}")
-    refusals = [(e.subject, e.actor, e.content) for version in ("1", "11")
+    refusals = [(e.subject, e.actor, e.content, e.personal) for version in ("1", "11")
                 for e in store.audit_about(f"policy:{version}")
                 if e.action == "activation_refused"]  # fmt: skip
     assert refusals == [
-        ("policy:1", "cli:ann", {"act": "activated", "by": "ann", "refused": "SecondPersonNeeded"}),
-        ("policy:11", "cli:bob", {"act": "activated", "by": "bob",
-                                  "refused": "UnknownPolicyError"}),
+        ("policy:1", "cli:ann", {"act": "activated", "refused": "SecondPersonNeeded"},
+         {"by": "ann"}),
+        ("policy:11", "cli:bob", {"act": "activated", "refused": "UnknownPolicyError"},
+         {"by": "bob"}),
     ]  # fmt: skip
     with pytest.raises(UnknownPolicyError):
         activate(store, "\0" * 5_000, actor="bob")

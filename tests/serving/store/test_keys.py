@@ -53,10 +53,11 @@ def test_who_makes_and_ends_a_key_is_audited(store: Store) -> None:
     assert not store.keys.revoke("key_0", 8, by="bob")
     assert store.keys.revoke(key.id, 9, by="cy")
     assert not store.keys.revoke(key.id, 10, by="cy")
-    assert [(e.at, e.actor, e.action, e.content) for e in store.audit_about(f"key:{key.id}")] == [
-        (5, "cli:root", "key_created",
-         {"mode": "live", "scopes": ["admin"], "name": "Ann Lee", "by": "bob"}),
-        (9, "cy", "key_revoked", {"by": "cy"}),
+    entries = store.audit_about(f"key:{key.id}")
+    assert [(e.at, e.actor, e.action, e.content, e.personal) for e in entries] == [
+        (5, "cli:root", "key_created", {"mode": "live", "scopes": ["admin"], "expires_at": None},
+         {"name": "Ann Lee", "by": "bob"}),
+        (9, "cy", "key_revoked", {}, {"by": "cy"}),
     ]  # fmt: skip
 
 

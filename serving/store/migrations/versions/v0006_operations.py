@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import secrets
 from typing import Final
 
 import sqlalchemy as sa
@@ -11,10 +14,13 @@ revision = "0006"
 down_revision = "0005"
 
 _ID: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_SEQ: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
     """Bring a store from version 5 to version 6."""
+    _audit()
+    op.add_column("api_keys", sa.Column("expires_at", sa.BigInteger()))
     _webhooks()
 
 
@@ -66,3 +72,82 @@ def _webhooks() -> None:
         sa.PrimaryKeyConstraint("name"),
         sqlite_with_rowid=False,
     )
+
+
+# --- the audit log -------------------------------------------------------------------------------
+
+_PERSONAL: Final = ("by", "name", "note", "reason")
+"""What entries of version 5 hold of persons, beside what only says what was done."""
+
+_UNCHANGED: Final = ("seq", "at", "actor", "action", "subject", "content", "commitment")
+
+
+def _audit() -> None:
+    """Personal content beside its commitment, and the seals; only personal content can be erased.
+
+    What entries hold of persons is moved while nothing is sealed: afterwards it would be for ever.
+    """
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    op.execute(
+        "DROP TRIGGER audit_log_no_update"
+        if is_sqlite
+        else "DROP TRIGGER audit_log_append_only ON audit_log"
+    )
+    for name in ("commitment", "personal"):
+        op.add_column("audit_log", sa.Column(name, sa.Text()))
+    _move_personal()
+    op.create_table(
+        "audit_seals",
+        sa.Column("position", _SEQ, primary_key=True, autoincrement=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.LargeBinary(), nullable=False),
+    )
+    for statement in _only_erased_sqlite() if is_sqlite else _only_erased_postgresql():
+        op.execute(statement)
+
+
+def _move_personal() -> None:
+    connection = op.get_bind()
+    rows = connection.execute(
+        sa.text("SELECT seq, content FROM audit_log WHERE action NOT IN ('decided', 'reported')")
+    ).fetchall()
+    for seq, text in rows:
+        content = json.loads(text)
+        personal = {name: content.pop(name) for name in _PERSONAL if name in content}
+        if all(value is None for value in personal.values()):
+            continue
+        salted = json.dumps({"salt": secrets.token_hex(16), "personal": personal},
+                            separators=(",", ":"))  # fmt: skip
+        connection.execute(
+            sa.text("UPDATE audit_log SET content = :content, personal = :personal, "
+                    "commitment = :commitment WHERE seq = :seq"),
+            {"content": json.dumps(content, separators=(",", ":")), "personal": salted,
+             "commitment": hashlib.sha256(salted.encode()).hexdigest(), "seq": seq},
+        )  # fmt: skip
+
+
+def _only_erased_sqlite() -> list[str]:
+    changed = " OR ".join(f"NEW.{name} IS NOT OLD.{name}" for name in _UNCHANGED)
+    log, seals = (f"BEGIN SELECT RAISE(ABORT, '{table} is only ever appended to'); END"
+                  for table in ("audit_log", "audit_seals"))  # fmt: skip
+    there = "EXISTS (SELECT 1 FROM audit_seals WHERE position = NEW.position)"
+    return [
+        "CREATE TRIGGER audit_log_no_update BEFORE UPDATE ON audit_log "
+        f"WHEN NEW.personal IS NOT NULL OR OLD.personal IS NULL OR {changed} {log}",
+        f"CREATE TRIGGER audit_seals_no_update BEFORE UPDATE ON audit_seals {seals}",
+        f"CREATE TRIGGER audit_seals_no_delete BEFORE DELETE ON audit_seals {seals}",
+        f"CREATE TRIGGER audit_seals_no_replace BEFORE INSERT ON audit_seals WHEN {there} {seals}",
+    ]
+
+
+def _only_erased_postgresql() -> list[str]:
+    changed = " OR ".join(f"NEW.{name} IS DISTINCT FROM OLD.{name}" for name in _UNCHANGED)
+    refused = "EXECUTE FUNCTION only_ever_appended_to()"
+    return [
+        "CREATE TRIGGER audit_log_append_only BEFORE DELETE OR TRUNCATE ON audit_log "
+        f"FOR EACH STATEMENT {refused}",
+        "CREATE TRIGGER audit_log_only_erased BEFORE UPDATE ON audit_log FOR EACH ROW "
+        f"WHEN (NEW.personal IS NOT NULL OR OLD.personal IS NULL OR {changed}) {refused}",
+        "CREATE TRIGGER audit_seals_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_seals "
+        f"FOR EACH STATEMENT {refused}",
+    ]
