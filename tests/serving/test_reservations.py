@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,7 +16,6 @@ from serving.desk import OPTIMISTIC_TRIES, Desk, Sender
 from serving.facts import FACTS
 from tests.serving.champions import fixed
 from tests.serving.documents import BALANCE, UNHELD, document, rule
-from tests.serving.store.conftest import new_database
 from tests.serving.test_desk import (
     BODY,
     ME,
@@ -27,20 +25,13 @@ from tests.serving.test_desk import (
     kept,
     open_desk,
     report,
+    url,
 )
 
-__all__ = ["new_database", "open_desk"]  # fixtures
+__all__ = ["open_desk", "url"]  # fixtures
 
 COMPLETE = Policy.from_yaml(document("1", BALANCE, UNHELD, orders_complete=True), facts=FACTS)
 CAPTURED_MINOR = 9000
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if getattr(request, "param", "sqlite") == "postgresql":
-        made: str = request.getfixturevalue("new_database")()
-        return made
-    return f"sqlite:///{tmp_path}/desk.db"
 
 
 @pytest.fixture
@@ -105,6 +96,7 @@ def answer_to(desk: Desk, now: Clock, *args: Any, **more: Any) -> tuple[str, Any
 # --- one after another ---------------------------------------------------------------------------
 
 
+@pytest.mark.each_store
 def test_what_is_allowed_is_held_and_what_is_left_is_suggested(open_desk, now):
     desk = open_desk()
     order(desk, now)
@@ -163,6 +155,7 @@ def test_a_payment_that_failed_may_be_tried_again_so_its_balance_is_held(open_de
     assert answer_to(desk, now, "r-3", 1)[0] == "PREVENT"
 
 
+@pytest.mark.each_store
 @pytest.mark.parametrize("status", ["DECLINED", "CANCELED"])
 def test_an_answer_whose_balance_was_let_go_of_is_not_given_again(open_desk, now, status):
     desk = open_desk()
@@ -235,6 +228,7 @@ def test_a_refusal_lets_go_of_no_promise(open_desk, now):
     assert desk.decide(asked("r-1", 9000), now, ME).replayed
 
 
+@pytest.mark.each_store
 def test_the_balance_is_held_of_the_order_that_was_decided_about(open_desk, now):
     desk = open_desk()
     order(desk, now)
@@ -252,6 +246,7 @@ def test_the_balance_is_held_of_the_order_that_was_decided_about(open_desk, now)
         assert later[0] == "ALLOW", "settled for both"
 
 
+@pytest.mark.each_store
 def test_an_outcome_told_again_after_another_is_a_new_one(open_desk, now):
     desk = open_desk()
     order(desk, now)
@@ -357,10 +352,7 @@ def paid(desk: Desk, refunds: dict[str, int]) -> int:
     return sum(minor for refund, minor in refunds.items() if found.get(refund) != "PREVENT")
 
 
-BOTH = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
-
-
-@BOTH
+@pytest.mark.each_store
 @pytest.mark.parametrize("attempts", range(1, OPTIMISTIC_TRIES + 1))
 def test_who_loses_the_race_for_the_balance_is_decided_again(open_desk, now, attempts):
     others, desk = open_desk(), open_desk(Hooked)
@@ -375,6 +367,7 @@ def test_who_loses_the_race_for_the_balance_is_decided_again(open_desk, now, att
     assert data(answer)["followUp"]["amount"] == CAPTURED_MINOR - 2000 * attempts
 
 
+@pytest.mark.each_store
 def test_an_outcome_in_between_makes_a_decision_be_made_again(open_desk, now):
     others, desk = open_desk(), open_desk(Hooked)
     order(desk, now)
@@ -385,7 +378,7 @@ def test_an_outcome_in_between_makes_a_decision_be_made_again(open_desk, now):
     assert kept(desk, answer)["facts"]["order_reserved_minor"] == 0
 
 
-@BOTH
+@pytest.mark.each_store
 @pytest.mark.parametrize("customers", [1, 2, 8])
 def test_of_refunds_sent_at_once_no_more_is_allowed_than_was_captured(open_desk, now, customers):
     desks = [open_desk(), open_desk()]

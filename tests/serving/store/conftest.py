@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import postgresql
 from features.events import RefundRequest
 from serving.store.store import Store
 
@@ -24,36 +23,6 @@ def store(url: str) -> Iterator[Store]:
     opened = Store.open(url, SECRET)
     yield opened
     opened.close()
-
-
-def make_store(url: str) -> None:
-    """Make an empty store."""
-    Store.open(url, SECRET).close()
-
-
-@pytest.fixture(scope="session")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgresql.Server]:
-    """Called, it gives the urls of new, empty databases of one PostgreSQL server."""
-    with postgresql.running(tmp_path_factory.mktemp("postgresql")) as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The url of an empty database, of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/either.db"
-    made: str = request.getfixturevalue("new_database")()
-    return made
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The url of an empty store, of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/either.db"
-    server: postgresql.Server = request.getfixturevalue("new_database")
-    return server.like(make_store)
 
 
 @pytest.fixture
