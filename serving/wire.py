@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
@@ -173,6 +173,8 @@ class Says:
 
     kind: str
     message: str
+    told: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What is checked besides, in the words of JSON Schema."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -181,6 +183,12 @@ class Says:
         return core_schema.custom_error_schema(
             handler(source), custom_error_type=self.kind, custom_error_message=self.message
         )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The sentence as the description, for OpenAPI."""
+        return {**handler(schema), **self.told, "description": self.message}
 
 
 def to_millis(time: int) -> int:
@@ -261,7 +269,7 @@ Currency = Annotated[
     str,
     Field(strict=True, min_length=3, max_length=3),
     AfterValidator(_known_currency),
-    Says("currency", "must be an ISO 4217 code in upper case"),
+    Says("currency", "must be an ISO 4217 code in upper case", {"enum": sorted(MINOR_UNIT_DIGITS)}),
 ]
 Time = Annotated[
     int,
@@ -272,6 +280,12 @@ Time = Annotated[
         "time",
         "must be Unix time as an integer of seconds, milliseconds or nanoseconds, "
         "from 1990 to 2099",
+        {
+            "anyOf": [
+                {"minimum": EARLIEST_MS * unit // 1000, "maximum": LATEST_MS * unit // 1000 - 1}
+                for unit in (1, 10**3, 10**6, 10**9)
+            ]
+        },
     ),
 ]
 Month = Annotated[
@@ -298,7 +312,11 @@ Ip = Annotated[
     str,
     StringConstraints(strict=True, max_length=256, pattern=_NO_NUL),
     AfterValidator(_one_network),
-    Says("ip", "must be an IP address as a string"),
+    Says(
+        "ip",
+        "must be an IP address as a string",
+        {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+    ),
 ]
 
 Entry = TypeVar("Entry")
@@ -343,8 +361,11 @@ class Known:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """The choices as examples, for OpenAPI."""
-        return {**handler(schema), "examples": [*self.choices]}
+        """The choices as examples, for OpenAPI; of an array they are those of an entry."""
+        told, examples = handler(schema), {"examples": [*self.choices]}
+        if "items" in told:
+            return {**told, "items": {**told["items"], **examples}}
+        return {**told, **examples}
 
 
 class Wire(BaseModel):
