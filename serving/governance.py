@@ -18,6 +18,7 @@ from rules.checks import document_of
 from rules.condition import nearest
 from rules.policy import Policy, PolicyError
 from rules.succession import Misstep, Outline, missteps, placed
+from serving import announcements
 from serving.facts import FACTS
 from serving.persons import is_same_person, name_of_person
 from serving.store.database import StoreRefusedError
@@ -242,6 +243,9 @@ def _put_in_force(
         content = {"hash": kept.hash, "replaced": done.replaced}
         tx.audit(via or actor, act, _subject(kept), content, at=at,
                  personal={"by": actor, "note": note})  # fmt: skip
+        replaced = current.version if current else None
+        told = announcements.policy_activated(kept.version, kept.hash, replaced, act)
+        tx.announce("policy.activated", told, at)
     return done
 
 

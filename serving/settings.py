@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
     """A larger body is refused with 413."""
 
+    webhook_allow_private: bool = False
+    """Whether webhooks may go to private and loopback addresses, and over http."""
+
+    webhook_keep_days: Annotated[int, Field(ge=1, le=3_650)] = 14
+    """How long webhooks that were delivered or given up can be looked at and sent again."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("base_currency")
