@@ -25,6 +25,8 @@ import structlog
 from sqlalchemy import select
 
 from serving import announcements
+from serving.models import Models
+from serving.settings import Settings
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE
 from serving.store.outbox import MOST_ENDPOINTS, Attempt, Delivery, Endpoint
@@ -296,3 +298,16 @@ class Sender:
         if error is not None and not isinstance(error, STORE_UNAVAILABLE):  # that is said anyway
             log.error("webhooks_line_failed", endpoint=endpoint_id, reason=type(error).__name__,
                       then="what is due is sent at the next look")  # fmt: skip
+
+
+def sender_of(store: Store, models: Models, settings: Settings) -> Sender:
+    """What sends a store's webhooks in a worker, if no other worker does."""
+
+    def serving() -> str | None:
+        champion = models.now.champion
+        return champion.version if champion else None
+
+    return Sender(
+        store, allow_private=settings.webhook_allow_private,
+        keep_days=settings.webhook_keep_days, serving=serving,
+    )  # fmt: skip
