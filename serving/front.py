@@ -8,15 +8,10 @@ does the start and the end of a worker.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-if TYPE_CHECKING:
-    Base = bentoml.Service[Any]
-else:
-    Base = bentoml.Service
 
 OURS: Final = "/v2/"
 """What the address of every call of the contract begins with."""
@@ -46,7 +41,7 @@ class Front:
         await (self._ours if is_ours else self._theirs)(scope, receive, send)
 
 
-class FrontedService(Base):
+class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service, its first mounted application reached before BentoML's layers."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
