@@ -25,6 +25,7 @@ from serving.desk import Answer, Desk, Sender
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
 from serving.management import Management
+from serving.privacy import Privacy
 from serving.reports import Report
 from serving.routing import Call, Handler, Router
 from serving.store.keys import ApiKey
@@ -47,6 +48,7 @@ class Api:
         self.desks = desks
         self.max_body_bytes = max_body_bytes
         self.management = Management(self, second_person=second_person)
+        self.privacy = Privacy(self)
         self.backfill = Backfill(self)
         self.clock = Clock()
         # Decisions of one process run one after another on one thread: the event loop stays free
@@ -54,10 +56,14 @@ class Api:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
         self._office = ThreadPoolExecutor(1, thread_name_prefix="management")
 
-    def close(self) -> None:
-        """Finish what was accepted, then let go of the stores."""
+    def finish(self) -> None:
+        """Finish what was accepted, and accept nothing more."""
         self._thread.shutdown(wait=True)
         self._office.shutdown(wait=True)
+
+    def close(self) -> None:
+        """Finish what was accepted, then let go of the stores."""
+        self.finish()
         for desk in self.desks.values():
             desk.store.close()
 
@@ -239,6 +245,10 @@ CALLS: Final[tuple[Call[Api], ...]] = (
     Call("POST", "/v2/return", lambda api: api.returned, "Report a return's progress"),
     Call("POST", "/v2/dispute", lambda api: api.dispute, "Report a dispute"),
     Call("POST", "/v2/customer/{customerId:path}/labels", lambda api: api.label, "Set a label"),
+    Call("GET", "/v2/customer/{customerId:path}/export", lambda api: api.privacy.export,
+         "Export all that is known about a customer"),
+    Call("DELETE", "/v2/customer/{customerId:path}", lambda api: api.privacy.erase,
+         "Erase a customer"),
     Call("GET", "/v2/refund/{refundId:path}", lambda api: api.read_refund, "Read a refund"),
     Call("GET", "/v2/decision/{scoreId}", lambda api: api.read_decision, "Read a decision"),
     Call("GET", "/v2/policies", lambda api: api.management.policies, "Read the policy versions"),

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from features.events import COLUMN_OF
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE, Database
-from serving.store.holdings import Holdings, have_moved, holdings_of, in_parts
+from serving.store.holdings import MOST_SOUGHT, Holdings, have_moved, holdings_of, in_parts
 from serving.store.indexing import StoredEvent
 from serving.store.renaming import (
     ERASED,
@@ -35,7 +35,7 @@ from serving.store.renaming import (
     renamed,
     without_free_text,
 )
-from serving.store.schema import decisions, idempotency_keys, identifiers, lists
+from serving.store.schema import audit_log, decisions, idempotency_keys, identifiers, lists
 from serving.store.store import Store
 
 log = structlog.get_logger()
@@ -101,9 +101,10 @@ def _erase(
         "lists": _delete_named(connection, lists, lists.c.entity, lists.c.value, new),
         "identifiers": _delete_named(connection, identifiers, identifiers.c.kind,
                                      identifiers.c.mac, new),
+        "audit_log": _erase_from_audit(store, connection, new),
     }  # fmt: skip
-    content = {"by": actor, "rows": rows}
-    entry = AuditEntry(at, via or actor, "customer_erased", f"customer:{successor}", content)
+    entry = AuditEntry(at, via or actor, "customer_erased", f"customer:{successor}",
+                       {"rows": rows}, {"by": actor})  # fmt: skip
     store.audit_log.append(connection, entry)
     return Erased(successor, rows)
 
@@ -188,6 +189,20 @@ def _delete_named(connection: Connection, table: Any, kind: Any, value: Any, new
         connection.execute(delete(table).where(kind == named, value == pseudonym)).rowcount
         for named, pseudonym in sorted(new)
     )
+
+
+def _erase_from_audit(store: Store, connection: Connection, new: Renames) -> int:
+    """What audit entries say of them goes; the entries stay, and so does the chain of seals."""
+    a, values = audit_log.c, sorted({value for _, value in new})
+    count = store.audit_log.erase_personal(
+        connection, subjects=[f"{kind}:{value}" for kind, value in new]
+    )
+    holds = func.instr if store.database.is_sqlite else func.strpos
+    for part in in_parts(values, MOST_SOUGHT):
+        naming = or_(*(holds(a.personal, value) > 0 for value in part))
+        is_it = (a.subject == "customer") & a.personal.is_not(None) & naming
+        count += connection.execute(update(audit_log).where(is_it).values(personal=None)).rowcount
+    return count
 
 
 # --- SQLite's files ----------------------------------------------------------------------------
