@@ -24,7 +24,7 @@ from features.money import Rates
 from rules.decision import Action
 from rules.engine import Circumstances, ListHit, ListMatch
 from rules.policy import Policy
-from serving import answers
+from serving import announcements, answers
 from serving.case import Case, Judged, answer_of, impersonal, record_of
 from serving.models import Models
 from serving.policies import Policies
@@ -300,6 +300,8 @@ class Desk:
                    "source": decision.source.value}  # fmt: skip
         subject = f"refund:{request.refund_id}"
         tx.audit(sender.actor, "decided", subject, content, at=request.known_at)
+        told = announcements.refund_decided(request.refund_id, body["data"])
+        tx.announce("refund.decided", told, request.known_at)
         return body
 
     def _move(
