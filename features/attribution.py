@@ -15,6 +15,7 @@ The store applies the same rules when it indexes an event; a test holds the two 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, VOCABULARY, RefundRequest
+from features.events import COLUMN_OF, ENTITIES, EVENTS, KEYS, VOCABULARY, RefundRequest, due_minor
 from features.kernels import UNKNOWN, FloatArray, IntArray, whole
 from features.money import CURRENCIES, Rates
 from features.tables import Tables, arrow_schema
@@ -261,29 +262,46 @@ def _requests_of(table: _Table, rates: Rates) -> Requests:
     return Requests(table.known_at, table.codes, fields)
 
 
-def one_request(event: RefundRequest, keys: Mapping[str, int], rates: Rates) -> Requests:
-    """A single refund request as `Requests`; ``keys`` has the code of each key it has.
+def one_request(event: RefundRequest, rates: Rates) -> dict[str, float]:
+    """`REQUEST_FIELDS` of a single refund request, NaN where unknown: `_fields` without arrays.
 
     >>> request = RefundRequest(
     ...     refund_id="r", customer_id="c", known_at=0, amount_minor=900, currency="GBP"
     ... )
-    >>> one = one_request(request, {"customer": 7, "refund": 3}, Rates("GBP"))
-    >>> int(one.keys["customer"][0]), int(one.keys["device"][0]), one.fields["payable_minor"]
-    (7, -1, array([900.]))
+    >>> one = one_request(request, Rates("GBP"))
+    >>> one["payable_minor"], one["order_amount_minor"]
+    (900.0, nan)
     """
-
-    said = [code_of(column, getattr(event, column)) for column in _CODED_FIELDS]
-    for column in _WHOLE_FIELDS:
-        value = getattr(event, column)
-        said.append(UNKNOWN if value is None else value)
+    amount, kept, of_order = (
+        event.amount_minor, event.non_refundable_minor, event.order_amount_minor,
+    )  # fmt: skip
+    payable = due_minor(amount, kept)
     billing, shipping = event.billing_country, event.shipping_country
-    differ = np.nan if billing is None or shipping is None else float(billing != shipping)
-    risk = np.nan if event.ip_risk is None else event.ip_risk
-    cutoff = np.array([event.known_at], np.int64)
-    fields = _fields(
-        np.array([said], np.int64).T, np.array([risk]), np.array([differ]), cutoff, rates
-    )
-    return Requests(cutoff, {key: np.array([keys.get(key, -1)], np.int64) for key in KEYS}, fields)
+    said: dict[str, float | None] = {
+        "amount_minor": amount,
+        "nonrefundable_minor": kept,
+        "asked_minor": payable,
+        "country_mismatch": None if billing is None or shipping is None else billing != shipping,
+        "ip_risk": event.ip_risk,
+    }
+    for column in _CODED_FIELDS:
+        value = getattr(event, column)
+        said[column] = None if value is None else code_of(column, value)
+    for column in _AS_THEY_ARE:
+        said[column] = getattr(event, column)
+    if event.currency == rates.base:
+        said |= {"refund_amount_minor": amount, "payable_minor": payable,
+                 "order_amount_minor": of_order}  # fmt: skip
+    else:
+        minor = np.array([amount, payable, math.nan if of_order is None else of_order])
+        codes = np.full(3, code_of("currency", event.currency))
+        converted = rates.to_base_codes(minor, codes, np.full(3, event.known_at)).tolist()
+        said |= dict(zip(_IN_BASE, converted, strict=True))
+    return {name: math.nan if value is None else float(value) for name, value in said.items()}
+
+
+_AS_THEY_ARE: Final = ("item_count", "registered_at", "ordered_at", "delivered_at")
+_IN_BASE: Final = ("refund_amount_minor", "payable_minor", "order_amount_minor")
 
 
 # --- a data folder ---------------------------------------------------------------------------

@@ -24,10 +24,11 @@ from features import kernels
 from features.attribution import (
     CODES,
     IDENTITIES,
+    PLACE,
+    REQUEST_FIELDS,
     History,
     Requests,
     Stream,
-    in_base,
     one_request,
 )
 from features.events import KEYS, RefundRequest
@@ -47,7 +48,7 @@ from features.feature import (
     Where,
 )
 from features.kernels import UNKNOWN, Cells, FloatArray, IntArray
-from features.money import DAY_MS, Rates
+from features.money import DAY_MS, EXACT_BELOW, Rates
 from features.packed import LAYOUT, id63
 
 MAX_EVENTS: Final = 1000
@@ -252,6 +253,10 @@ class Plan:
     at_once: Work
     reads: tuple[tuple[str, str], ...]
     """The pairs (key, stream) that any aggregate reads."""
+    slices: tuple[tuple[str, str], ...]
+    """The slices of all streams, in the order in which `packed` takes them."""
+    packed: kernels.AtOnce
+    """``at_once`` and ``derived`` as one request is computed with."""
 
     @classmethod
     def of(cls, features: Iterable[Feature]) -> Plan:
@@ -263,18 +268,24 @@ class Plan:
         parts = (part for feature in features for part in feature.expression.walk())
         step_of = {part: step for step, part in enumerate(dict.fromkeys(parts))}
         aggregates = {a: step for a, step in step_of.items() if isinstance(a, Aggregate)}
+        fields = tuple((s, part.column) for part, s in step_of.items() if isinstance(part, Field))
+        seen = tuple((s, part.entity) for part, s in step_of.items() if isinstance(part, FirstSeen))
+        derived, at_once = _derived(step_of), Work.of(aggregates)
+        step_of_feature = {feature.name: step_of[feature.expression] for feature in features}
         keys = [key for key in KEYS if any(a.by == key for a in aggregates)]
         return cls(
             features,
             len(step_of),
-            {feature.name: step_of[feature.expression] for feature in features},
-            tuple((s, part.column) for part, s in step_of.items() if isinstance(part, Field)),
-            tuple((s, part.entity) for part, s in step_of.items() if isinstance(part, FirstSeen)),
-            _derived(step_of),
+            step_of_feature,
+            fields,
+            seen,
+            derived,
             {k: _whole(s for a, s in aggregates.items() if a.by == k) for k in keys},
             {k: Work.of({a: s for a, s in aggregates.items() if a.by == k}) for k in keys},
-            Work.of(aggregates),
+            at_once,
             tuple(dict.fromkeys((a.by, a.stream) for a in aggregates)),
+            tuple(pair for work in at_once.streams for pair in work.slices),
+            _packed(at_once, derived, fields, seen, step_of_feature.values()),
         )
 
 
@@ -287,6 +298,47 @@ def _derived(step_of: Mapping[Expression, int]) -> _Derived:
         _whole(step for steps in inputs for step in steps),
         _whole(np.cumsum([0, *map(len, inputs)])),
     )
+
+
+def _packed(
+    work: Work, derived: _Derived, fields: Sequence[tuple[int, str]],
+    first_seen: Sequence[tuple[int, str]], features: Iterable[int],
+) -> kernels.AtOnce:  # fmt: skip
+    """The work as a few arrays."""
+    numbers: list[IntArray] = []
+    allowed: list[kernels.ByteArray] = []
+    for of_stream in work.streams:
+        tests, has_own = of_stream.cells.allowed, of_stream.name == "refund_request"
+        fixed = (of_stream.packing.size, has_own, sum(map(len, allowed)), *tests.shape)
+        numbers += [
+            *of_stream.cells[:-1], of_stream.codes.ravel(), of_stream.key_of, of_stream.kinds,
+            of_stream.steps, of_stream.packing.offset, of_stream.packing.width,
+            _whole(of_stream.money),
+            _whole(-1 - KEYS.index(v) if v in KEYS else REQUEST_FIELDS.index(v)
+                   for v in of_stream.values),
+            _whole(fixed),
+        ]  # fmt: skip
+        allowed.append(tests.ravel())
+    ends = np.cumsum([0, *map(len, numbers)])
+    begins = np.arange(len(work.streams))[:, np.newaxis] * len(kernels.PARTS)
+    return kernels.AtOnce(
+        _joined(numbers, np.int64),
+        ends[begins + np.arange(len(kernels.PARTS) + 1)],
+        _joined(allowed, np.uint8),
+        np.array([(step, REQUEST_FIELDS.index(name)) for step, name in fields], np.int64).reshape(
+            -1, 2
+        ),
+        _whole(step for step, _ in first_seen),
+        derived.op,
+        derived.step,
+        derived.inputs,
+        derived.bounds,
+        _whole(features),
+    )
+
+
+def _joined(arrays: Sequence[Any], kind: type) -> Any:
+    return np.concatenate([np.empty(0, kind), *arrays], dtype=kind, casting="unsafe")
 
 
 # --- a folder: all requests, key by key ----------------------------------------------------------
@@ -442,50 +494,22 @@ def compute_one(
 ) -> dict[str, float]:
     """All features of the plan by name for one request, from the slices its keys own."""
     ids = {key: id63(value) for key, value in past.holder.items()}
-    requests = one_request(event, ids, rates)
-    out = np.full((plan.steps, 1), np.nan)
-    is_held = np.array([key in ids for key in plan.at_once.keys], np.uint8)
-    own_ids = np.array([*(ids.get(key, -1) for key in KEYS), -1], np.int64)
-    for work in plan.at_once.streams:
-        parts = [past.rows.get(pair, b"") for pair in work.slices]
-        columns, times = _unpacked(work, b"".join(parts), rates)
-        kernels.slide_one(
-            columns, times, np.array([len(part) // work.packing.size for part in parts]),
-            work.codes, own_ids[work.key_of],
-            work.name == "refund_request", is_held, _own_values(work, ids, requests),
-            event.known_at, max_events, work.cells, work.kinds, work.steps, out,
-        )  # fmt: skip
-    for step, entity in plan.first_seen:
-        seen = past.first_seen.get(entity)
-        out[step] = np.nan if seen is None else seen
-    _derive(plan, requests, out)
-    values = out[:, 0].tolist()
-    return {name: values[step] for name, step in plan.step_of.items()}
-
-
-def _unpacked(work: _StreamWork, data: bytes, rates: Rates) -> tuple[IntArray, IntArray]:
-    """The columns (C, n) and effective times (n,) of packed events."""
-    packing = work.packing
-    columns, (known_at, currency, at) = kernels.unpack(
-        np.frombuffer(data, np.uint8), packing.size, packing.offset, packing.width, 3
-    )
-    for row in work.money:
-        columns[row] = in_base(columns[row], currency, known_at, rates)
-    return columns, at
-
-
-def _own_values(work: _StreamWork, ids: Mapping[str, int], requests: Requests) -> IntArray:
-    """What the request says of itself (R, 1): its own key is the first code, fields are numbers."""
-    if not work.values:
-        return _NO_VALUES
-
-    def value(name: str) -> int:
-        if name in KEYS:
-            return 0 if name in ids else -1
-        said = requests.fields[name][0]
-        return UNKNOWN if np.isnan(said) else int(said)
-
-    return np.array([[value(name)] for name in work.values], np.int64)
-
-
-_NO_VALUES: Final = np.empty((0, 1), np.int64)
+    said, rows, first_seen = one_request(event, rates), past.rows, past.first_seen
+    slices = [rows.get(pair, b"") for pair in plan.slices]
+    seen = [first_seen.get(entity) for _, entity in plan.first_seen]
+    own_ids = [*(ids.get(key, -1) for key in KEYS), -1]
+    changes_ms, factors = rates.factors
+    values = kernels.features_of(
+        np.frombuffer(b"".join(slices), np.uint8),
+        np.array(list(map(len, slices)), np.int64).reshape(
+            len(plan.at_once.streams), len(plan.at_once.keys)
+        ),
+        plan.packed,
+        np.array(own_ids, np.int64),
+        np.array([key in ids for key in plan.at_once.keys], np.uint8),
+        np.array([said[field] for field in REQUEST_FIELDS], np.float64),
+        np.array([np.nan if at is None else at for at in seen], np.float64),
+        event.known_at, max_events, plan.steps, PLACE["currency"][rates.base],
+        changes_ms, factors, EXACT_BELOW,
+    )  # fmt: skip
+    return dict(zip(plan.step_of, values.tolist(), strict=True))

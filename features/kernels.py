@@ -724,3 +724,123 @@ def derive(op: IntArray, step: IntArray, inputs: IntArray, bounds: IntArray, cut
             else:
                 value = 0.0 if np.isnan(x) else 1.0
             out[to, r] = value
+
+
+# --- one request, all streams at once ----------------------------------------------------------
+
+
+class AtOnce(NamedTuple):
+    """All that is asked of all streams, and what is derived of it, for one request at a time.
+
+    Handing the arrays of eight streams over one by one takes longer than what is done with them.
+    """
+
+    numbers: IntArray
+    """All arrays of whole numbers, end to end"""
+    bounds: IntArray
+    """(S, len(PARTS) + 1) where each stream's `PARTS` begin in ``numbers``"""
+    allowed: ByteArray
+    """The streams' `Cells.allowed`, end to end"""
+    fields: IntArray
+    """(F, 2) the steps of what the request says itself, and what of it they are"""
+    first_seen: IntArray
+    """(E,) the steps of when entities were first seen"""
+    derived_op: IntArray
+    """(D,) and the next three: as `derive` takes them"""
+    derived_step: IntArray
+    derived_inputs: IntArray
+    derived_bounds: IntArray
+    features: IntArray
+    """(N,) the step of each feature"""
+
+
+PARTS: Final = (
+    *Cells._fields[:-1],  # all but ``allowed``
+    "codes", "key_of", "kinds", "steps", "offset", "width", "money", "values", "fixed",
+)  # fmt: skip
+"""The arrays of a stream in `AtOnce`, as `slide_one` and `unpack` take them. ``money`` are columns
+in their own currency; ``values`` are the request's fields that events are compared with, or, below
+0, its keys: -1 the first; ``fixed`` is the size of a packed event, whether its last column tells
+the request's own refund, and where in ``allowed`` its own begins, with its rows and columns."""
+
+_CODES, _KEY_OF, _KINDS, _STEPS, _OFFSET, _WIDTH, _MONEY, _VALUES, _FIXED = range(
+    len(Cells._fields) - 1, len(PARTS)
+)
+
+
+@inlined
+def _part(numbers: IntArray, bounds: IntArray, part: int) -> IntArray:
+    return numbers[bounds[part] : bounds[part + 1]]
+
+
+@compiled
+def _cells(numbers: IntArray, b: IntArray, allowed: ByteArray) -> Cells:
+    """The cells of a stream whose parts begin at ``b`` (len(PARTS) + 1,)."""
+    return Cells(
+        _part(numbers, b, 0), _part(numbers, b, 1), _part(numbers, b, 2), _part(numbers, b, 3),
+        _part(numbers, b, 4), _part(numbers, b, 5), _part(numbers, b, 6), _part(numbers, b, 7),
+        _part(numbers, b, 8), _part(numbers, b, 9), _part(numbers, b, 10), _part(numbers, b, 11),
+        _part(numbers, b, 12), _part(numbers, b, 13), _part(numbers, b, 14), _part(numbers, b, 15),
+        allowed,
+    )  # fmt: skip
+
+
+@compiled
+def features_of(
+    data: ByteArray, lengths: IntArray, at_once: AtOnce, ids: IntArray, is_held: ByteArray,
+    said: FloatArray, seen: FloatArray, cutoff: int, max_events: int, steps: int, base: int,
+    changes_ms: IntArray, factors: FloatArray, below: float,
+) -> FloatArray:  # fmt: skip
+    """Every feature (N,) of one request.
+
+    ``data`` are the packed events of each stream and in it of each of the K kinds of key, one
+    behind the other, so many bytes as ``lengths`` (S, K) says. ``ids`` are the identifiers that the
+    request has of `KEYS`, -1 for none, and a last -1; ``is_held`` (K,) says which of the kinds of
+    key. ``said`` (Q,) is what it says itself, ``seen`` (E,) when entities were first seen. ``base``
+    is the code of the base currency; the rest are the arguments of `convert` and `slide`.
+    """
+    out = np.full((steps, 1), np.nan)
+    numbers, at = at_once.numbers, 0
+    for s in range(len(lengths)):
+        b = at_once.bounds[s]
+        fixed = _part(numbers, b, _FIXED)
+        size = fixed[0]
+        counts = lengths[s] // size
+        end = at + size * counts.sum()
+        columns, more = unpack(
+            data[at:end], size, _part(numbers, b, _OFFSET), _part(numbers, b, _WIDTH), 3
+        )
+        at = end
+        known_at, currency, times = more[0], more[1], more[2]
+        if (currency != base).any():
+            for row in _part(numbers, b, _MONEY):
+                amounts = columns[row].astype(np.float64)
+                columns[row] = whole(
+                    convert(amounts, currency, known_at, changes_ms, factors, below)
+                )
+        compared = _part(numbers, b, _VALUES)
+        values = np.empty((len(compared), 1), np.int64)
+        for i in range(len(compared)):
+            if compared[i] < 0:  # its own key is the first code
+                values[i, 0] = 0 if ids[-1 - compared[i]] >= 0 else -1
+            else:
+                value = said[compared[i]]
+                values[i, 0] = UNKNOWN if np.isnan(value) else np.int64(value)
+        key_of = _part(numbers, b, _KEY_OF)
+        codes = _part(numbers, b, _CODES).reshape(lengths.shape[1], len(key_of))
+        tests = at_once.allowed[fixed[2] : fixed[2] + fixed[3] * fixed[4]]
+        cells = _cells(numbers, b, tests.reshape(fixed[3], fixed[4]))
+        slide_one(
+            columns, times, counts, codes, ids[key_of], fixed[1] != 0, is_held, values, cutoff,
+            max_events, cells, _part(numbers, b, _KINDS), _part(numbers, b, _STEPS), out,
+        )  # fmt: skip
+    for i in range(len(at_once.fields)):
+        out[at_once.fields[i, 0], 0] = said[at_once.fields[i, 1]]
+    for i in range(len(seen)):
+        out[at_once.first_seen[i], 0] = seen[i]
+    derive(
+        at_once.derived_op, at_once.derived_step, at_once.derived_inputs, at_once.derived_bounds,
+        np.full(1, cutoff), out,
+    )  # fmt: skip
+    features: FloatArray = out[at_once.features, 0]
+    return features

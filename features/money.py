@@ -40,7 +40,7 @@ CURRENCIES: Final = tuple(sorted(MINOR_UNIT_DIGITS))
 
 _CODE: Final = {currency: code for code, currency in enumerate(CURRENCIES)}
 
-_EXACT_BELOW: Final = 2.0**53
+EXACT_BELOW: Final = 2.0**53
 """From here on a double no longer tells a whole number from the next."""
 
 
@@ -98,7 +98,7 @@ class Rates:
         return cls(base, by_day)
 
     @cached_property
-    def _factors(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def factors(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Instants (k,) at which rates change, and the factors (currencies, k + 1) from then.
 
         A factor turns minor units of a currency into minor units of the base. Column 0 is before
@@ -134,7 +134,7 @@ class Rates:
         """
         return kernels.convert(
             np.asarray(amounts_minor, np.float64), np.asarray(currency_codes, np.int64),
-            np.asarray(at_ms, np.int64), *self._factors, _EXACT_BELOW,
+            np.asarray(at_ms, np.int64), *self.factors, EXACT_BELOW,
         )  # fmt: skip
 
     def to_base(
