@@ -198,6 +198,18 @@ class Line:
         return Came(response.status_code, told, response.headers.get("retry-after"))
 
 
+async def send_once(
+    url: str, webhook_id: str, payload: str, secrets: Sequence[str], at: int, *,
+    allow_private: bool,
+) -> Came:  # fmt: skip
+    """Post one webhook on a connection of its own, and say what came."""
+    async with Line(url, allow_private=allow_private) as line:
+        to = await line.resolved()
+        if isinstance(to, Came):
+            return to
+        return await line.post(to, payload, headers_of(webhook_id, payload, secrets, at))
+
+
 async def _read_little(response: httpx.Response) -> None:
     """Read an answer to its end, so that the connection can be used again, if it is short."""
     size = 0
