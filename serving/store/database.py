@@ -8,6 +8,7 @@ of a small statement's time, and the path of a decision has a dozen of them.
 from __future__ import annotations
 
 import hashlib
+import select as system
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,15 @@ class Database:
         """Where the database is, as another process opens it: with its password, if it has one."""
         return self._reading.url.render_as_string(hide_password=False)
 
+    @property
+    def path(self) -> str:
+        """The file of an SQLite database."""
+        return str(self._reading.url.database)
+
+    def session(self) -> Connection:
+        """A connection of the caller's own, on which each statement is by itself; to be closed."""
+        return self._reading.connect()
+
     def _sqlite_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
         engine = sqlalchemy.create_engine(
             url, pool_use_lifo=True,
@@ -110,12 +120,19 @@ class Database:
         return engine, engine.execution_options(writes=True)
 
     def _postgresql_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
-        return (
-            sqlalchemy.create_engine(
-                url, paramstyle="format", pool_use_lifo=True, isolation_level="AUTOCOMMIT"
-            ),
-            sqlalchemy.create_engine(url, paramstyle="format", pool_use_lifo=True),
-        )
+        given = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+
+        # Named, whatever the server's default is: who waited for a lock has to see what came of it.
+        def engine(level: Literal["AUTOCOMMIT", "READ COMMITTED"]) -> Engine:
+            made = sqlalchemy.create_engine(
+                url, paramstyle="format", pool_use_lifo=True, isolation_level=level,
+                connect_args=given,
+            )  # fmt: skip
+            event.listen(made, "connect", _set_up_postgresql)
+            event.listen(made, "checkout", _refuse_cut_off(made.dialect))
+            return made
+
+        return engine("AUTOCOMMIT"), engine("READ COMMITTED")
 
     # --- transactions ------------------------------------------------------------------------
 
@@ -148,9 +165,8 @@ class Database:
         SQLite has one writer at a time, so nothing is left to do. Names are locked in one order,
         so that two transactions wait for each other only if they lock several times.
         """
-        if not self.is_sqlite:
-            for number in sorted({_lock_number(name) for name in names}):
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (number,))
+        if not self.is_sqlite and (numbers := sorted({lock_number(name) for name in names})):
+            connection.exec_driver_sql(_LOCK, (numbers,))
 
     def reserve_seqs(self, connection: Connection, count: int) -> Sequence[int]:
         """The next ``count`` values of ``events.seq``, never given twice, ascending."""
@@ -392,6 +408,37 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.execute("PRAGMA mmap_size = 4294967296")
 
 
+_POSTGRESQL: Final = {"connect_timeout": 5, "tcp_user_timeout": BUSY_TIMEOUT_MS}
+"""How long a server that says nothing is waited for: in seconds, and in milliseconds."""
+
+_LOCK: Final = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
+"""Row by row, so in the order given."""
+
+
+def _set_up_postgresql(connection: Any, _: object) -> None:
+    connection.execute(f"SET lock_timeout = {BUSY_TIMEOUT_MS}")
+    connection.commit()
+
+
+def _refuse_cut_off(dialect: Any) -> Callable[[Any, object, object], None]:
+    """What looks at a connection before it is used, and has the pool replace one that is gone.
+
+    A server that stops, or ends a session, says so on the connection, and else says nothing unasked:
+    to see that nothing came takes two microseconds, where to ask takes as long as a statement.
+    """
+
+    def look(connection: Any, _: object, __: object) -> None:
+        try:
+            waiting = system.poll()
+            waiting.register(connection.fileno(), system.POLLIN)
+            if waiting.poll(0):
+                dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise sqlalchemy.exc.InvalidatePoolError(str(error)) from error
+
+    return look
+
+
 def _begin_sqlite(connection: Connection) -> None:
     if connection.get_execution_options().get("writes"):
         # The write lock is taken first: taken later, the snapshot may be stale by then.
@@ -412,7 +459,8 @@ def _switch_to_wal(connection: Any) -> None:
             return
 
 
-def _lock_number(name: Sequence[str]) -> int:
+def lock_number(name: Sequence[str]) -> int:
+    """The number that an advisory lock has by its name: 64 bits, signed."""
     digest = hashlib.blake2b("\0".join(name).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
