@@ -24,6 +24,8 @@ from serving.clock import Clock
 from serving.desk import Answer, Desk, Sender
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
+from serving.gate import ADMITTED, Gate, Network
+from serving.limits import Limits
 from serving.management import Management
 from serving.privacy import Privacy
 from serving.reports import Report
@@ -43,8 +45,9 @@ class Api:
 
     def __init__(
         self, desks: Mapping[Literal["live", "test"], Desk], max_body_bytes: int, *,
-        second_person: bool = False,
+        second_person: bool = False, limits: Limits | None = None,
     ) -> None:  # fmt: skip
+        self.limits = limits or Limits()
         self.desks = desks
         self.max_body_bytes = max_body_bytes
         self.management = Management(self, second_person=second_person)
@@ -55,6 +58,7 @@ class Api:
         # for health checks, and no two of them wait for each other's write lock.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
         self._office = ThreadPoolExecutor(1, thread_name_prefix="management")
+        self._waiting = 0
 
     def finish(self) -> None:
         """Finish what was accepted, and accept nothing more."""
@@ -71,8 +75,23 @@ class Api:
 
     async def _run(self, work: Callable[[], T]) -> T:
         # With the request's context: what is logged over there names the request.
-        given = copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, given.run, work)
+        return await self._in_turn(self._thread, copy_context().run, work)
+
+    async def _in_turn(self, thread: ThreadPoolExecutor, work: Callable[..., T], *of: Any) -> T:
+        """What ``work`` gives, done on a thread when its turn comes; refused where many wait."""
+        if self.is_full:
+            raise ApiError(503, "too many requests wait for their decision: ask again in a second",
+                           headers={"Retry-After": "1"})  # fmt: skip
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, work, *of)
+        finally:
+            self._waiting -= 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests wait for their turn as may."""
+        return self._waiting >= self.limits.waiting
 
     async def manage(
         self, request: Request, scopes: tuple[str, ...],
@@ -88,7 +107,7 @@ class Api:
 
     async def office(self, work: Callable[[], T]) -> T:
         """What ``work`` gives, done on the thread of the management: no decision waits for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._office, work)
+        return await self._in_turn(self._office, work)
 
     def now(self) -> int:
         """The present in epoch ms, later than every time told before."""
@@ -124,9 +143,10 @@ class Api:
             raise ApiError(401, "Authorization: is required, as in: token sk_live_…", headers=how)
         key = key.strip()
         desk = self.desks["test" if "_test_" in key else "live"]
-        known = desk.store.keys.verify(key)
+        known = desk.store.keys.verify(key, time.time_ns() // 1_000_000)
+        request.scope.setdefault(ADMITTED, []).append(None if known is None else known.id)
         if known is None:
-            raise ApiError(401, "Authorization: this key is not known, or was revoked", headers=how)
+            raise ApiError(401, "Authorization: this key is not known, or has ended", headers=how)
         if known.scopes.isdisjoint(scopes):
             has, needs = ", ".join(sorted(known.scopes)) or "none", " or ".join(scopes)
             raise ApiError(403, f"Authorization: this key lacks the scope {needs}, it has {has}")
@@ -268,15 +288,17 @@ CALLS: Final[tuple[Call[Api], ...]] = (
 
 
 def create_app(
-    current: Callable[[], Api], pages: Mapping[str, ASGIApp] | None = None
+    current: Callable[[], Api], pages: Mapping[str, ASGIApp] | None = None,
+    proxies: Sequence[Network] = (),
 ) -> ASGIApp:  # fmt: skip
     """The ASGI application; ``current`` gives the `Api` once the worker has opened its stores.
 
-    ``pages`` are what else has an address: path -> application.
+    ``pages`` are what else has an address: path -> application; ``proxies`` as `Gate` takes them.
     """
     documentation = _documentation()
     described = {"/openapi.json": documentation, "/docs": documentation}
-    return Envelope(Router(CALLS, current, {**described, **(pages or {})}))
+    router = Router(CALLS, current, {**described, **(pages or {})})
+    return Envelope(Gate(router, current, proxies))
 
 
 def _documentation() -> ASGIApp:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import tempfile
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from features.money import MINOR_UNIT_DIGITS
+from serving.limits import DEFAULT_FAILURES, DEFAULT_RATE, DEFAULT_WAITING
 
 MIN_SECRET_CHARACTERS = 32
 
@@ -29,14 +32,26 @@ class Settings(BaseSettings):
     home: Path = Path("var")
     """Where all state lives: the stores, MLflow's database, the served model, the secret."""
 
-    database_url: str | None = None
+    database_url: Annotated[str | None, Field(repr=False)] = None
     """The live store, an SQLAlchemy URL; SQLite under `home` when not given."""
 
-    sandbox_database_url: str | None = None
+    database_url_file: Path | None = None
+    """A file that holds the same, in place of the environment, which a process shows to many."""
+
+    sandbox_database_url: Annotated[str | None, Field(repr=False)] = None
     """The sandbox's store, which shares nothing with the live one."""
 
+    sandbox_database_url_file: Path | None = None
+    """A file that holds the same."""
+
     secret: SecretStr | None = None
-    """Keys pseudonyms, ciphertexts and the exploration draw; made under `home` when not given."""
+    """Keys pseudonyms, ciphertexts, the seals of the audit log and the exploration draw.
+
+    Made under `home` when not given.
+    """
+
+    secret_file: Path | None = None
+    """A file that holds the same; one that others can read is refused."""
 
     clock: Literal["ingest", "event"] = "ingest"
     """Whether known_at is the time of arrival, or the body's timestamp (replays and tests).
@@ -65,6 +80,30 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
     """A larger body is refused with 413."""
 
+    rate_limit_per_second: Annotated[float, Field(ge=0)] = DEFAULT_RATE
+    """So many requests of one API key a second, refused beyond with 429; 0 for any number.
+
+    Each of n workers allows an n-th of it.
+    """
+
+    rate_limit_burst: Annotated[int | None, Field(ge=1)] = None
+    """So many of them at once; two seconds' worth when not given."""
+
+    unknown_keys_per_minute: Annotated[int, Field(ge=0)] = DEFAULT_FAILURES
+    """So many keys that are not known may come from one address a minute; 0 for any number."""
+
+    max_waiting: Annotated[int, Field(ge=1)] = DEFAULT_WAITING
+    """So many requests may wait for their decision, in each worker; further ones get 503."""
+
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Addresses or networks, parted by commas, whose ``X-Forwarded-For`` is believed."""
+
+    audit_head_dir: Path | None = None
+    """Where the head of the sealed audit log is written, `home` when not given.
+
+    Best where whoever administers the database cannot write.
+    """
+
     webhook_allow_private: bool = False
     """Whether webhooks may go to private and loopback addresses, and over http."""
 
@@ -72,6 +111,19 @@ class Settings(BaseSettings):
     """How long webhooks that were delivered or given up can be looked at and sent again."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe events that are logged."""
+
+    log_requests: Literal["none", "failed", "all"] = "failed"
+    """Which requests get a line in the log: those that we failed (5xx), all, or none."""
+
+    trace_sample: Annotated[float, Field(ge=0, le=1)] = 0
+    """The share of requests that is traced, besides those whose caller is; 0 traces nothing at all.
+
+    Where the traces go is said by the standard ``OTEL_…`` variables.
+    """
+
+    stop_seconds: Annotated[int, Field(ge=1, le=600)] = 15
+    """How long a worker that was told to stop goes on answering what it accepted."""
 
     @field_validator("base_currency")
     @classmethod
@@ -87,19 +139,56 @@ class Settings(BaseSettings):
             raise ValueError(f"expected at least {MIN_SECRET_CHARACTERS} characters")
         return value
 
+    @field_validator("secret_file", "database_url_file", "sandbox_database_url_file")
+    @classmethod
+    def _fit_to_be_read(cls, path: Path | None, about: ValidationInfo) -> Path | None:
+        """Refused is a file that cannot be read, or should not be, or beside what it would hold."""
+        if path is None:
+            return None
+        plain = str(about.field_name).removesuffix("_file")
+        if about.data.get(plain) is not None:
+            raise ValueError(f"expected this or RECOURSE_{plain.upper()}, got both")
+        text = read_private(path)
+        if plain == "secret":
+            cls._long_enough(SecretStr(text))
+        elif not text:
+            raise ValueError("expected a file with a URL, it is empty")
+        return path
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parted_by_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
     def database_url_of(self, mode: Literal["live", "sandbox"]) -> str:
         """The URL of one of the two stores."""
-        given = self.database_url if mode == "live" else self.sandbox_database_url
+        if mode == "live":
+            given, file = self.database_url, self.database_url_file
+        else:
+            given, file = self.sandbox_database_url, self.sandbox_database_url_file
+        if file is not None:
+            given = read_private(file)
         return given or f"sqlite:///{(self.home / f'{mode}.db').absolute()}"
 
     def clock_of(self, mode: Literal["live", "sandbox"]) -> Literal["ingest", "event"]:
         """The clock of one of the two stores."""
         return "ingest" if mode == "live" else self.clock
 
+    def audit_head(self, mode: Literal["live", "sandbox"]) -> Path:
+        """The file that the head of a store's audit log is written to."""
+        return (self.audit_head_dir or self.home) / f"audit-head-{mode}.jsonl"
+
     def secret_bytes(self) -> bytes:
-        """The secret; the first caller on a fresh `home` makes one, readable by its owner only."""
+        """The secret; the first caller on a fresh `home` makes one, readable by its owner only.
+
+        Raises `ValueError` for a file of it that others can read.
+        """
         if self.secret is not None:
             return self.secret.get_secret_value().encode()
+        if self.secret_file is not None:
+            return read_private(self.secret_file).encode()
         path = self.home / "secret"
         if not path.exists():
             self.home.mkdir(parents=True, exist_ok=True)
@@ -111,4 +200,24 @@ class Settings(BaseSettings):
             with contextlib.suppress(FileExistsError):
                 os.link(made, path)
             Path(made).unlink()
-        return path.read_text(encoding="ascii").strip().encode()
+        return read_private(path).encode()
+
+
+def read_private(path: Path) -> str:
+    """What a file of a secret holds, without the space around it.
+
+    Raises `ValueError` where it cannot be read, or where others than its owner and group can read
+    or write it: what any process of the machine may know is no secret.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(f"{path}: cannot be read: {why}") from None
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ValueError(
+            f"{path}: others can read or write it (mode {stat.S_IMODE(mode):o}); "
+            f"expected that only its owner can, as after chmod 600"
+        )
+    return text

@@ -114,3 +114,60 @@ def test_a_given_secret_is_used_as_it_is_and_never_shown(tmp_path):
     assert settings.secret_bytes() == given.encode()
     assert given not in repr(settings) + str(settings) + str(settings.model_dump())
     assert not (tmp_path / "home").exists()
+
+
+@pytest.fixture
+def private(tmp_path):
+    """Makes a file that only its owner can read."""
+
+    def make(text: str) -> Path:
+        path = tmp_path / "kept"
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
+    return make
+
+
+def test_secrets_come_from_files_that_others_cannot_read(monkeypatch, private, tmp_path):
+    given = "correct horse battery staple, twice over"
+    monkeypatch.setenv("RECOURSE_SECRET_FILE", str(private(f"{given}\n")))
+    assert Settings().secret_bytes() == given.encode()
+    monkeypatch.delenv("RECOURSE_SECRET_FILE")
+    file = private("postgresql://db/live?password=hidden\n")
+    settings = Settings(database_url_file=file, home=tmp_path)
+    assert settings.database_url_of("live") == "postgresql://db/live?password=hidden"
+    assert settings.database_url_of("sandbox") == f"sqlite:///{tmp_path}/sandbox.db"
+    assert "hidden" not in repr(settings) + repr(Settings(database_url="postgresql://u:hidden@h/d"))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "beside", "expected"),
+    [
+        ("x" * 32, 0o644, None, r"others can read or write it \(mode 644\)"),
+        ("x" * 32, 0o602, None, r"others can read or write it \(mode 602\)"),
+        ("x" * 31, 0o600, None, "expected at least 32 characters"),
+        ("x" * 32, 0o600, "x" * 32, "expected this or RECOURSE_SECRET, got both"),
+        (None, 0o600, None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_keeps_no_secret_is_refused(private, tmp_path, text, mode, beside, expected):
+    file = tmp_path / "none" if text is None else private(text)
+    if text is not None:
+        file.chmod(mode)
+    with pytest.raises(ValidationError, match=expected) as refusal:
+        Settings(secret_file=file, secret=beside)
+    assert [problem["loc"] for problem in refusal.value.errors()] == [("secret_file",)]
+
+
+def test_the_secret_under_home_is_not_taken_where_others_can_read_it(tmp_path):
+    settings = Settings(home=tmp_path)
+    settings.secret_bytes()
+    (tmp_path / "secret").chmod(0o644)
+    with pytest.raises(ValueError, match="others can read or write it"):
+        settings.secret_bytes()
+
+
+def test_trusted_proxies_are_networks_parted_by_commas(monkeypatch):
+    monkeypatch.setenv("RECOURSE_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1")
+    assert [str(one) for one in Settings().trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32"]
