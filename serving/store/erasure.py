@@ -10,22 +10,23 @@ them goes, and so does what the block and allow lists say of what was theirs alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 import structlog
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
 
 from features.events import COLUMN_OF
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE, Database
-from serving.store.holdings import MOST_SOUGHT, Holdings, have_moved, holdings_of, in_parts
+from serving.store.holdings import MOST_SOUGHT, Holdings, Person, have_moved, holdings_of, in_parts
 from serving.store.indexing import StoredEvent
 from serving.store.renaming import (
     ERASED,
+    FORMER,
     Renames,
     change_events,
     random_event_id,
@@ -44,6 +45,7 @@ TRIES: Final = 3
 """How often a customer's holdings are looked up beside those who write, before under their lock."""
 
 _CHECKPOINT_WAIT_MS: Final = 200
+_AFTER_FORMER: Final = FORMER[:-1] + ";"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def _erase(
     new = {person: random_pseudonym() for person in sorted(holdings.own)}
     successor = new["customer", holdings.customer]
     refund_ids = [name.value for name in holdings.about if name.kind == "refund_request"]
+    former = _former(store, connection, new)
     rows = {
         **change_events(store.database, connection, holdings.seqs, _anonymous(new)),
         "entities": rename_entities(connection, new),
@@ -100,8 +103,8 @@ def _erase(
         "idempotency_keys": _delete_results(connection, holdings.results),
         "lists": _delete_named(connection, lists, lists.c.entity, lists.c.value, new),
         "identifiers": _delete_named(connection, identifiers, identifiers.c.kind,
-                                     identifiers.c.mac, new),
-        "audit_log": _erase_from_audit(store, connection, new),
+                                     identifiers.c.mac, [*new, *former]),
+        "audit_log": _erase_from_audit(store, connection, [*new, *former]),
     }  # fmt: skip
     entry = AuditEntry(at, via or actor, "customer_erased", f"customer:{successor}",
                        {"rows": rows}, {"by": actor})  # fmt: skip
@@ -183,19 +186,39 @@ def _delete_results(connection: Connection, results: Sequence[tuple[str, str]]) 
     return count
 
 
-def _delete_named(connection: Connection, table: Any, kind: Any, value: Any, new: Renames) -> int:
-    """Delete what a table holds about pseudonyms that are replaced."""
+def _delete_named(
+    connection: Connection, table: Any, kind: Any, value: Any, persons: Iterable[Person]
+) -> int:
+    """Delete what a table holds about pseudonyms."""
     return sum(
         connection.execute(delete(table).where(kind == named, value == pseudonym)).rowcount
-        for named, pseudonym in sorted(new)
+        for named, pseudonym in sorted(persons)
     )
 
 
-def _erase_from_audit(store: Store, connection: Connection, new: Renames) -> int:
+def _former(store: Store, connection: Connection, new: Renames) -> list[Person]:
+    """The pseudonyms that they had under earlier secrets, as far as audit entries name them."""
+    i, reveal = identifiers.c, store.identifiers.reveal
+    columns = (i.kind, i.mac, i.ciphertext)
+    former = connection.execute(
+        select(*columns).where(i.kind >= FORMER, i.kind < _AFTER_FORMER)
+    ).fetchall()
+    if not former:
+        return []
+    named = tuple_(i.kind, i.mac).in_(list(new))
+    theirs = {
+        (FORMER + kind, reveal(kind, mac, sealed))
+        for kind, mac, sealed in connection.execute(select(*columns).where(named))
+    }
+    return [(kind, mac) for kind, mac, sealed in former
+            if (kind, reveal(kind, mac, sealed)) in theirs]  # fmt: skip
+
+
+def _erase_from_audit(store: Store, connection: Connection, persons: Sequence[Person]) -> int:
     """What audit entries say of them goes; the entries stay, and so does the chain of seals."""
-    a, values = audit_log.c, sorted({value for _, value in new})
+    a, values = audit_log.c, sorted({value for _, value in persons})
     count = store.audit_log.erase_personal(
-        connection, subjects=[f"{kind}:{value}" for kind, value in new]
+        connection, subjects=[f"{kind.removeprefix(FORMER)}:{value}" for kind, value in persons]
     )
     holds = func.instr if store.database.is_sqlite else func.strpos
     for part in in_parts(values, MOST_SOUGHT):

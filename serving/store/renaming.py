@@ -28,6 +28,10 @@ Renames: TypeAlias = Mapping[Person, str]
 ERASED: Final = "ERASED"
 """Stands where free text stood: no value of any list, as what stood there."""
 
+FORMER: Final = "former:"
+"""Begins the kind of an identifier whose pseudonym comes from an earlier secret: what was audited
+under it cannot be changed, and is to be read all the same."""
+
 
 def random_pseudonym() -> str:
     """A pseudonym of nobody: 128 random bits in the form of one that is made from an identifier.

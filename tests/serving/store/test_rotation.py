@@ -1,0 +1,88 @@
+"""Another secret: the same persons, the same features, and who was erased stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from features.events import Label, Order, RefundRequest
+from serving.store.database import StoreRefusedError
+from serving.store.erasure import erase
+from serving.store.rotation import rotate
+from serving.store.store import Store
+from tests.serving.store.conftest import SECRET
+from tests.serving.store.test_erasure import everything, features_of
+from tests.serving.store.test_history import dump
+
+NEW = b"another secret, as long as the first"
+Refund = Callable[..., RefundRequest]
+
+
+def asked_by(refund: Refund) -> list[RefundRequest]:
+    return [
+        refund(f"r{i}", known_at=1_000 + i, customer_id=f"c{i % 3}", device_id=f"d{i % 2}",
+               order_id=f"o{i % 4}", email=f"e{i % 3}@x.com")
+        for i in range(12)
+    ]  # fmt: skip
+
+
+def test_everything_is_as_it_was_under_another_secret(either_url: str, refund: Refund) -> None:
+    asked = asked_by(refund)
+    order = Order(order_id="o1", customer_id="c1", known_at=900, amount_minor=5, currency="GBP")
+    label = Label(customer_id="c2", known_at=950, label="REFUND_ABUSE", reviewer="Ann Lee")
+    store = Store.open(either_url, SECRET)
+    key = store.keys.create("live", ["admin"], 1)
+    with store.write() as tx:
+        tx.append([order, label, *asked])
+        tx.put_on_list("block", "customer", "c1", reason="said Ann", author="ann", at=1)
+        listed = store.identifiers.mac("customer", "c1")
+        tx.audit("ann", "listed", f"customer:{listed}", {}, at=1, personal={"reason": "said Ann"})
+    erase(store, "c0", actor="ann", at=2)
+    rest = [request for request in asked if request.customer_id != "c0"]
+    features = [features_of(store, request) for request in rest]
+    refunds_before = dump(store)[2]
+    store.close()
+
+    rotated = rotate(either_url, SECRET, NEW, actor="ann", at=3)
+
+    assert rotated.rows["lists"] == 1
+    with pytest.raises(StoreRefusedError, match="expected the secret the store was made with"):
+        Store.open(either_url, SECRET, create=False)
+    store = Store.open(either_url, NEW, create=False)
+    assert [features_of(store, request) for request in rest] == features
+    after = dump(store)
+    with store.write() as tx:
+        store.history.reindex(tx._connection)
+    assert dump(store) == after
+    assert len(after[2]) == len(refunds_before)
+    assert store.keys.verify(key) is not None
+    assert [entry.list for entry in store.matching_lists({"customer": "c1"}, 10)] == ["block"]
+    assert not store.read({"customer": "c0"}, 9_999, ()).first_seen["customer"]
+    mac = store.identifiers.mac("customer", "c1")
+    assert store.reveal("customer", [mac]) == {mac: "c1"}
+    # What was audited under the old pseudonym can be read, and is erased with the person.
+    assert store.reveal("former:customer", [listed]) == {listed: "c1"}
+    [entry] = store.audit_about(f"customer:{listed}")
+    assert entry.personal == {"reason": "said Ann"}
+    erase(store, "c1", actor="ann", at=4)
+    assert not store.reveal("former:customer", [listed])
+    [entry] = store.audit_about(f"customer:{listed}")
+    assert entry.personal is None
+    assert mac not in everything(store)
+    store.close()
+
+
+def test_a_store_in_use_is_left_alone(either_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.store.rotation._WAIT_MS", 10)
+    store = Store.open(either_url, SECRET)
+    with store.database.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    with pytest.raises(StoreRefusedError, match="in use"):
+        rotate(either_url, SECRET, NEW, actor="ann", at=1)
+    store.close()
+    with pytest.raises(StoreRefusedError, match="expected another one"):
+        rotate(either_url, SECRET, SECRET, actor="ann", at=1)
+    rotate(either_url, SECRET, NEW, actor="ann", at=1)
+    Store.open(either_url, NEW, create=False).close()
