@@ -26,6 +26,7 @@ from rules.engine import Circumstances, ListHit, ListMatch
 from rules.policy import Policy
 from serving import announcements, answers
 from serving.case import Case, Judged, answer_of, impersonal, record_of
+from serving.clock import FARTHEST_AHEAD_SECONDS
 from serving.models import Models
 from serving.policies import Policies
 from serving.reports import RefundReport, Report
@@ -117,6 +118,8 @@ class Desk:
         order_id = next((e.order_id for e in events if hasattr(e, "order_id") and e.order_id), None)
         with self.store.write(customer, order_id or (before.order_id if before else None)) as tx:
             before = tx.refund(refund_id) if refund_id else None
+            if before and known_at < (at := self._no_earlier(known_at, before.state_at)):
+                known_at, events = at, report.events(at)  # else it would count as late
             taken = []
             for event, appended in zip(events, tx.append(events), strict=True):
                 taken.append(appended.event_id)
@@ -151,11 +154,11 @@ class Desk:
         for _ in range(OPTIMISTIC_TRIES):
             # Before the cutoff: what commits from here on may bear a later time than the cutoff,
             # which the read would leave out, and each of the two would believe to be the first.
-            seen = self.store.read(customer, 0, ()).customer_seen
+            before = self.store.read(customer, 0, ())
             reserved = self._reserved(order_id, report.refund.refund_id)
-            case = Case.of(report, now())
+            case = Case.of(report, self._no_earlier(now(), before.customer_latest + 1))
             judged = self._judge(case.request, deadline, reserved, case.events)
-            if judged.slices.customer_seen != seen:
+            if judged.slices.customer_seen != before.customer_seen:
                 continue
             try:
                 with self.store.write(case.request.customer_id, case.request.order_id) as tx:
@@ -164,9 +167,20 @@ class Desk:
                 continue
         with self.store.write(customer.get("customer"), order_id) as tx:
             reserved = self._reserved(order_id, report.refund.refund_id)
-            case = Case.of(report, now())  # under the lock: later than all that it waited for
+            latest = self.store.read(customer, 0, ()).customer_latest
+            # Under the lock: later than all that it waited for.
+            case = Case.of(report, self._no_earlier(now(), latest + 1))
             judged = self._judge(case.request, deadline, reserved, case.events)
-            return self._settle(tx, case, judged, sender)
+            return self._settle(tx, case, judged, sender, may_move=True)
+
+    def _no_earlier(self, known_at: int, than: int) -> int:
+        """A time of arrival that comes no earlier than what is kept already.
+
+        Another worker's clock may be ahead by what the machines' clocks differ, or have told the
+        same millisecond. A time that is farther ahead than any clock can be is not followed.
+        """
+        is_ahead = known_at < than < known_at + FARTHEST_AHEAD_SECONDS * 1000
+        return than if is_ahead and self.store.clock == "ingest" else known_at
 
     def _judge(
         self, request: RefundRequest, deadline: _Deadline,
@@ -224,8 +238,14 @@ class Desk:
         holds = [hold for one in reserved for hold in one.holds(request.known_at)]
         return order_ledger(request, events, holds)
 
-    def _settle(self, tx: Transaction, case: Case, judged: Judged, sender: Sender) -> Answer:
-        """Answer as before if this was answered before; else keep the decision and answer."""
+    def _settle(
+        self, tx: Transaction, case: Case, judged: Judged, sender: Sender, *, may_move: bool = False
+    ) -> Answer:
+        """Answer as before if this was answered before; else keep the decision and answer.
+
+        Under the lock only reports that name neither the customer nor the order get in between, on
+        PostgreSQL: with ``may_move`` the decision comes before them.
+        """
         at = case.request.known_at
         api_key, key = sender.api_key_id, sender.idempotency_key
         first = tx.first_result(api_key, key, at) if key else None
@@ -239,7 +259,9 @@ class Desk:
                 tx.save_first_result(api_key, key, case.first_result(found.response))
             data = {"customerId": case.request.customer_id, **found.response["data"]}
             return Answer({**found.response, "data": data}, replayed=True)
-        if tx.customer_moved_since(judged.slices) or self._balance_moved(tx, case, judged):
+        if not may_move and (
+            tx.customer_moved_since(judged.slices) or self._balance_moved(tx, case, judged)
+        ):
             raise MovedError
         body = self._keep(tx, case, judged, sender)
         if key:

@@ -423,8 +423,8 @@ def _set_up_postgresql(connection: Any, _: object) -> None:
 def _refuse_cut_off(dialect: Any) -> Callable[[Any, object, object], None]:
     """What looks at a connection before it is used, and has the pool replace one that is gone.
 
-    A server that stops, or ends a session, says so on the connection, and else says nothing unasked:
-    to see that nothing came takes two microseconds, where to ask takes as long as a statement.
+    A server that stops, or ends a session, says so on the connection, and else says nothing
+    unasked: to see that nothing came takes two microseconds, to ask as long as a statement.
     """
 
     def look(connection: Any, _: object, __: object) -> None:

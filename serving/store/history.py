@@ -107,6 +107,8 @@ class Slices:
     """The highest event sequence that the read saw; 0 in an empty store."""
     customer_seen: int
     """How often the customer's history had been added to."""
+    customer_latest: int = 0
+    """The latest time that the customer's history reached to (epoch ms), also beyond the cutoff."""
 
 
 class Draft(NamedTuple):
@@ -261,9 +263,11 @@ class History:
             return {
                 "first_seen": case((is_earlier, new.first_seen), else_=old.first_seen),
                 "moved": old.moved + new.moved,
+                "latest": case((new.latest > old.latest, new.latest), else_=old.latest),
             }, is_earlier | (new.moved > literal_column("0"))
 
-        return self._database.upserting(entities, ("kind", "value", "first_seen", "moved"), update)
+        columns = ("kind", "value", "first_seen", "moved", "latest")
+        return self._database.upserting(entities, columns, update)
 
     # --- making the index anew ---------------------------------------------------------------
 
@@ -435,18 +439,21 @@ def _names_of(drafts: Iterable[Draft]) -> set[tuple[str, str]]:
 
 def _entity_rows(
     new: Iterable[StoredEvent], rows: Iterable[KeyRow]
-) -> list[tuple[str, str, int, int]]:
-    """(kind, value, first seen, 1 if a customer's history grows) in key order."""
+) -> list[tuple[str, str, int, int, int]]:
+    """(kind, value, first seen, 1 if a customer's history grows, and to when) in key order."""
     first_seen: dict[tuple[str, str], int] = {}
     for event in new:
         for entity in event.direct_entities():
             first_seen[entity] = min(first_seen.get(entity, event.known_at), event.known_at)
-    moved = {row.key_value: row.known_at for row in rows if row.slice in _OF_CUSTOMERS}
+    moved: dict[str, int] = {}
+    for row in rows:
+        if row.slice in _OF_CUSTOMERS:
+            moved[row.key_value] = max(moved.get(row.key_value, 0), row.known_at)
     for customer, known_at in moved.items():
         # One who only inherits has an entity row already: the time given here changes nothing.
         first_seen.setdefault(("customer", customer), known_at)
     return sorted(
-        (kind, value, at, int(kind == "customer" and value in moved))
+        (kind, value, at, *((1, moved[value]) if kind == "customer" and value in moved else (0, 0)))
         for (kind, value), at in first_seen.items()
     )
 
@@ -570,7 +577,9 @@ def _arm(slot: int, note: Any) -> Select[Any]:
 
 
 def _entity(slot: int, kind: str) -> Select[Any]:
-    note = cast(entities.c.first_seen, Text) + " " + cast(entities.c.moved, Text)
+    note: ColumnElement[str] = cast(entities.c.first_seen, Text)
+    for column in (entities.c.moved, entities.c.latest):
+        note = note + " " + cast(column, Text)
     return _arm(slot, note).where(_is(entities.c.kind, kind), entities.c.value == bindparam(kind))
 
 
@@ -692,23 +701,23 @@ def _slices(
     rows: dict[tuple[str, str], bytes] = {}
     first_seen: dict[str, int | None] = {kind: None for kind in kinds if kind in ENTITIES}
     named: dict[str, Mapping[str, Any] | None] = {k: None for k in kinds if k not in ENTITIES}
-    snapshot = customer_seen = 0
+    snapshot = customer_seen = customer_latest = 0
     for slot, packed, note in found:
         if slot < _ENTITY:
             newest_first = np.frombuffer(packed, _OPAQUE[pairs[slot][1]])
             rows[pairs[slot]] = newest_first[::-1].tobytes()
         elif slot < _NAMED:
             kind = KEYS[slot - _ENTITY]
-            seen, moved = map(int, note.split())
+            seen, moved, latest = map(int, note.split())
             first_seen[kind] = seen if seen < cutoff else None
             if kind == "customer":
-                customer_seen = moved
+                customer_seen, customer_latest = moved, latest
         elif slot < _SNAPSHOT:
             event = orjson.loads(note)
             named[KEYS[slot - _NAMED]] = event if event["known_at"] < cutoff else None
         else:
             snapshot = int(note or 0)
-    return Slices(rows, first_seen, named, pseudonyms, snapshot, customer_seen)
+    return Slices(rows, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest)
 
 
 _OPAQUE: Final = {kind: np.dtype(f"V{layout.itemsize}") for kind, layout in LAYOUT.items()}

@@ -90,10 +90,12 @@ entities = Table(
     Column("value", _ID, nullable=False),
     Column("first_seen", BigInteger, nullable=False),
     Column("moved", BigInteger, nullable=False),
+    Column("latest", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("kind", "value"),
     sqlite_with_rowid=False,
 )
-"""When an entity was first seen; for customers, how often their history has been added to."""
+"""When an entity was first seen; for customers, how often their history has been added to, and the
+latest time that it reaches to (0 if nothing was added since version 6)."""
 
 identifiers = Table(
     "identifiers",

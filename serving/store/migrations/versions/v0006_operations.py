@@ -21,6 +21,9 @@ def upgrade() -> None:
     """Bring a store from version 5 to version 6."""
     _audit()
     op.add_column("api_keys", sa.Column("expires_at", sa.BigInteger()))
+    op.add_column(
+        "entities", sa.Column("latest", sa.BigInteger(), nullable=False, server_default="0")
+    )
     _webhooks()
 
 
