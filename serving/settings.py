@@ -104,6 +104,27 @@ class Settings(BaseSettings):
     Best where whoever administers the database cannot write.
     """
 
+    retention_days_events: Annotated[int, Field(ge=365)] | None = None
+    """How long orders, refunds and what belongs to them are kept; for ever when not given.
+
+    At least the 365 days that features look back.
+    """
+
+    retention_days_decisions: Annotated[int, Field(ge=1)] | None = None
+    """How long decisions and their grounds are kept; for ever when not given."""
+
+    retention_days_idempotency: Annotated[int, Field(ge=1)] = 2
+    """How long first results of idempotency keys are kept; they are told again for 24 hours."""
+
+    retention_days_audit: Annotated[int, Field(ge=1)] | None = None
+    """How long names and reasons in audit entries are kept; for ever when not given.
+
+    The entries themselves stay.
+    """
+
+    retention_days_lists: Annotated[int, Field(ge=1)] | None = None
+    """How long list entries are kept once they have expired; for ever when not given."""
+
     webhook_allow_private: bool = False
     """Whether webhooks may go to private and loopback addresses, and over http."""
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import logging
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-import orjson
 import pytest
-import structlog
 
-from features.money import DAY_MS
 from serving import policies
 from serving.desk import Desk
-from serving.logs import configure_logs
 from tests.serving.documents import document
-from tests.serving.test_desk import BODY, NAMES, NOW, open_desk, url
+from tests.serving.test_desk import BODY, NAMES, open_desk, url
 from tests.serving.test_management import Client, refused, told
 
 __all__ = ["open_desk", "url"]  # fixtures

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 
 from features.catalog import PLAN
@@ -15,13 +12,8 @@ from features.engine import Past, compute_one
 from features.events import (
     COLUMN_OF,
     ENTITIES,
-    Dispute,
     Event,
-    Label,
-    Order,
-    RefundOutcome,
     RefundRequest,
-    Transaction,
 )
 from features.money import DAY_MS, Rates
 from serving.scorer import keys_of
@@ -58,7 +50,7 @@ def reindexed(store: Store) -> list[list[Any]]:
     return dump(store)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(batches=histories())
 def test_the_others_features_are_the_same_and_the_customer_is_a_stranger(
     batches: list[list[Event]],
