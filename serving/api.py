@@ -12,13 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Final, Literal, TypeVar
 
-from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from serving import contract
+from serving import contract, docs
 from serving.backfill import PARSE, Backfill, Kind
 from serving.clock import Clock
 from serving.desk import Answer, Desk, Sender
@@ -283,6 +281,8 @@ CALLS: Final[tuple[Call[Api], ...]] = (
          "Take an entity off a list"),
     *(Call("POST", f"/v2/backfill/{kind}", _backfill(kind),
            f"Backfill: history of one {kind}, or of many") for kind in PARSE),
+    Call("GET", "/openapi.json", lambda _: docs.document, "Read this document"),
+    Call("GET", "/docs", lambda _: docs.page, "Read it as a page"),
 )  # fmt: skip
 """Every call there is, in the order in which they are looked through."""
 
@@ -295,23 +295,7 @@ def create_app(
 
     ``pages`` are what else has an address: path -> application; ``proxies`` as `Gate` takes them.
     """
-    documentation = _documentation()
-    described = {"/openapi.json": documentation, "/docs": documentation}
-    router = Router(CALLS, current, {**described, **(pages or {})})
-    return Envelope(Gate(router, current, proxies))
-
-
-def _documentation() -> ASGIApp:
-    """What answers /openapi.json and /docs."""
-    app = FastAPI(title="Recourse", description="Risk scoring for refund abuse.",
-                  openapi_url="/openapi.json", docs_url="/docs", redoc_url=None)  # fmt: skip
-    for call in CALLS:
-        app.add_api_route(call.path, _described, methods=[call.method], summary=call.summary)
-    return app
-
-
-async def _described(request: Request) -> Response:
-    raise HTTPException(404)
+    return Envelope(Gate(Router(CALLS, current, pages or {}), current, proxies))
 
 
 __all__ = ["CALLS", "Api", "ApiError", "Clock", "create_app"]

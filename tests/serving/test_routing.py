@@ -70,7 +70,7 @@ def test_an_address_that_is_nearly_one_is_told_which_was_meant(path: str, meant:
 
 
 def test_what_names_nothing_is_no_address() -> None:
-    for path in ("/v2/refund/", "/v2/customer//labels", "/v2/decision/a\0b", "/" + "x/" * 9_000):
+    for path in ("/v2/refund/", "/v2/customer/", "/v2/decision/a\0b", "/" + "x/" * 9_000):
         assert ask("GET", path)[0] == 404, path
 
 
