@@ -489,9 +489,22 @@ class Past(NamedTuple):
     first_seen: Mapping[str, int | None]
 
 
+class Row(dict[str, float]):
+    """The features of one request by name, NaN where unknown.
+
+    ``numbers`` (n,) are the same as an array, for who reads them all.
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, names: Iterable[str], numbers: FloatArray) -> None:
+        super().__init__(zip(names, numbers.tolist(), strict=True))
+        self.numbers = numbers
+
+
 def compute_one(
     plan: Plan, event: RefundRequest, past: Past, rates: Rates, max_events: int = MAX_EVENTS
-) -> dict[str, float]:
+) -> Row:
     """All features of the plan by name for one request, from the slices its keys own."""
     ids = {key: id63(value) for key, value in past.holder.items()}
     said, rows, first_seen = one_request(event, rates), past.rows, past.first_seen
@@ -512,4 +525,4 @@ def compute_one(
         event.known_at, max_events, plan.steps, PLACE["currency"][rates.base],
         changes_ms, factors, EXACT_BELOW,
     )  # fmt: skip
-    return dict(zip(plan.step_of, values.tolist(), strict=True))
+    return Row(plan.step_of, values)

@@ -20,6 +20,7 @@ from rules.decision import Action, FollowUp, Mode, Outcome, RuleResult
 from rules.engine import Circumstances, ListMatch
 from rules.policy import Policy
 from serving import answers
+from serving.facts import BESIDE
 from serving.fields import fields_of
 from serving.reasons import as_json
 from serving.reports import RefundReport
@@ -29,6 +30,8 @@ from serving.store.history import Slices
 from serving.store.reservations import Reservation
 
 CATALOG_HASH: Final = definitions_hash(FEATURES)
+
+_CONTRIBUTING: Final = (*(feature.name for feature in MODEL_FEATURES), "expected")
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,10 @@ def _follow_up_body(follow_up: FollowUp | None, currency: str) -> answers.Follow
 
 
 def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, Any]:
-    """What is kept: `serving.recompute` decides again from it, `serving.monitor` scores again."""
+    """What is kept: `serving.recompute` decides again from it, `serving.monitor` scores again.
+
+    What is unknown of the feature row is NaN here, and None in what the store gives back.
+    """
     slices, verdict, circumstances = judged.slices, judged.verdict, judged.circumstances
     scored, contributions = verdict.score, verdict.contributions
     record = {
@@ -166,14 +172,13 @@ def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, An
         "probability": scored.probability if scored else None,
         "expected_loss_minor": scored.expected_loss_minor if scored else None,
         "reasons": [as_json(reason) for reason in verdict.reasons],
-        "features": {n: None if math.isnan(v) else v for n, v in verdict.row.items()},
+        "features": verdict.row,
         "facts": _facts(verdict),
         "lists": _lists(circumstances.lists),
         "disposition": circumstances.disposition,
         "sandbox": circumstances.sandbox,
         "contributions": None if contributions is None else dict(
-            zip((*(f.name for f in MODEL_FEATURES), "expected"), contributions.tolist(),
-                strict=True)
+            zip(_CONTRIBUTING, contributions.tolist(), strict=True)
         ),
         "model_version": verdict.model_version,
         "catalog_hash": CATALOG_HASH,
@@ -188,16 +193,13 @@ def _facts(verdict: Verdict) -> dict[str, Fact]:
 
     A word that the row holds as a code, under the same name, is kept as the word it is.
     """
+    facts, row = verdict.facts, verdict.row
     return {
         name: value
-        for name, value in verdict.facts.items()
-        if (name not in verdict.row or not isinstance(value, float))
-        and value is not None and not _is_nan(value)
-    }  # fmt: skip
-
-
-def _is_nan(value: Fact) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+        for name in BESIDE
+        if (value := facts[name]) is not None
+        and not (isinstance(value, float) and (name in row or math.isnan(value)))
+    }
 
 
 def _lists(lists: ListMatch) -> dict[str, Any]:

@@ -6,10 +6,9 @@ A feature that holds a code is a word here, under the name the policy's authors 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
-
-import numpy as np
 
 from features.attribution import CODES
 from features.balance import exact_minor
@@ -116,15 +115,21 @@ def facts_of(
     ``ledger`` is what `features.ledger.order_ledger` says of its order; without it those facts are
     unknown.
     """
+    return {**row, **_beside(request, row, ledger)}
+
+
+def _beside(
+    request: RefundRequest, row: Mapping[str, float], ledger: Mapping[str, Fact] | None
+) -> dict[str, Fact]:
+    """What is known beside the feature row."""
     kept = request.non_refundable_minor
     currency = row["order_currency_last_by_order_365d"]
     return {
-        **row,
         **{fact: _listed(column, getattr(request, column)) for fact, (column, _) in _WORDS.items()},
         "amount_minor": float(request.amount_minor),
         "nonrefundable_minor": float(kept or 0),
         "asked_minor": float(due_minor(request.amount_minor, kept)),
-        "order_currency": None if np.isnan(currency) else _word("currency", currency),
+        "order_currency": None if math.isnan(currency) else _word("currency", currency),
         "order_known": row["order_count_by_order_365d"] > 0
         or request.order_amount_minor is not None,
         "payment_method_expired": _expired(request),
@@ -177,3 +182,17 @@ def _lines_minor(request: RefundRequest) -> float | None:
 def _word(column: str, code: float) -> str | None:
     words = CODES[column]
     return words[int(code)] if int(code) < len(words) else None
+
+
+def _names_beside() -> tuple[str, ...]:
+    names = [feature.name for feature in FEATURES]
+    request = RefundRequest(
+        refund_id="-", customer_id="-", known_at=0, amount_minor=0, currency="GBP"
+    )
+    row = dict.fromkeys(names, math.nan)
+    beside = _beside(request, row, None)
+    return tuple(name for name in {**row, **beside} if name in beside)
+
+
+BESIDE: Final = _names_beside()
+"""The facts that the feature row has not, or has as codes, in the order of `facts_of`."""

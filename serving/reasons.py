@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from features.attribution import CODES
 from features.feature import Aggregate, Feature, Field
+from features.kernels import FloatArray, IntArray, compiled
 from features.money import MINOR_UNIT_DIGITS
 
 MAX_REASONS: Final = 6
@@ -43,31 +44,56 @@ class Reason:
     contribution: float
 
 
-def ranked_reasons(
-    features: Sequence[Feature],
-    values: Sequence[float],
-    contributions: Sequence[float],
-    currency: str,
-    most: int = MAX_REASONS,
-) -> tuple[Reason, ...]:
-    """The reason codes that raise the risk, strongest first, at most ``most`` of them.
+class Ranking:
+    """The reason codes of a model's features, told apart once for all rows."""
 
-    ``values`` and ``contributions`` are one row in the order of ``features``; the expected value
-    that ends a SHAP row is not part of it.
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = tuple(features)
+        codes = dict.fromkeys(feature.reason_code for feature in features)
+        self._codes = (*(code for code in codes if code != NOT_KNOWN), NOT_KNOWN)
+        places = {code: place for place, code in enumerate(self._codes)}
+        self._code_of = np.array([places[f.reason_code] for f in features], np.int64)
+
+    def reasons(
+        self, values: FloatArray, contributions: FloatArray, currency: str, most: int = MAX_REASONS
+    ) -> tuple[Reason, ...]:
+        """The reason codes that raise the risk, strongest first, at most ``most`` of them.
+
+        ``values`` (n,) and ``contributions`` (n,) are one row in the order of the features; the
+        expected value that ends a SHAP row is not part of it, and is not looked at.
+        """
+        found = _weigh(self._code_of, values, contributions, len(self._codes))
+        weights, first, strongest = (of_code.tolist() for of_code in found)
+        raising = [code for code, weight in enumerate(weights) if weight > 0]
+        raising.sort(key=lambda code: (-weights[code], first[code]))
+        reasons = []
+        for code in raising[:most]:
+            place = strongest[code]
+            feature, value = self._features[place], float(values[place])
+            said = sentence(feature, value, currency)
+            told = _told(feature, value)
+            reasons.append(Reason(self._codes[code], said, feature.name, told, weights[code]))
+        return tuple(reasons)
+
+
+@compiled
+def _weigh(
+    code_of: IntArray, values: FloatArray, contributions: FloatArray, codes: int
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Of each code (codes,) what its features weigh, the first of them, and the strongest.
+
+    The last code is that of what is not known.
     """
-    groups: dict[str, list[int]] = {}
-    for place, feature in enumerate(features):
-        code = NOT_KNOWN if math.isnan(values[place]) else feature.reason_code
-        groups.setdefault(code, []).append(place)
-    weights = {code: sum(contributions[i] for i in places) for code, places in groups.items()}
-    raising = sorted((code for code in weights if weights[code] > 0), key=lambda c: -weights[c])
-    reasons = []
-    for code in raising[:most]:
-        strongest = max(groups[code], key=lambda i: contributions[i])
-        feature, value = features[strongest], values[strongest]
-        said = sentence(feature, value, currency)
-        reasons.append(Reason(code, said, feature.name, _told(feature, value), weights[code]))
-    return tuple(reasons)
+    weights = np.zeros(codes)
+    first, strongest = np.full(codes, -1), np.full(codes, -1)
+    for place in range(len(code_of)):
+        code = codes - 1 if np.isnan(values[place]) else code_of[place]
+        weights[code] += contributions[place]
+        if first[code] < 0:
+            first[code] = strongest[code] = place
+        elif contributions[place] > contributions[strongest[code]]:
+            strongest[code] = place
+    return weights, first, strongest
 
 
 def sentence(feature: Feature, value: float, currency: str) -> str:

@@ -85,6 +85,8 @@ def assert_same_as_lightgbm(booster: lightgbm.Booster, rows: Floats) -> None:
     assert explainer.exact_fast
     expected = booster.predict(rows, pred_contrib=True)
     assert np.abs(explainer.contributions(rows) - expected).max() <= TOLERANCE
+    raw = booster.predict(rows, raw_score=True)
+    assert explainer.raw_scores(rows).tobytes() == raw.tobytes()
 
 
 CATEGORIES = {"categorical": True, "max_cat_to_onehot": 4, "min_data_per_group": 5}
@@ -126,6 +128,7 @@ def test_stops_at_the_best_iteration_as_predict_does() -> None:
     parts = TreeExplainer.from_booster(booster).contributions(rows)
     raw = booster.predict(rows, raw_score=True, num_iteration=7)
     np.testing.assert_allclose(parts.sum(axis=1), raw, atol=TOLERANCE)
+    assert TreeExplainer.from_booster(booster).raw_scores(rows).tobytes() == raw.tobytes()
 
 
 @pytest.mark.filterwarnings("ignore:LightGBM binary classifier")

@@ -16,21 +16,23 @@ from features.feature import Aggregate, Feature, Field
 from serving.reasons import (
     MAX_REASONS,
     NOT_KNOWN,
+    Ranking,
     as_json,
     formatted,
-    ranked_reasons,
     risk_level,
     sentence,
 )
 
 CODES_OF_REASON = {feature.reason_code for feature in MODEL_FEATURES}
+RANKING = Ranking(MODEL_FEATURES)
 rows = st.lists(
     st.floats(-5, 5), min_size=len(MODEL_FEATURES), max_size=len(MODEL_FEATURES)
 )  # fmt: skip
 
 
 def reasons_of(contributions, most=MAX_REASONS, value=1.0):
-    return ranked_reasons(MODEL_FEATURES, [value] * len(MODEL_FEATURES), contributions, "GBP", most)
+    values = np.full(len(MODEL_FEATURES), value)
+    return RANKING.reasons(values, np.array(contributions), "GBP", most)
 
 
 def weight_of(code: str, contributions) -> float:
@@ -179,7 +181,7 @@ def test_a_higher_score_is_never_of_a_lower_level(one, other):
 def test_the_value_of_a_coded_reason_is_its_word_in_json(feature: Feature):
     words = words_of(feature)
     for code, word in enumerate((*words, "a value outside the list")):
-        (reason,) = ranked_reasons([feature], [float(code)], [0.5], "GBP")
+        (reason,) = Ranking([feature]).reasons(np.array([float(code)]), np.array([0.5]), "GBP")
         found = orjson.loads(orjson.dumps(as_json(reason)))
         assert found["value"] == word
         assert found["description"] == f"{feature.sentence}: {word}"
@@ -206,7 +208,8 @@ def test_an_unknown_value_never_bears_the_code_of_what_it_might_have_said() -> N
     chargebacks = BY_NAME["chargeback_count_by_payment_method_365d"]
     refunds = BY_NAME["refund_count_by_customer_30d"]
     features, nan = (chargebacks, refunds), float("nan")
-    unknown, known = ranked_reasons(features, (nan, 2.0), (0.5, 0.25), "GBP")
+    values, contributions = np.array([nan, 2.0]), np.array([0.5, 0.25])
+    unknown, known = Ranking(features).reasons(values, contributions, "GBP")
     assert (unknown.code, unknown.contribution) == (NOT_KNOWN, 0.5)
     assert unknown.description.startswith("not known: ")
     assert known.code == "REFUND_VELOCITY_HIGH"

@@ -16,6 +16,7 @@ from features.events import RefundRequest
 from features.money import Rates
 from rules.decision import Action, Source
 from rules.engine import Circumstances, ListHit, ListMatch
+from serving.explain import TreeExplainer
 from serving.model import FeatureMismatch
 from serving.reasons import as_json
 from serving.scorer import (
@@ -58,6 +59,35 @@ def test_a_row_has_every_feature_and_knows_what_it_does_not_know(row):
     assert row["payable_minor"] == 5000
     assert row["refund_count_by_customer_30d"] == 0
     assert math.isnan(row["refund_count_by_device_7d"])
+
+
+def test_a_row_is_also_an_array_and_either_is_scored_alike(champion, policy, row):
+    assert row.numbers.tobytes() == np.array([*row.values()]).tobytes()
+    quick = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
+    plain = judge(REQUEST, dict(row), champion, policy, "GBP", NOTHING)
+    assert (quick.decision, quick.score) == (plain.decision, plain.score)
+    assert quick.contributions.tobytes() == plain.contributions.tobytes()
+
+
+def test_a_quick_score_is_the_models_to_the_bit(champion):
+    assert champion.is_quick
+    quantiles = champion.model.reference.quantiles.T
+    random = np.random.default_rng(5)
+    rows = random.permuted(np.vstack([quantiles, np.full_like(quantiles[:20], np.nan)]), axis=0)
+    slow = replace(champion, is_quick=False)
+    for row in rows:
+        assert champion.probability(row[np.newaxis]) == slow.probability(row[np.newaxis])
+
+
+def test_an_explainer_that_says_otherwise_scores_nothing(champion, monkeypatch):
+    honest = TreeExplainer.raw_scores
+    monkeypatch.setattr(
+        TreeExplainer, "raw_scores", lambda self, rows: np.nextafter(honest(self, rows), 9)
+    )
+    checked = Champion.of(champion.model, "8")
+    assert not checked.is_quick
+    row = np.full((1, len(MODEL_FEATURES)), 2.0)
+    assert checked.probability(row) == champion.model.predict(row)[0]
 
 
 def test_the_verdict_rests_on_the_model(champion, policy, row):
