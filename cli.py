@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from commands import backtest, challenger, data, keys, lists, models, policy, service
+from commands import backtest, challenger, data, keys, lists, models, policy, privacy, service
 from commands.shared import refuse
 
 # Said before LightGBM is loaded: its idle threads sleep instead of spinning, which would take the
@@ -30,7 +30,7 @@ app = typer.Typer(
     help="Risk scoring for refund abuse: simulate, train, serve, explain.",
     pretty_exceptions_enable=False,
 )  # fmt: skip
-for _module in (data, models, backtest, service):
+for _module in (data, models, backtest, service, privacy):
     app.add_typer(_module.app)
 for _name, _module in (
     ("policy", policy),

@@ -48,7 +48,7 @@ def document(
 
 def _parts(store: Store, customer_id: str, held: Holdings, at: int) -> Iterator[bytes]:
     tables, persons = _survey(store, held)
-    originals = _originals(store, persons)
+    originals = _originals(store, persons | held.own)
     known: dict[str, list[str]] = {kind: [] for kind in ENTITIES}
     for (kind, _), original in sorted(originals.items()):
         known[kind].append(original)
@@ -135,12 +135,11 @@ def _decisions(store: Store, decided: Sequence[str]) -> Iterator[Row]:
 def _lists(
     store: Store, persons: set[Person], originals: Mapping[Person, str]
 ) -> Iterator[Row]:  # fmt: skip
-    revealed = {**originals, **_originals(store, persons - originals.keys())}
     columns = [lists.c[name] for name in ListEntry.__slots__]
     for part in in_parts(sorted({value for _, value in persons}), _AT_ONCE):
         statement = select(*columns).where(lists.c.value.in_(part)).order_by(lists.c.value)
         with store.database.read() as connection:
             entries = [ListEntry(*row) for row in connection.execute(statement)]
         for entry in entries:
-            original = revealed.get((entry.entity, entry.value))
+            original = originals.get((entry.entity, entry.value))
             yield {"id": original, **{name: getattr(entry, name) for name in _LISTED}}

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 TRIES: Final = 3
 """How often a customer's holdings are looked up beside those who write, before under their lock."""
 
-_CHECKPOINT_WAIT_MS: Final = 200
+_CHECKPOINT_WAIT_MS: Final = 50
 _AFTER_FORMER: Final = FORMER[:-1] + ";"
 
 

@@ -98,26 +98,33 @@ def apply(
     """
     applied = Applied()
     run = _Pass(store, at, applied, dry_run, pause)
+    try:
+        _let_go(store, keep, run, applied, whole=whole)
+    finally:  # what went before something failed did go
+        if not dry_run and any(applied.rows.values()):
+            entry = AuditEntry(at, via or actor, "retention_applied", "retention",
+                               {"keep_days": vars(keep), "rows": applied.rows},
+                               {"by": actor})  # fmt: skip
+            with store.write() as tx:
+                tx.audit_many([entry])
+    return applied
+
+
+def _let_go(store: Store, keep: Keep, run: _Pass, applied: Applied, *, whole: bool) -> None:
     if keep.idempotency is not None:
         run.old(idempotency_keys, idempotency_keys.c.created_at, keep.idempotency)
     if keep.lists is not None:
         run.old(lists, lists.c.expires_at, keep.lists)
     if keep.audit is not None:
         run.audit(keep.audit)
-    if store.clock == "event" and (keep.events or keep.decisions):
-        applied.left.append("events and decisions: the store's clock is that of its events")
-    elif store.clock != "event":
-        if keep.decisions is not None:
-            run.old(decisions, decisions.c.decided_at, keep.decisions)
-        if keep.events is not None:
-            run.events(keep.events, whole=whole)
-    if not dry_run and any(applied.rows.values()):
-        with store.write() as tx:
-            tx.audit_many([
-                AuditEntry(at, via or actor, "retention_applied", "retention",
-                           {"keep_days": vars(keep), "rows": applied.rows}, {"by": actor})
-            ])  # fmt: skip
-    return applied
+    if store.clock == "event":
+        if keep.events or keep.decisions:
+            applied.left.append("events and decisions: the store's clock is that of its events")
+        return
+    if keep.decisions is not None:
+        run.old(decisions, decisions.c.decided_at, keep.decisions)
+    if keep.events is not None:
+        run.events(keep.events, whole=whole)
 
 
 class _Pass:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -80,6 +81,21 @@ def rotate(
     finally:
         database.close()
     return Rotated(before.key_id, after.key_id, rows)
+
+
+def key_id_of(url: str) -> str | None:
+    """The id of the secret that a store is under; None where there is no store."""
+    database = Database(url)
+    if database.is_sqlite and not Path(sqlalchemy.make_url(url).database or "").exists():
+        return None
+    try:
+        with database.read() as connection:
+            if not sqlalchemy.inspect(connection).has_table(meta.name):
+                return None
+            found = select(meta.c.value).where(meta.c.name == "key_id")
+            return str(connection.execute(found).scalar_one())
+    finally:
+        database.close()
 
 
 class _Rotation:
