@@ -279,7 +279,7 @@ DECIDED: Final[Mapping[str, Any]] = {
         "status": 200,
         "timestamp": 1_637_933_719,
         "data": {"customerId": "abc-123-ZYZ", "orderId": "abcde12345-ZXY",
-                 "refundId": "abc-123-GDFS", "warnings": []},
+                 "refundId": "abc-123-GDFS", "recorded": ["refund_outcome"], "warnings": []},
     },
 }  # fmt: skip
 

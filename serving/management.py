@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from features.events import ENTITIES
 from rules.changes import changes
