@@ -102,11 +102,12 @@ class DecisionBody(TypedDict):
 
 
 class RecordedData(TypedDict):
-    """What was recorded, by the ids the report gave."""
+    """What was recorded, by the ids the report gave; ``recorded`` names the kinds of events."""
 
     customerId: NotRequired[str]
     orderId: NotRequired[str]
     refundId: NotRequired[str]
+    recorded: list[str]
     warnings: list[WarningBody]
 
 
@@ -196,20 +197,17 @@ def recorded_body(
     customer_id: str | None = None,
     order_id: str | None = None,
     refund_id: str | None = None,
+    recorded: Iterable[str] = (),
     warnings: Iterable[WarningBody] = (),
 ) -> RecordedBody:
     """The answer to a report received at ``recorded_at`` (epoch ms).
 
-    >>> recorded_body(recorded_at=1637933719250, refund_id="r")["data"]
-    {'warnings': [], 'refundId': 'r'}
+    >>> recorded_body(recorded_at=1637933719250, refund_id="r", recorded=["label"])["data"]
+    {'refundId': 'r', 'recorded': ['label'], 'warnings': []}
     """
-    data: RecordedData = {"warnings": list(warnings)}
-    if customer_id is not None:
-        data["customerId"] = customer_id
-    if order_id is not None:
-        data["orderId"] = order_id
-    if refund_id is not None:
-        data["refundId"] = refund_id
+    ids = {"customerId": customer_id, "orderId": order_id, "refundId": refund_id}
+    given = {name: value for name, value in ids.items() if value is not None}
+    data: Any = {**given, "recorded": list(recorded), "warnings": list(warnings)}
     return {"status": 200, "timestamp": recorded_at // 1000, "data": data}
 
 
@@ -270,15 +268,16 @@ def device_missing() -> WarningBody:
     return _warning("device-missing", "device.deviceId: not given")
 
 
-def unknown_value(field: str, value: str, known: Iterable[str]) -> WarningBody:
-    """A value outside the field's list, with the nearest in it.
+def unknown_value(field: str, value: str, known: Iterable[str], then: str = "") -> WarningBody:
+    """A value outside the field's list, with the nearest in it, and what that means if more.
 
     >>> unknown_value("refund.claim", "FULLY", ("FULL", "PARTIAL"))["msg"]
     'refund.claim: "FULLY" is not a value we know (did you mean FULL?)'
     """
     hint = did_you_mean(value, known)
     said = orjson.dumps(shown(value)).decode()
-    return _warning("unknown-value", f"{field}: {said} is not a value we know{hint}")
+    so = f": {then}" if then else ""
+    return _warning("unknown-value", f"{field}: {said} is not a value we know{hint}{so}")
 
 
 def other_currency(field: str, currency: str, expected: str) -> WarningBody:

@@ -116,7 +116,9 @@ class RefundItemPart(ItemPart):
 class StatusPart(Wire):
     """Where an order stands and who moved it."""
 
-    stage: Annotated[Word | None, Known(tuple(ORDER_STAGES))] = None
+    stage: Annotated[
+        Word | None, Known(tuple(ORDER_STAGES), "no change is recorded")
+    ] = None
     actor: Text | None = None
 
 
@@ -146,7 +148,7 @@ class RefundPart(Wire):
     refund_id: Identifier
     refund_request_time: Time | None = None
     refund_issued_time: Time | None = None
-    status: Annotated[Word, Known(REFUND_STATUSES)]
+    status: Annotated[Word, Known(REFUND_STATUSES, "no outcome of the refund is recorded")]
     initiated_by: Annotated[Word | None, Known(VOCABULARY["initiated_by"])] = None
     type: Annotated[Word | None, Known(VOCABULARY["type"])] = None
     claim: Annotated[Word | None, Known(VOCABULARY["claim"])] = None
@@ -210,7 +212,7 @@ class TransactionPart(Wire):
     gateway_reference: Text | None = None
     amount: Amount
     currency: Currency
-    type: Annotated[Word, Known(tuple(TRANSACTION_KINDS))]
+    type: Annotated[Word, Known(tuple(TRANSACTION_KINDS), "the transaction is not recorded")]
     success: Flag | None = None
 
 

@@ -17,6 +17,7 @@ import orjson
 from pydantic import Field
 
 from features.events import (
+    IDENTIFIERS,
     Dispute,
     Event,
     Label,
@@ -45,7 +46,7 @@ class Report(Wire):
 
     timestamp: Time | None = None
 
-    @property
+    @functools.cached_property
     def content_hash(self) -> str:
         """Digest of the recognised fields, whatever their order, less timestamp and userAgent."""
         left_out: dict[str, Any] = {"timestamp": True, "device": {"user_agent"}}
@@ -56,6 +57,17 @@ class Report(Wire):
     @abstractmethod
     def events(self, known_at: int) -> list[Event]:
         """The facts in the body, as known at ``known_at`` (epoch ms)."""
+
+    @abstractmethod
+    def documents(self) -> dict[str, str]:
+        """The order and the refund that it is about, by column, as far as it names them."""
+
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Everything that it names, as column and value: what reports have in common by which one
+        moves what another reads."""
+        customer = getattr(self, "customer", None)
+        of_customer = {"customer_id": customer.customer_id} if customer else {}
+        return frozenset({**of_customer, **self.documents()}.items())
 
     def warnings(self) -> list[answers.WarningBody]:
         """What its sender may want to mend, the first `MAX_WARNINGS` of it."""
@@ -94,6 +106,15 @@ class CommerceReport(Report):
             "billing_country": billing and billing.country_code,
             "shipping_country": shipping and shipping.country_code,
         }
+
+    def documents(self) -> dict[str, str]:
+        """The order, if it is named."""
+        return {"order_id": self.order.order_id} if self.order else {}
+
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Every person, device and document."""
+        given = {c: v for c, v in self._columns().items() if c in IDENTIFIERS and v is not None}
+        return frozenset({**given, **self.documents()}.items())
 
     def _order_events(self, known_at: int) -> Iterator[Event]:
         order = self.order
@@ -187,6 +208,10 @@ class RefundReport(CommerceReport):
 
     refund: bodies.RefundPart
 
+    def documents(self) -> dict[str, str]:
+        """The refund, and its order if that is named."""
+        return {**super().documents(), "refund_id": self.refund.refund_id}
+
     def events(self, known_at: int) -> list[Event]:
         """The embedded order, the request, the outcome and the transactions, as far as told."""
         found = list(self._order_events(known_at))
@@ -263,6 +288,14 @@ class ReturnReport(Report):
     refund: bodies.RefundRef | None = None
     order: bodies.OrderRef | None = None
 
+    def documents(self) -> dict[str, str]:
+        """What it names, in either place."""
+        part = self.return_
+        refund_id = part.refund_id or (self.refund and self.refund.refund_id)
+        order_id = part.order_id or (self.order and self.order.order_id)
+        named = {"refund_id": refund_id, "order_id": order_id}
+        return {name: value for name, value in named.items() if value}
+
     def events(self, known_at: int) -> list[Event]:
         """The step."""
         part = self.return_
@@ -272,8 +305,7 @@ class ReturnReport(Report):
                 Return,
                 known_at,
                 natural_key=part.return_id,
-                refund_id=part.refund_id or (self.refund and self.refund.refund_id),
-                order_id=part.order_id or (self.order and self.order.order_id),
+                **self.documents(),
                 status=part.status,
             )
         ]
@@ -286,6 +318,10 @@ class DisputeReport(Report):
     order: bodies.OrderRef | None = None
     payment_method: bodies.PaymentMethodPart | None = None
     customer: bodies.CustomerRef | None = None
+
+    def documents(self) -> dict[str, str]:
+        """The order, if it is of one."""
+        return {"order_id": self.order.order_id} if self.order else {}
 
     def events(self, known_at: int) -> list[Event]:
         """The stage or outcome."""
@@ -325,6 +361,10 @@ class LabelReport(Report):
     source: Annotated[Word, OneOf(get_args(LabelSource))] | None = None
     reviewer: bodies.ReviewerPart | None = None
     comment: Text | None = None
+
+    def documents(self) -> dict[str, str]:
+        """The refund, if it is of one."""
+        return {"refund_id": self.refund_id} if self.refund_id else {}
 
     def events(self, known_at: int) -> list[Event]:
         """The verdict."""
@@ -459,4 +499,4 @@ def _unknown_values(path: str, part: Wire) -> Iterator[answers.WarningBody]:
         )
         for field, word in said.items():
             if word is not None and word not in known.choices:
-                yield answers.unknown_value(field, word, known.choices)
+                yield answers.unknown_value(field, word, known.choices, known.otherwise)

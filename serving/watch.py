@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from serving.metrics import STAGES
 from serving.scorer import Late
 
-STAGE_OF: Final = {"explanation": "explain"}
-"""Where the name of what comes next is not that of a stage of `serving.metrics.STAGES`."""
+STAGE_OF: Final = {**dict(zip(STAGES, STAGES, strict=True)), "explanation": "explain"}
+"""What is called by a name, as a stage of `serving.metrics.STAGES`."""
 
-NEVER_LATE: Final = frozenset({"read", "rules", "write"})
+NEVER_LATE: Final = frozenset({"parse", "read", "features", "rules", "write"})
 """Parts that are done however late it is: a decision is made from what there is, and kept."""
 
 
@@ -41,10 +42,14 @@ class Watch:
     def __call__(self, stage: str) -> None:
         """End the stage before, and begin this one if there is time for it."""
         now = time.monotonic()
-        self._marks.append((STAGE_OF.get(stage, stage), now))
+        self._marks.append((STAGE_OF.get(stage, ""), now))
         taken = (now - self._arrived - self._stopped) * 1000
         if taken > self._limit_ms and stage not in NEVER_LATE:
             raise Late(f"{taken:.0f} ms had passed before {stage}, of {self._limit_ms}")
+
+    def pause(self) -> None:
+        """End the stage before: what comes until the next one is waiting, and is no stage."""
+        self._marks.append(("", time.monotonic()))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -61,4 +66,5 @@ class Watch:
             self._marks, [*self._marks[1:], ("", end)], strict=True
         ):
             found[stage] = found.get(stage, 0.0) + ended - began
+        found.pop("", None)
         return {**found, "total": end - self._arrived}

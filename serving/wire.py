@@ -354,9 +354,13 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Known:
-    """Metadata of an open list: another value is kept and answered with a warning."""
+    """Metadata of an open list: another value is kept and answered with a warning.
+
+    ``otherwise`` is what another value means, where it means more than that.
+    """
 
     choices: tuple[str, ...]
+    otherwise: str = ""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler

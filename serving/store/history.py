@@ -387,6 +387,18 @@ class History:
             found = self._database.run(connection, prepared, prepared.bind({"refund": refund_id}))
         return _stored(reversed(found))
 
+    def customer(self, connection: Connection, customer_id: str) -> tuple[int, int]:
+        """How often a customer's history was added to, and the latest time that it reaches to."""
+        state = self._database.prepared(
+            "customer",
+            lambda: select(entities.c.moved, entities.c.latest).where(
+                _is(entities.c.kind, "customer"), entities.c.value == bindparam("customer")
+            ),
+        )
+        pseudonym = self._identifiers.mac("customer", customer_id)
+        found = self._database.run(connection, state, (pseudonym,))
+        return (found[0][0], found[0][1]) if found else (0, 0)
+
     def customer_moved(self, connection: Connection, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read."""
         customer = slices.pseudonyms.get("customer")

@@ -11,7 +11,13 @@ from sqlalchemy import Connection, select
 from features.events import Event, RefundRequest
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, StoreRefusedError
-from serving.store.decisions import Decision, Decisions, FirstResult, RawDecision
+from serving.store.decisions import (
+    IDEMPOTENCY_MS,
+    Decision,
+    Decisions,
+    FirstResult,
+    RawDecision,
+)
 from serving.store.flights import Flights
 from serving.store.history import Appended, History, Slices
 from serving.store.identifiers import Identifiers
@@ -365,6 +371,15 @@ class Transaction:
     def first_result(self, api_key_id: str, key: str, at: int) -> FirstResult | None:
         """What an idempotency key got at first, if that is not 24 hours old."""
         return self._store.decision_log.first_result(self._connection, api_key_id, key, at)
+
+    def latest_result(self, api_key_id: str, key: str) -> FirstResult | None:
+        """What an idempotency key got, however long ago."""
+        since_ever = IDEMPOTENCY_MS
+        return self.first_result(api_key_id, key, since_ever)
+
+    def customer(self, customer_id: str) -> tuple[int, int]:
+        """How often a customer's history was added to, and the latest time that it reaches to."""
+        return self._store.history.customer(self._connection, customer_id)
 
     def save_first_result(self, api_key_id: str, key: str, result: FirstResult) -> None:
         """Store what an idempotency key got."""

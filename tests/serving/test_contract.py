@@ -371,7 +371,8 @@ def test_an_unknown_stage_of_a_line_warns() -> None:
     assert len(report.events(NOW)) == 1
     (warning,) = report.warnings()
     assert warning["msg"] == (
-        'order.items[0].status.stage: "FULFILED" is not a value we know (did you mean FULFILLED?)'
+        'order.items[0].status.stage: "FULFILED" is not a value we know (did you mean FULFILLED?): '
+        "no change is recorded"
     )
 
 
@@ -458,7 +459,8 @@ def test_an_unknown_kind_of_transaction_warns_and_moves_no_money() -> None:
     (warning,) = report.warnings()
     assert warning["class"] == "unknown-value"
     assert warning["msg"] == (
-        'transactions[0].type: "CAPTURED" is not a value we know (did you mean CAPTURE?)'
+        'transactions[0].type: "CAPTURED" is not a value we know (did you mean CAPTURE?): '
+        "the transaction is not recorded"
     )
 
 
@@ -479,7 +481,8 @@ def test_an_unknown_status_is_kept_with_a_warning_and_is_no_outcome() -> None:
     report = parse_refund(refund(("refund.status", "COMPLETE")), scored=False)
     assert of_type(report.events(NOW), RefundOutcome) == []
     assert [w["msg"] for w in report.warnings()] == [
-        'refund.status: "COMPLETE" is not a value we know (did you mean COMPLETED?)'
+        'refund.status: "COMPLETE" is not a value we know (did you mean COMPLETED?): '
+        "no outcome of the refund is recorded"
     ]
 
 

@@ -1,0 +1,400 @@
+"""What is asked of a desk: to decide a refund request, or to keep what a backend reports.
+
+Each is a `serving.together.Job`: prepared outside the write lock, written inside it, and answered
+when that is committed. What was answered before is answered again without being decided.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from features.events import RefundRequest, due_minor
+from rules.decision import Action, Mode
+from serving import announcements, answers
+from serving.case import Case, Judged, answer_of, impersonal, record_of
+from serving.idempotency import Answer, Claim, digest, take_off
+from serving.metrics import degraded_reason
+from serving.reports import RefundReport, Report
+from serving.store.decisions import IDEMPOTENCY_MS, FirstResult
+from serving.store.decisions import Decision as StoredDecision
+from serving.store.refunds import ENDED, TRANSITIONS, Refund, State
+from serving.store.reservations import Reservation
+from serving.store.store import Transaction
+from serving.together import Job, MovedError
+from serving.watch import Watch
+
+if TYPE_CHECKING:
+    from serving.desk import Desk
+
+STATE_OF_ACTION: Final[Mapping[Action, State]] = {
+    Action.ALLOW: "APPROVED",
+    Action.PREVENT: "DENIED",
+    Action.MANUAL_REVIEW: "NEEDS_REVIEW",
+    Action.REVIEW: "NEEDS_REVIEW",
+}
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who asks: an API key, and the idempotency key it gave if any."""
+
+    api_key_id: str
+    idempotency_key: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """The sender as the audit log names it."""
+        return f"key:{self.api_key_id}"
+
+    def claim(self, content: str, call: str | None = None) -> Claim | None:
+        """What the sender's key is bound to: content, and a call if that is not scoring."""
+        if self.idempotency_key is None:
+            return None
+        bound = content if call is None else digest(call, content)
+        return Claim(self.api_key_id, self.idempotency_key, bound)
+
+
+class _Keyed(Job):
+    """A job that may come with an idempotency key."""
+
+    claim: Claim | None = None
+    _is_flying = False
+
+    def take_off(self) -> None:
+        """Hold the key, if it is not held by this job; raises `InFlightError` if by another."""
+        if self.claim is not None and not self._is_flying:
+            take_off(self.store, self.claim)
+            self._is_flying = True
+
+    def end(self, result: Answer | Exception) -> None:
+        """Let the key go."""
+        if self.claim is not None and self._is_flying:
+            self.store.flights.end(self.claim.name)
+            self._is_flying = False
+
+
+class Scoring(_Keyed):
+    """A refund request on its way to its decision.
+
+    Raises `KeyReusedError` for an idempotency key that came with other content before, and
+    `InFlightError` for one whose first request is under way.
+    """
+
+    def __init__(
+        self, desk: Desk, report: RefundReport, now: Callable[[], int], sender: Sender, watch: Watch
+    ) -> None:
+        super().__init__()
+        self.desk, self.report, self.sender, self.watch = desk, report, sender, watch
+        self.store = desk.store
+        if report.customer is None:
+            raise ValueError("report: expected one that names its customer")
+        self.customer_id: str = report.customer.customer_id
+        self.order_id = report.order.order_id if report.order else None
+        self.claim = sender.claim(report.content_hash)
+        self._now = now
+        self._case: Case | None = None
+        self._judged: Judged | None = None
+
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Every person, device and document that the request names."""
+        return self.report.names()
+
+    def prepare(self) -> Answer | None:
+        """Answer again what was answered before; else decide."""
+        self.take_off()
+        self._case = self._judged = None
+        self.watch("read")
+        with self.store.reading() as tx:
+            first = (
+                None
+                if self.claim is None
+                else tx.latest_result(self.claim.api_key_id, self.claim.key)
+            )
+            standing = None if first else self._standing(tx)
+            # Before the cutoff: what commits from here on may bear a later time than the cutoff,
+            # which the read would leave out, and each of the two would believe to be the first.
+            seen, latest = tx.customer(self.customer_id)
+            reserved = self._reserved(tx)
+        cutoff = self.desk.no_earlier(self._now(), latest + 1)
+        if self.claim and first and first.created_at > cutoff - IDEMPOTENCY_MS:
+            self.claim.checked(first)
+            return self._again(first.response)
+        standing = standing or (self._standing_now() if first else None)
+        if standing is not None and self.claim is None:
+            return self._again(standing.response)
+        self._case = Case.of(self.report, cutoff)
+        if standing is not None:
+            return None  # the key is bound to it when it is written
+        case = self._case
+        judged = self.desk.judge(case.request, self.watch, reserved, case.events)
+        if judged.slices.customer_seen != seen:
+            raise MovedError
+        self._judged = judged
+        return None
+
+    def write(self, tx: Transaction) -> Answer:
+        """Keep what was decided, unless what it rests on has moved."""
+        self.watch("write")
+        return self._settle(tx, may_move=False)
+
+    def do(self, tx: Transaction) -> Answer:
+        """Decide under the lock: later than all that it waited for."""
+        self.watch("read")
+        _, latest = tx.customer(self.customer_id)
+        reserved = self._reserved(tx)
+        self._case = case = Case.of(self.report, self.desk.no_earlier(self._now(), latest + 1))
+        self._judged = self.desk.judge(case.request, self.watch, reserved, case.events)
+        self.watch("write")
+        return self._settle(tx, may_move=True)
+
+    def end(self, result: Answer | Exception) -> None:
+        """Count the decision."""
+        super().end(result)
+        metrics = self.desk.metrics
+        if metrics is None or isinstance(result, Exception):
+            return
+        if result.replayed or self._judged is None:
+            metrics.replayed()
+            return
+        verdict = self._judged.verdict
+        decision = verdict.decision
+        unknown = {fact for rule in decision.unknowns if rule.mode is Mode.LIVE
+                   for fact in rule.unknown_facts}  # fmt: skip
+        metrics.observe(
+            self.watch.seconds(), decision.action.value, decision.source.value,
+            verdict.score.probability if verdict.score else None, unknown,
+            degraded_reason(verdict.problem) if decision.degraded else None,
+        )  # fmt: skip
+
+    def _reserved(self, tx: Transaction) -> tuple[Reservation, ...]:
+        """What other refunds hold of the order's balance."""
+        if self.order_id is None:
+            return ()
+        return tx.reserved(self.order_id, besides=self.report.refund.refund_id)
+
+    # --- answered before -----------------------------------------------------------------------
+
+    def _again(self, kept: Mapping[str, Any]) -> Answer:
+        """An answer that was given before, with the customer it names."""
+        return Answer(_personal(kept, self.customer_id), replayed=True)
+
+    def _standing_now(self) -> StoredDecision | None:
+        with self.store.reading() as tx:
+            return self._standing(tx)
+
+    def _standing(self, tx: Transaction) -> StoredDecision | None:
+        """The decision on exactly this content, if its answer may be given again.
+
+        A promise, or a place in the queue of reviews, is given again while the order's balance is
+        held for it, and once it was kept. A refund that its backend declined or canceled meanwhile
+        gave the balance back, so it is decided anew; a refusal is always the same.
+        """
+        asked = self.report.refund
+        found = tx.find_decision(asked.refund_id, self.report.content_hash)
+        if found is None:
+            return None
+        action = Action(found.record["decision"]["action"])
+        refund = tx.refund(asked.refund_id)
+        if action is Action.PREVENT or refund is None or refund.state == "REFUNDED":
+            return found
+        if refund.state in ENDED:
+            return None
+        if self.order_id is None or asked.amount is None or asked.currency is None:
+            return found
+        held = tx.reservation(asked.refund_id, self.order_id, asked.currency)
+        due = due_minor(asked.amount, asked.non_refundable_amount)
+        return found if held.backs(due, is_promise=action is Action.ALLOW) else None
+
+    # --- keeping -------------------------------------------------------------------------------
+
+    def _settle(self, tx: Transaction, *, may_move: bool) -> Answer:
+        """Answer as before if this was answered before; else keep the decision and answer.
+
+        Under the lock only reports that name neither the customer nor the order get in between, on
+        PostgreSQL: with ``may_move`` the decision comes before them.
+        """
+        case, judged, claim = self._case, self._judged, self.claim
+        if case is None:
+            raise MovedError
+        at = case.request.known_at
+        first: FirstResult | None = claim.first(tx, at) if claim else None
+        found = first or self._standing(tx)
+        if found is not None:
+            if claim and first is None:
+                claim.keep(tx, found.response, at)
+            return self._again(found.response)
+        if judged is None or (
+            not may_move
+            and (tx.customer_moved_since(judged.slices) or self._balance_moved(tx, judged))
+        ):
+            raise MovedError
+        body = self._keep(tx, case, judged)
+        if claim:
+            claim.keep(tx, impersonal(body), at)
+        return Answer(body)
+
+    def _balance_moved(self, tx: Transaction, judged: Judged) -> bool:
+        """Whether other refunds hold more or less of the order's balance than was read."""
+        return self._reserved(tx) != judged.reserved
+
+    def _keep(self, tx: Transaction, case: Case, judged: Judged) -> Mapping[str, Any]:
+        """Write the decision and all it rests on; returns what is answered."""
+        request, decision = case.request, judged.verdict.decision
+        tx.append(case.events)
+        before = tx.refund(request.refund_id) or Refund(request.refund_id)
+        self._move(tx, before, request, decision.action)
+        self._reserve(tx, request, decision.action)
+        body = answer_of(case, judged)
+        tx.save_decision(
+            StoredDecision(
+                score_id=case.score_id,
+                refund_id=request.refund_id,
+                content_hash=case.content_hash,
+                decided_at=request.known_at,
+                record=record_of(case, judged, self.desk.rates.base),
+                response=impersonal(body),
+            )
+        )
+        content = {"score_id": case.score_id, "action": decision.action.value,
+                   "source": decision.source.value}  # fmt: skip
+        subject = f"refund:{request.refund_id}"
+        tx.audit(self.sender.actor, "decided", subject, content, at=request.known_at)
+        told = announcements.refund_decided(request.refund_id, body["data"])
+        tx.announce("refund.decided", told, request.known_at)
+        return body
+
+    def _move(
+        self, tx: Transaction, before: Refund, request: RefundRequest, action: Action
+    ) -> None:
+        """Take the refund from where it is to where the decision puts it, if a way leads there.
+
+        One that was denied or canceled and is asked for again begins anew (see
+        `serving.store.refunds.Refund.ask_again`), so its state follows the last decision. One that
+        was approved or paid stays so, whatever is decided on other fields: its payment may be under
+        way, and its state tells what became of it.
+        """
+        state, goal = before.state, STATE_OF_ACTION[action]
+        if state in ENDED:
+            tx.ask_again(request.refund_id, at=request.known_at)
+            state = "REQUESTED"
+        way: tuple[State, ...] = ("VALIDATED", "DECIDED", goal) if state == "REQUESTED" else (goal,)
+        if all(to in TRANSITIONS[at] for at, to in itertools.pairwise((state, *way))):
+            tx.transition(request.refund_id, *way, at=request.known_at)
+
+    def _reserve(self, tx: Transaction, request: RefundRequest, action: Action) -> None:
+        """Hold what may be paid of the order's balance, until an outcome releases it.
+
+        What was promised before may be under way, so no later decision lets go of it: not one on
+        a smaller amount, not a refusal, not one on another order.
+        """
+        if request.order_id is None:
+            return
+        due = due_minor(request.amount_minor, request.non_refundable_minor)
+        held = tx.reservation(request.refund_id, request.order_id, request.currency)
+        if action is Action.PREVENT:
+            held = held.refuse()
+        elif action is Action.ALLOW:
+            held = held.allow(due)
+        else:
+            held = held.review(due)
+        tx.reserve(held)
+
+
+class Telling(_Keyed):
+    """A report on its way into the store; a surprise is kept too, and flagged."""
+
+    def __init__(
+        self, desk: Desk, report: Report, now: Callable[[], int], actor: str,
+        claim: Claim | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.desk, self.report, self.store, self.claim = desk, report, desk.store, claim
+        self.customer_id = getattr(getattr(report, "customer", None), "customer_id", None)
+        self._now, self._actor = now, actor
+        self._known_at = 0
+        self._kinds: dict[str, int] = {}
+
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Every person and document that the report names."""
+        return self.report.names()
+
+    def prepare(self) -> Answer | None:
+        """Answer again what was answered before; else fix when it became known, and of what."""
+        self.take_off()
+        self._known_at = self._now()
+        if self.claim is not None:
+            with self.store.reading() as tx:
+                if (first := self.claim.first(tx, self._known_at)) is not None:
+                    return self._again(first)
+        # An outcome changes what is left of the order, also where it names the refund alone.
+        refund_id, self.order_id = self._named()
+        if refund_id is not None and self.order_id is None:
+            before = self.store.refund(refund_id)
+            self.order_id = before.order_id if before else None
+        return None
+
+    def write(self, tx: Transaction) -> Answer:
+        """Keep it and what it moves."""
+        at = self._known_at
+        if self.claim is not None and (first := self.claim.first(tx, at)) is not None:
+            return self._again(first)
+        refund_id, order_id = self._named()
+        before = tx.refund(refund_id) if refund_id else None
+        if before is not None:  # else it would count as late
+            at = self.desk.no_earlier(at, before.state_at)
+        events = self.report.events(at)
+        warnings = self.report.warnings()
+        taken, surprises = [], 0
+        for event, appended in zip(events, tx.append(events), strict=True):
+            taken.append(appended.event_id)
+            if appended.is_unexpected:
+                surprises += 1
+                was, status = before.state if before else None, getattr(event, "status", "")
+                warnings.append(answers.unexpected_transition(was, status))
+        self._kinds = dict.fromkeys((event.event_type for event in events), 0)
+        if surprises:
+            self._kinds["refund_outcome"] = surprises
+        subject = f"refund:{refund_id}" if refund_id else next(iter(self._kinds), "")
+        tx.audit(self._actor, "reported", subject, {"events": taken}, at=at)
+        body = answers.recorded_body(
+            recorded_at=at, customer_id=self.customer_id, order_id=order_id, refund_id=refund_id,
+            recorded=self._kinds, warnings=warnings,
+        )  # fmt: skip
+        if self.claim is not None:
+            self.claim.keep(tx, impersonal(body), at)
+        return Answer(body)
+
+    def do(self, tx: Transaction) -> Answer:
+        """Prepare and write under the lock; nothing moves a report, so it never comes to this."""
+        self._known_at = self._now()
+        return self.write(tx)
+
+    def end(self, result: Answer | Exception) -> None:
+        """Count the report."""
+        super().end(result)
+        metrics = self.desk.metrics
+        if metrics is None or isinstance(result, Exception):
+            return
+        if result.replayed:
+            metrics.replayed()
+            return
+        for kind, surprises in self._kinds.items():
+            metrics.reported(kind, surprises)
+
+    def _again(self, first: FirstResult) -> Answer:
+        return Answer(_personal(first.response, self.customer_id), replayed=True)
+
+    def _named(self) -> tuple[str | None, str | None]:
+        """The refund and the order that its events name first."""
+        names = self.report.documents()
+        return names.get("refund_id"), names.get("order_id")
+
+
+def _personal(kept: Mapping[str, Any], customer_id: str | None) -> Mapping[str, Any]:
+    """A body as it was answered: who it is about is not kept with it."""
+    if customer_id is None:
+        return kept
+    return {**kept, "data": {"customerId": customer_id, **kept["data"]}}
