@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -90,6 +92,18 @@ class Fake:
 
 
 DOWN = Failure("unreachable", "ConnectError")
+
+
+def test_it_is_one_file_that_needs_httpx_alone() -> None:
+    tree = ast.parse(Path(client.__file__).read_text(encoding="utf-8"))
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or "."] if isinstance(node, ast.ImportFrom)
+                     else [alias.name for alias in node.names])
+    }  # fmt: skip
+    assert imported - sys.stdlib_module_names == {"httpx"}
 
 
 # --- the budget --------------------------------------------------------------------------------
