@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from commands import backtest, challenger, data, keys, lists, models, policy, privacy, service
+from commands import audit, backtest, challenger, data, keys, lists, models, policy, privacy, service
 from commands.shared import refuse
 
 # Said before LightGBM is loaded: its idle threads sleep instead of spinning, which would take the
@@ -33,6 +33,7 @@ app = typer.Typer(
 for _module in (data, models, backtest, service, privacy):
     app.add_typer(_module.app)
 for _name, _module in (
+    ("audit", audit),
     ("policy", policy),
     ("lists", lists),
     ("challenger", challenger),

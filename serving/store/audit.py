@@ -160,9 +160,26 @@ class AuditLog:
         rows = self._database.run(connection, prepared, prepared.bind(values))
         return [KeptEntry._make(row) for row in rows]
 
+    def seqs_after(self, connection: Connection, seq: int, until: int, limit: int) -> list[int]:
+        """As `after`, the seqs alone."""
+        statement = (
+            select(audit_log.c.seq)
+            .where(audit_log.c.seq > seq, audit_log.c.seq <= until)
+            .order_by(audit_log.c.seq)
+            .limit(limit)
+        )
+        return list(connection.execute(statement).scalars())
+
+    def count_after(self, connection: Connection, seq: int) -> tuple[int, int | None]:
+        """How many entries there are above a seq, and the time of the first of them (ms)."""
+        statement = select(func.count(), func.min(audit_log.c.at)).where(audit_log.c.seq > seq)
+        count, oldest = connection.execute(statement).one()
+        return count, oldest
+
     def these(self, connection: Connection, seqs: Collection[int]) -> Iterator[KeptEntry]:
         """The entries of these seqs that there are."""
-        for row in connection.execute(_select().where(audit_log.c.seq.in_(list(seqs)))):
+        statement = _select().where(audit_log.c.seq.in_(list(seqs))).order_by(audit_log.c.seq)
+        for row in connection.execute(statement):
             yield _kept(row)
 
     def last_seq(self, connection: Connection) -> int:

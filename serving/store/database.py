@@ -168,6 +168,16 @@ class Database:
         if not self.is_sqlite and (numbers := sorted({lock_number(name) for name in names})):
             connection.exec_driver_sql(_LOCK, (numbers,))
 
+    def writers(self, connection: Connection, table: str) -> frozenset[str]:
+        """The transactions that have written to a table and are not over; on SQLite none is seen.
+
+        Whoever writes there holds a lock on it, from before a number is drawn until the end.
+        """
+        if self.is_sqlite:
+            return frozenset()
+        found = connection.exec_driver_sql(_WRITERS, (table,))
+        return frozenset(found.scalars())
+
     def reserve_seqs(self, connection: Connection, count: int) -> Sequence[int]:
         """The next ``count`` values of ``events.seq``, never given twice, ascending."""
         if self.is_sqlite:
@@ -457,6 +467,13 @@ def _switch_to_wal(connection: Any) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+_WRITERS: Final = """
+SELECT virtualtransaction FROM pg_locks
+WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = %s::regclass
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 def lock_number(name: Sequence[str]) -> int:

@@ -65,3 +65,30 @@ def test_who_makes_and_ends_a_key_is_audited(store: Store) -> None:
 def test_scopes_must_exist(store: Store, scopes: list[str]) -> None:
     with pytest.raises(ValueError, match="scopes: expected some of score, report, review, admin"):
         store.keys.create("test", scopes, at=1)
+
+
+def test_a_key_ends_at_its_time(store: Store) -> None:
+    key = store.keys.create("live", ["score"], at=5, expires_at=9)
+    assert store.keys.verify(key, at=8) is not None
+    assert store.keys.verify(key, at=9) is None
+    with pytest.raises(ValueError, match="expires_at: expected a time after 5 ms, got 5"):
+        store.keys.create("live", ["score"], at=5, expires_at=5)
+
+
+def test_a_key_is_replaced_and_goes_on_for_the_grace(store: Store) -> None:
+    old = store.keys.create("live", ["score", "report"], at=0, name="Ann", expires_at=100)
+    (before,) = store.keys.all()
+    rotated = store.keys.rotate(before.id, 50, grace_ms=10, by="bob", via="cli:root")
+    assert rotated is not None
+    key, new, ends = rotated
+    assert (new.mode, new.scopes, new.name) == (before.mode, before.scopes, "Ann")
+    assert (new.created_at, new.expires_at, ends) == (50, 150, 60)
+    assert store.keys.verify(key, at=149) == new
+    assert [store.keys.verify(old, at) is None for at in (59, 60)] == [False, True]
+    (entry,) = [e for e in store.audit_about(f"key:{before.id}") if e.action == "key_rotated"]
+    assert (entry.actor, entry.content) == ("cli:root", {"to": new.id, "ends_at": 60})
+    assert store.keys.rotate(before.id, 60, grace_ms=10) is None, "it has ended"
+    at_once = store.keys.rotate(new.id, 70, grace_ms=0, expires_at=80)
+    assert at_once is not None
+    assert store.keys.verify(key, at=70) is None
+    assert at_once[1].expires_at == 80
