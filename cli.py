@@ -15,7 +15,18 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from commands import audit, backtest, challenger, data, keys, lists, models, policy, privacy, service
+from commands import (
+    audit,
+    backtest,
+    challenger,
+    data,
+    keys,
+    lists,
+    models,
+    policy,
+    privacy,
+    service,
+)
 from commands.shared import refuse
 
 # Said before LightGBM is loaded: its idle threads sleep instead of spinning, which would take the
