@@ -33,6 +33,7 @@ from serving.store.schema import (
     meta,
     refunds,
 )
+from serving.store.seals import rekey
 from serving.store.store import Store
 
 _BATCH: Final = 5_000
@@ -74,6 +75,7 @@ def rotate(
         with database.write() as connection:
             database.hold_off(connection)
             rows = _Rotation(store, connection, after, progress).run()
+            rekey(connection, database, secret, new_secret)
             entry = AuditEntry(at, via or actor, "secret_rotated", "secret",
                                {"before": before.key_id, "after": after.key_id, "rows": rows},
                                {"by": actor})  # fmt: skip

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from features.events import Label, Order, RefundRequest
+from serving.heads import HeadFile
+from serving.sealing import Sealer
 from serving.store.database import StoreRefusedError
 from serving.store.erasure import erase
 from serving.store.rotation import rotate
 from serving.store.store import Store
+from serving.vouching import Finding, vouch
 from tests.serving.store.conftest import SECRET
 from tests.serving.store.test_erasure import everything, features_of
 from tests.serving.store.test_history import dump
@@ -27,7 +31,20 @@ def asked_by(refund: Refund) -> list[RefundRequest]:
     ]  # fmt: skip
 
 
-def test_everything_is_as_it_was_under_another_secret(either_url: str, refund: Refund) -> None:
+def seal_and_vouch(store: Store, secret: bytes, head: Path) -> list[Finding]:
+    """Seal what there is, as a service does, and say what is wrong with the chain."""
+    findings: list[Finding] = []
+    sealer = Sealer(store, secret, head)
+    sealer.seal()
+    sealer.give_up()
+    vouched = vouch(store, secret, HeadFile(head).read(), findings.append)
+    assert vouched.sealed > 0
+    return findings
+
+
+def test_everything_is_as_it_was_under_another_secret(
+    either_url: str, refund: Refund, tmp_path: Path
+) -> None:
     asked = asked_by(refund)
     order = Order(order_id="o1", customer_id="c1", known_at=900, amount_minor=5, currency="GBP")
     label = Label(customer_id="c2", known_at=950, label="REFUND_ABUSE", reviewer="Ann Lee")
@@ -42,6 +59,7 @@ def test_everything_is_as_it_was_under_another_secret(either_url: str, refund: R
     rest = [request for request in asked if request.customer_id != "c0"]
     features = [features_of(store, request) for request in rest]
     refunds_before = dump(store)[2]
+    assert seal_and_vouch(store, SECRET, tmp_path / "head") == []
     store.close()
 
     rotated = rotate(either_url, SECRET, NEW, actor="ann", at=3)
@@ -70,6 +88,7 @@ def test_everything_is_as_it_was_under_another_secret(either_url: str, refund: R
     [entry] = store.audit_about(f"customer:{listed}")
     assert entry.personal is None
     assert mac not in everything(store)
+    assert seal_and_vouch(store, NEW, tmp_path / "head") == []
     store.close()
 
 
