@@ -146,6 +146,7 @@ class _Walk:
         # What the seal before may have been, the likelier first; none where that is unknown.
         self._before: list[bytes] = [GENESIS]
         self._doubtful: tuple[int, KeptEntry] | None = None
+        self._entry: KeptEntry | None = None
         self.position = 0
         self.seqs: list[int] = []
         self.erased = self.findings = 0
@@ -166,9 +167,13 @@ class _Walk:
         self._look_at_head(position, seq, mac)
         if entry is None:
             self._settle(None)
-            self.found(Finding("removed", "was removed: its seal is there", position, seq))
+            told = "was removed: its seal is there"
+            if self._entry is not None:
+                told = f"{told}, after entry {self._entry.seq} of {_time(self._entry.at)}"
+            self.found(Finding("removed", told, position, seq))
             self._before = [mac]
             return
+        self._entry = entry
         if not entry.keeps_its_word:
             self._name("personal_altered", "what is personal in it is not what was committed to",
                        position, entry)  # fmt: skip
