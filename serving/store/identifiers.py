@@ -6,6 +6,7 @@ import base64
 import hmac
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +23,8 @@ KIND_OF_COLUMN: Final[Mapping[str, str]] = {
 
 MIN_SECRET_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
+_REMEMBERED: Final = 1024
+"""So many pseudonyms are remembered, those asked for last: the decisions that are under way."""
 
 
 class Identifiers:
@@ -52,9 +55,14 @@ class Identifiers:
         self._cipher = AESGCM(_derive(secret, b"recourse identifier"))
         self.key_id = _derive(secret, b"recourse key id")[:8].hex()
         """Tells secrets apart without giving them away."""
+        # Of one decision each identifier is asked for five times, when it is read and written.
+        self._mac_of = lru_cache(_REMEMBERED)(self._made_mac)
 
     def mac(self, kind: str, value: str) -> str:
         """The pseudonym of an identifier."""
+        return self._mac_of(kind, value)
+
+    def _made_mac(self, kind: str, value: str) -> str:
         digest = hmac.digest(self._mac_key, f"{kind}|{value}".encode(), "sha256")[:16]
         return base64.urlsafe_b64encode(digest)[:22].decode()
 
