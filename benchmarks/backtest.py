@@ -43,9 +43,8 @@ from rules.policy import Policy, load_policy
 from serving import contract
 from serving.desk import Desk, Sender
 from serving.facts import FACTS
-from serving.models import Models
+from serving.models import Models, load_champion
 from serving.policies import Policies
-from serving.service import load_champion
 from serving.store.schema import decisions, events, name_lists
 from serving.store.store import Store
 from serving.store.transfer import import_folder

@@ -23,7 +23,7 @@ import orjson
 import psutil
 
 from serving.home import Home
-from serving.service import load_champion
+from serving.models import load_champion
 from serving.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -48,6 +48,7 @@ def serve(
     command = [
         sys.executable, "-m", "bentoml", "serve", "serving.service:Recourse",
         "--host", host, "--port", str(port),
+        "--timeout-graceful-shutdown", str(settings.stop_seconds),
         "--working-dir", str(Path(__file__).resolve().parents[1]),
     ]  # fmt: skip
     environment = {
@@ -64,8 +65,8 @@ def serve(
 def _check_before_serving(settings: Settings, host: str, port: int) -> None:
     """Refuse here what would end a worker, which BentoML would start again and again."""
     from features.money import Rates
+    from serving.models import load_champion
     from serving.policies import start_with
-    from serving.service import load_champion
     from serving.store.store import Store
 
     load_champion(settings)

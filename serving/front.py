@@ -2,8 +2,8 @@
 
 BentoML's own layers (its metrics by address, tracing, a task and a timer for each request's
 time-out, a request context) take 0.2 ms of CPU a request, a sixth of a decision. Our application
-has metrics, traces and a deadline of its own. /livez, /readyz and /metrics stay BentoML's, and so
-does the start and the end of a worker.
+has metrics, traces and a deadline of its own. /livez and /readyz stay BentoML's, and so does the
+start and the end of a worker.
 """
 
 from __future__ import annotations

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final
 
 import orjson
 import structlog
+
+from serving.stacks import without_values
 
 TRACEPARENT: Final = re.compile(rb"[\da-f]{2}-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(?:-.*)?")
 """Version, trace id, parent span, flags; a later version may say more."""
@@ -58,15 +60,26 @@ def _as_line(entry: MutableMapping[str, Any], **_: Any) -> str:
     return orjson.dumps(entry, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def configure_logs(level: str) -> None:
-    """Send every event at or above ``level`` to standard error as a line of JSON."""
+def configure_logs(level: str, count: Callable[[str, str], None] | None = None) -> None:
+    """Send every event at or above ``level`` to standard error as a line of JSON.
+
+    ``count`` is told the event and the level of each, WARNING and above: whatever is worth a line
+    can ring an alarm. Events are words of this program, so there are few.
+    """
+
+    def counted(_: object, level: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if count is not None and level in ("warning", "error", "critical"):
+            count(str(entry["event"]), level)
+        return entry
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             _name_request,
+            counted,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            without_values,
             structlog.processors.JSONRenderer(serializer=_as_line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),

@@ -2,7 +2,7 @@
 
 A decision passes nine instruments, and prometheus-client takes 15 µs for that where several workers
 share files. So what is counted in the path of a decision goes into plain lists first, in 2 µs, and
-a thread carries it over each second (`serving.health`): a scrape is at most that much behind.
+a thread carries it over each second (`serving.lookout`): a scrape is at most that much behind.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from serving.tracing import note_stages
 
 __all__ = ["CONTENT_TYPE_LATEST", "STAGES", "DecisionMetrics", "Metrics", "forget_dead_workers"]
 
@@ -49,10 +51,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "unexpected_transitions": ("Reports of what no decision had led to", ("store",)),
     "http_requests": ("Requests answered, by call and HTTP status", ("call", "status")),
     "rate_limited": ("Requests refused with 429, by the limit that was passed", ("limit",)),
-    "taken_up": (
-        "Models, policies and rates that were taken up, or refused, while running",
-        ("what", "result"),
-    ),
+    "log_lines": ("Warnings and errors in the log, by event", ("event", "level")),
 }
 """Name, without its prefix: what it counts, and its labels."""
 
@@ -193,6 +192,7 @@ class DecisionMetrics:
         settled for, once each: a policy can name none outside the catalog's, so they are bounded;
         ``degraded`` why the fallback decided (see `degraded_reason`), None where it did not.
         """
+        note_stages(stage_seconds)
         for stage, seconds in stage_seconds.items():
             self._stages[stage].add(seconds)
         self._decisions.counts[action, source, self._store] += 1

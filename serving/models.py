@@ -20,6 +20,7 @@ import structlog
 from serving.home import Home
 from serving.model import AbuseModel
 from serving.scorer import Champion
+from serving.settings import Settings
 
 LOOK_SECONDS: Final = 1.0
 """How often a worker looks whether another model was promoted."""
@@ -89,6 +90,15 @@ class _Offer:
                 return cls(file.read().strip(), (status.st_ino, status.st_mtime_ns))
         except FileNotFoundError:
             return None
+
+
+def load_champion(settings: Settings) -> Champion | None:
+    """The promoted model, ready to explain, None where there is none; raises ModelError."""
+    home = Home(settings.home)
+    version = home.served_version()
+    if version is None:
+        return None
+    return Champion.of(AbuseModel.load(home.model(version)), version, settings.base_currency)
 
 
 class ModelWatch:

@@ -1,4 +1,8 @@
-"""The BentoML service: wiring only. Opens the stores and the model, and hands them to the API."""
+"""The BentoML service: wiring only. What it serves is `serving.worker`, loaded in each worker.
+
+The process that starts the workers loads this file too and decides nothing, so what costs seconds
+to load is loaded by the workers alone.
+"""
 
 from __future__ import annotations
 
@@ -6,78 +10,33 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import bentoml
 import structlog
+from starlette.types import Receive, Scope, Send
 
-from features.money import Rates
-from serving.api import Api, create_app
-from serving.desk import Desk
 from serving.front import FrontedService
-from serving.home import Home
-from serving.logs import configure_logs
-from serving.model import AbuseModel
-from serving.models import Models, ModelWatch
-from serving.policies import Policies, PolicyWatch, start_with
-from serving.scorer import Champion
 from serving.settings import Settings
-from serving.store.store import Store
+
+if TYPE_CHECKING:
+    from serving.worker import Worker
 
 PARENT_CHECK_SECONDS = 0.2
 
 log = structlog.get_logger()
 
-
-def load_champion(settings: Settings) -> Champion | None:
-    """The promoted model, ready to explain, None where there is none; raises ModelError."""
-    home = Home(settings.home)
-    version = home.served_version()
-    if version is None:
-        return None
-    return Champion.of(AbuseModel.load(home.model(version)), version, settings.base_currency)
+_WORKERS: list[Worker] = []
+"""This process's worker, once it has opened its stores; BentoML serves nothing before."""
 
 
-def open_api(settings: Settings, models: Models) -> Api:
-    """Both desks over their own stores and policies, sharing models.
-
-    A store without a policy gets the one that the settings name. Raises PolicyError, with every
-    problem, and StoreRefusedError for a policy in force that cannot decide.
-    """
-    secret = settings.secret_bytes()
-
-    def desk(mode: Literal["live", "sandbox"]) -> Desk:
-        url, clock = settings.database_url_of(mode), settings.clock_of(mode)
-        store = Store.open(url, secret, clock=clock, upgrade=True)
-        rates = Rates.of(settings.base_currency, store.fx_rates())
-        policy = start_with(store, settings, time.time_ns() // 10**6)
-        log.info("policy_in_force", store=mode, version=policy.version, hash=policy.hash)
-        made = Desk(store, Policies(policy), models, rates, secret, settings.deadline_ms,
-                    mode == "sandbox")  # fmt: skip
-        made.warm_up()
-        return made
-
-    desks: Mapping[Literal["live", "test"], Desk] = {"live": desk("live"), "test": desk("sandbox")}
-    return Api(desks, settings.max_body_bytes, second_person=settings.policy_second_person)
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the worker serves."""
+    await _WORKERS[0].app(scope, receive, send)
 
 
-class _Worker:
-    """What this worker process has opened."""
-
-    api: Api | None = None
-    watches: tuple[ModelWatch | PolicyWatch, ...] = ()
-
-    @classmethod
-    def current(cls) -> Api:
-        """The API of this worker; BentoML serves nothing before it is there."""
-        if cls.api is None:
-            raise RuntimeError("the worker has not started")
-        return cls.api
-
-
-def end_with(parent: int) -> None:
-    """End this worker when the process that started it is gone.
+def end_with(parent: int, stop_seconds: float) -> None:
+    """End this worker, within ``stop_seconds``, when the process that started it is gone.
 
     BentoML's workers hold the listening socket. One that outlives a killed supervisor would answer
     beside its successor, or keep it from the address.
@@ -88,6 +47,8 @@ def end_with(parent: int) -> None:
             time.sleep(PARENT_CHECK_SECONDS)
         log.error("parent_gone", parent=parent)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(stop_seconds)
+        os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
@@ -98,43 +59,28 @@ def end_with(parent: int) -> None:
     workers=Settings().workers,
     traffic={"timeout": 30},
     logging={"access": {"enabled": False}},
-    tracing={"excluded_urls": "/v2/.*"},
+    # Its metrics are labelled with the path, so each refund asked for would leave one, with the
+    # customer's id in it. Ours are at the same address.
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
 )
-@bentoml.asgi_app(create_app(_Worker.current), path="/")
+@bentoml.asgi_app(app, path="/")
 class Recourse:
     """Risk scoring for refund abuse."""
 
     def __init__(self) -> None:
-        started = time.monotonic()
+        from serving.worker import Worker
+
         settings = Settings()
-        configure_logs(settings.log_level)
-        end_with(os.getppid())
-        models = Models()
-        model_watch = ModelWatch(Home(settings.home), models, settings.base_currency)
-        model_watch.look()
-        if models.now.champion is None:
-            expected = str(Home(settings.home).pointer)
-            log.error(
-                "no_model",
-                expected=expected,
-                then="every decision is the fallback until one is promoted",
-            )
-        _Worker.api = open_api(settings, models)
-        desks = _Worker.api.desks.values()
-        policy_watches = (PolicyWatch(desk.store, desk.policies) for desk in desks)
-        _Worker.watches = (model_watch, *policy_watches)
-        for watch in _Worker.watches:
-            watch.start()
-        log.info("ready", seconds=round(time.monotonic() - started, 2))
+        end_with(os.getppid(), settings.stop_seconds)
+        _WORKERS.append(Worker(settings))
 
     async def __is_ready__(self) -> bool:
         """Whether a decision could be made and kept now."""
-        return _Worker.api is not None
+        return bool(_WORKERS) and _WORKERS[0].is_ready
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Finish what was accepted."""
-        for watch in _Worker.watches:
-            watch.stop()
-        if _Worker.api is not None:
-            _Worker.api.close()
+        if _WORKERS:
+            _WORKERS[0].close()
