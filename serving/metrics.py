@@ -50,7 +50,6 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "reports": ("Reports recorded, by event type", ("kind", "store")),
     "unexpected_transitions": ("Reports of what no decision had led to", ("store",)),
     "http_requests": ("Requests answered, by call and HTTP status", ("call", "status")),
-    "rate_limited": ("Requests refused with 429, by the limit that was passed", ("limit",)),
     "log_lines": ("Warnings and errors in the log, by event", ("event", "level")),
 }
 """Name, without its prefix: what it counts, and its labels."""

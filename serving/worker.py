@@ -16,12 +16,14 @@ from serving.access import Access
 from serving.api import Api, create_app
 from serving.desk import Desk
 from serving.home import Home
+from serving.limits import Limits
 from serving.logs import configure_logs
 from serving.lookout import CARRY_SECONDS, LATE_SECONDS, RatesWatch, Repeated, StoreWatch
 from serving.metrics import CONTENT_TYPE_LATEST, Metrics, StoreName, forget_dead_workers
 from serving.models import Models, ModelWatch
 from serving.policies import Policies, PolicyWatch, start_with
-from serving.sending import sender_of
+from serving.sealing import Sealer
+from serving.sending import Sender, sender_of
 from serving.settings import Settings
 from serving.store.store import Store
 from serving.tracing import Tracing
@@ -65,12 +67,13 @@ class Worker:
             log.error("no_model", expected=str(Home(settings.home).pointer),
                       then="every decision is the fallback until one is promoted")  # fmt: skip
         self.desks = open_desks(settings, self.models, self.metrics)
-        self.api = Api(self.desks, settings.max_body_bytes,
-                       second_person=settings.policy_second_person)  # fmt: skip
+        self.api = Api(
+            self.desks, settings.max_body_bytes, second_person=settings.policy_second_person,
+            limits=limits_of(settings),
+        )  # fmt: skip
         pages = {"/metrics": self._metrics_page}
-        self.app: ASGIApp = Access(
-            create_app(lambda: self.api, pages), self.metrics, self.tracing, settings.log_requests
-        )
+        answering = create_app(lambda: self.api, pages, settings.trusted_proxies)
+        self.app: ASGIApp = Access(answering, self.metrics, self.tracing, settings.log_requests)
         self._stores = {
             mode: StoreWatch(STORE_OF[mode], desk.store, self.api.clock, self.metrics)
             for mode, desk in self.desks.items()
@@ -81,6 +84,8 @@ class Worker:
             *(RatesWatch(self.desks, mode) for mode in self.desks),
             *(sender_of(desk.store, self.models, settings) for desk in self.desks.values()),
             *self._stores.values(),
+            *(self._sealer(mode, settings) for mode in self.desks),
+            *(self._sender(mode, settings) for mode in self.desks),
             Repeated("metrics", CARRY_SECONDS, self._carry),
         )
         for watch in self._watches:
@@ -107,6 +112,20 @@ class Worker:
         if self.tracing is not None:
             self.tracing.close()
 
+    def _sealer(self, mode: Mode, settings: Settings) -> Sealer:
+        head = settings.audit_head(STORE_OF[mode])
+        return Sealer(self.desks[mode].store, settings.secret_bytes(), head)
+
+    def _sender(self, mode: Mode, settings: Settings) -> Sender:
+        def serving() -> str | None:
+            champion = self.models.now.champion
+            return champion.version if champion else None
+
+        return Sender(
+            self.desks[mode].store, allow_private=settings.webhook_allow_private,
+            keep_days=settings.webhook_keep_days, serving=serving,
+        )  # fmt: skip
+
     def _carry(self) -> None:
         """Hand over what was counted, and show who decides."""
         lineup = self.models.now
@@ -120,6 +139,14 @@ class Worker:
     async def _metrics_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         text = self.metrics.exposition()
         await Response(text, media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What one worker lets in, of what all of them may."""
+    return Limits(
+        settings.rate_limit_per_second, settings.rate_limit_burst, workers=settings.workers,
+        failures=settings.unknown_keys_per_minute, waiting=settings.max_waiting,
+    )  # fmt: skip
 
 
 def open_desks(settings: Settings, models: Models, metrics: Metrics) -> dict[Mode, Desk]:
