@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rules.policy import PolicyError
 from serving import answers
 from serving.desk import Answer, KeyReusedError
+from serving.headers import secured
 from serving.logs import begin_request
 from serving.persons import NameRefused
 from serving.policies import (
@@ -126,10 +126,7 @@ class Envelope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["Cache-Control"] = "no-store"
-                headers["X-Content-Type-Options"] = "nosniff"
+                message = secured(message, request_id)
             elif scope["method"] == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
