@@ -277,15 +277,19 @@ class Database:
             found = self._prepared[name] = self._render(statement, columns)
         return found
 
-    def joined(self, column: ColumnElement[bytes]) -> ColumnElement[bytes]:
-        """The bytes of a subselect's rows, in its order, as one value.
+    def joined(
+        self, column: ColumnElement[bytes], *order: ColumnElement[Any]
+    ) -> ColumnElement[bytes]:
+        """The bytes of a group of rows as one value, in this order, which on SQLite they are in.
 
         A driver makes Python objects of each row, which takes three times as long as to find it.
-        SQLite joins blobs as the texts they would be, in UTF-8 byte for byte and with any NUL.
+        SQLite joins blobs as the texts they would be, in UTF-8 byte for byte and with any NUL, as
+        it comes to them: in the order of the index, or of the subselect, that is read.
         """
         if self.is_sqlite:
             return cast(func.group_concat(column, literal_column("''")), LargeBinary)
-        return func.string_agg(column, cast(literal_column("''"), LargeBinary))
+        nothing = cast(literal_column("''"), LargeBinary)
+        return func.string_agg(column, postgresql.aggregate_order_by(nothing, *order))
 
     def _render(self, statement: ClauseElement, columns: Sequence[str] | None) -> Prepared:
         compiled: Any = statement.compile(

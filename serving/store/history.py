@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import numpy as np
 import orjson
 import structlog
 from sqlalchemy import (
@@ -41,7 +40,7 @@ from features.events import (
     derive_event_id,
 )
 from features.money import DAY_MS
-from features.packed import LAYOUT, LAYOUT_HASH
+from features.packed import LAYOUT_HASH
 from serving.store.database import (
     Database,
     Prepared,
@@ -75,7 +74,7 @@ _EVENT_COLUMNS: Final = (
 _BATCH: Final = 10_000
 _LAST_SEQ: Final = 2**63 - 1
 _OF_CUSTOMERS: Final = frozenset(s for (key, _), s in SLICE_OF.items() if key == "customer")
-_IN_KEY_ORDER: Final = itemgetter(slice(0, 5))
+_IN_KEY_ORDER: Final = itemgetter(1, 0, 2, 3, 4)
 """Sorts stably: of two rows of one key, the one made later is written last."""
 
 
@@ -332,19 +331,32 @@ class History:
         Each slice holds the latest 1,001 events with ``cutoff - 365 days <= known_at < cutoff``,
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
         """
-        given = {kind: keys[kind] for kind in KEYS if keys.get(kind)}
-        pairs = tuple(reads)
+        with self._database.read() as connection:
+            return self._read(connection, self._given(keys), cutoff, tuple(reads))
+
+    def _given(self, keys: Mapping[str, str]) -> dict[str, str]:
+        return self._identifiers.macs({kind: keys[kind] for kind in KEYS if keys.get(kind)})
+
+    def _read(
+        self, connection: Connection, pseudonyms: Mapping[str, str], cutoff: int, pairs: Pairs
+    ) -> Slices:
         # One statement whatever keys are given: building one takes longer than a decision may. No
         # pseudonym is empty, so the arms of a key without a value find nothing.
-        shape = self._database.prepared(
-            ("read", pairs), lambda: _reading(self._database.joined, pairs)
-        )
-        pseudonyms = self._identifiers.macs(given)
         values = {**dict.fromkeys(KEYS, ""), **pseudonyms,
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
-        with self._database.read() as connection:
-            found = self._database.run(connection, shape, shape.bind(values))
-        return _slices(found, tuple(given), pairs, pseudonyms, cutoff)
+        kinds, run, prepared = tuple(pseudonyms), self._database.run, self._database.prepared
+        at_once = prepared(("read", pairs), lambda: _reading(self._database, pairs))
+        found = run(connection, at_once, at_once.bind(values))
+        slices = _slices(found, kinds, pairs, pseudonyms, cutoff)
+        if slices is None:
+            one_by_one = prepared(
+                ("read one by one", pairs), lambda: _reading(self._database, pairs, crowded=True)
+            )
+            found = run(connection, one_by_one, one_by_one.bind(values))
+            slices = _slices(found, kinds, pairs, pseudonyms, cutoff)
+            if slices is None:
+                raise AssertionError("read slice by slice: expected no key to be crowded")
+        return slices
 
     def order_events(self, request: RefundRequest) -> list[Event]:
         """What `features.ledger.order_ledger` needs of a request's order, up to its cutoff.
@@ -473,6 +485,9 @@ def _entity_rows(
 # --- statements ------------------------------------------------------------------------------
 
 
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+"""Pairs of key and event type."""
+
 Builder: TypeAlias = Callable[[int], ClauseElement]
 """Builds a statement for a list of ids of a given length."""
 
@@ -518,6 +533,11 @@ def _text(value: str) -> Any:
     return literal_column(f"'{value}'")
 
 
+def _number(value: int) -> ColumnElement[Any]:
+    """A number of our own as it stands."""
+    return literal_column(str(value))
+
+
 def _texts(values: Iterable[str]) -> list[Any]:
     return [_text(value) for value in values]
 
@@ -530,17 +550,28 @@ def _is_one_of(column: Any, count: int) -> Any:
     return column.in_([bindparam(f"id{i}") for i in range(padded_size(count))])
 
 
-def _reading(
-    joined: Callable[[ColumnElement[bytes]], ColumnElement[bytes]], pairs: Sequence[tuple[str, str]]
-) -> ClauseElement:
-    """One statement for all that a decision reads: an arm each, told apart by a slot number.
+def _reading(database: Database, pairs: Pairs, *, crowded: bool = False) -> ClauseElement:
+    """One statement for all that a decision reads: arms told apart by a slot number.
 
     Columns: slot; of a slice, its packed events; of any other arm, a text of what was found.
+
+    Slices of a key lie side by side and are read in one go, for to look for each takes longer than
+    to read it. A key with more events than a slice may have, however old, is crowded: then nothing
+    is read of any but a note that it is so, and all slices are to be read one by one.
     """
     for key, event_type in pairs:
         if (key, event_type) not in SLICE_OF:
             raise ValueError(f"read ({key!r}, {event_type!r}): expected a key and an event type")
-    arms = [_slice(joined, slot, *pair) for slot, pair in enumerate(pairs)]
+    kinds = tuple(dict.fromkeys(key for key, _ in pairs))
+    arms: list[Select[Any]] = []
+    if crowded:
+        arms += [_slice(database, *pair) for pair in pairs]
+    elif kinds:
+        is_crowded = select(func.coalesce(*map(_one_too_many, kinds), sql_null()).label("it")).cte(
+            "crowded"
+        )
+        arms += [_arm(_CROWDED, cast(is_crowded.c.it, Text))]
+        arms += [_slices_of(database, kind, is_crowded) for kind in kinds]
     for place, kind in enumerate(KEYS):
         if kind in ENTITIES:
             arms.append(_entity(_ENTITY + place, kind))
@@ -553,34 +584,65 @@ def _reading(
 _ENTITY: Final = 1_000
 _NAMED: Final = 2_000
 _SNAPSHOT: Final = 3_000
+_CROWDED: Final = 4_000
 
 
-def _slice(
-    joined: Callable[[ColumnElement[bytes]], ColumnElement[bytes]],
-    slot: int,
-    key: str,
-    event_type: str,
-) -> Select[Any]:
-    """The latest events of a key, joined, the newest first; no row where there are none."""
+def _rows_of(kind: str) -> tuple[ColumnElement[bool], ...]:
+    """Where the rows of a key are: an order's id may be that of a refund, too."""
+    numbers = [number for (key, _), number in SLICE_OF.items() if key == kind]
     rows = event_keys.c
-    latest = (
-        select(rows.packed)
+    first, last = _number(min(numbers)), _number(max(numbers))
+    return rows.key_value == bindparam(kind), rows.slice >= first, rows.slice <= last
+
+
+def _one_too_many(kind: str) -> Any:
+    """1 where a key has more events than a slice may have, else NULL."""
+    one = select(_number(1)).where(*_rows_of(kind)).limit(_number(1))
+    return one.offset(_number(MOST_ROWS)).scalar_subquery()
+
+
+def _slices_of(database: Database, kind: str, is_crowded: CTE) -> Select[Any]:
+    """All slices of a key, each joined, the oldest event first."""
+    rows = event_keys.c
+    order = (rows.known_at, rows.own_known_at, rows.event_id)
+    packed = database.joined(rows.packed, *order)
+    return (
+        select(rows.slice, packed, cast(sql_null(), Text))
         .where(
-            rows.slice == literal_column(str(SLICE_OF[key, event_type])),
-            rows.key_value == bindparam(key),
-            rows.known_at >= bindparam("since"),
-            rows.known_at < bindparam("cutoff"),
+            *_rows_of(kind), *_in_window(),
+            select(is_crowded.c.it).scalar_subquery().is_(None),
         )
-        .order_by(rows.known_at.desc(), rows.own_known_at.desc(), rows.event_id.desc())
+        .group_by(rows.slice)
+    )  # fmt: skip
+
+
+def _slice(database: Database, key: str, event_type: str) -> Select[Any]:
+    """The latest events of one slice, joined, the oldest first; no row where there are none."""
+    number = _number(SLICE_OF[key, event_type])
+    rows = event_keys.c
+    order = (rows.known_at, rows.own_known_at, rows.event_id)
+    latest = (
+        select(rows.packed, *order)
+        .where(rows.slice == number, rows.key_value == bindparam(key), *_in_window())
+        .order_by(*(column.desc() for column in order))
         .limit(MOST_ROWS)
         .subquery()
     )
-    columns: list[Any] = [
-        literal_column(str(slot)),
-        joined(latest.c.packed),
-        cast(sql_null(), Text),
-    ]
+    c = latest.c
+    in_order = (
+        select(c.packed, c.known_at, c.own_known_at, c.event_id)
+        .order_by(c.known_at, c.own_known_at, c.event_id)
+        .subquery()
+    )
+    c = in_order.c
+    packed = database.joined(c.packed, c.known_at, c.own_known_at, c.event_id)
+    columns: list[Any] = [number, packed, cast(sql_null(), Text)]
     return select(*columns).having(func.count() > literal_column("0"))
+
+
+def _in_window() -> tuple[ColumnElement[bool], ...]:
+    known_at = event_keys.c.known_at
+    return known_at >= bindparam("since"), known_at < bindparam("cutoff")
 
 
 def _arm(slot: int, note: Any) -> Select[Any]:
@@ -706,18 +768,18 @@ def _by_time(columns: Any, *, first: bool) -> tuple[Any, ...]:
 def _slices(
     found: Iterable[tuple[int, bytes, str]],
     kinds: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
+    pairs: Pairs,
     pseudonyms: Mapping[str, str],
     cutoff: int,
-) -> Slices:
+) -> Slices | None:
+    """What the rows of `_reading` say; None where they say that a key is crowded."""
     rows: dict[tuple[str, str], bytes] = {}
     first_seen: dict[str, int | None] = {kind: None for kind in kinds if kind in ENTITIES}
     named: dict[str, Mapping[str, Any] | None] = {k: None for k in kinds if k not in ENTITIES}
     snapshot = customer_seen = customer_latest = 0
     for slot, packed, note in found:
         if slot < _ENTITY:
-            newest_first = np.frombuffer(packed, _OPAQUE[pairs[slot][1]])
-            rows[pairs[slot]] = newest_first[::-1].tobytes()
+            rows[_PAIR_OF[slot]] = packed
         elif slot < _NAMED:
             kind = KEYS[slot - _ENTITY]
             seen, moved, latest = map(int, note.split())
@@ -727,9 +789,14 @@ def _slices(
         elif slot < _SNAPSHOT:
             event = orjson.loads(note)
             named[KEYS[slot - _NAMED]] = event if event["known_at"] < cutoff else None
-        else:
+        elif slot < _CROWDED:
             snapshot = int(note or 0)
-    return Slices(rows, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest)
+        elif note is not None:
+            return None
+    asked_for = {pair: rows[pair] for pair in pairs if pair in rows}
+    return Slices(
+        asked_for, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest
+    )
 
 
-_OPAQUE: Final = {kind: np.dtype(f"V{layout.itemsize}") for kind, layout in LAYOUT.items()}
+_PAIR_OF: Final = {number: pair for pair, number in SLICE_OF.items()}

@@ -72,15 +72,15 @@ event_keys = Table(
     Column("own_known_at", BigInteger, nullable=False),
     Column("event_id", _ID, nullable=False),
     Column("packed", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("slice", "key_value", "known_at", "own_known_at", "event_id"),
+    PrimaryKeyConstraint("key_value", "slice", "known_at", "own_known_at", "event_id"),
     sqlite_with_rowid=False,
 )
 """Which events belong to a key, and from when: own keys and inherited ones (see `indexing`).
 
-The primary key is the order in which features see a key's events: those inherited at one instant
-by their own times. ``packed`` is all that features read of an event (see `features.packed`), so
-that a decision finds its slices side by side and looks at nothing else. The table is derived: it
-is made anew from the events whenever another layout is wanted.
+The primary key is the order in which a decision reads: all slices of a key side by side, and in
+each its events as features see them, those inherited at one instant by their own times. ``packed``
+is all that features read of an event (see `features.packed`), so that a decision looks at nothing
+else. The table is derived: it is made anew from the events whenever another layout is wanted.
 """
 
 entities = Table(

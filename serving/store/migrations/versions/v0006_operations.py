@@ -25,6 +25,34 @@ def upgrade() -> None:
         "entities", sa.Column("latest", sa.BigInteger(), nullable=False, server_default="0")
     )
     _webhooks()
+    _keys_first()
+
+
+def _keys_first() -> None:
+    """The index of keys by key, and then by slice: a decision reads all slices of a key."""
+    columns = "slice, key_value, known_at, own_known_at, event_id, packed"
+    in_order = ["key_value", "slice", "known_at", "own_known_at", "event_id"]
+    if op.get_bind().dialect.name != "sqlite":
+        op.drop_constraint("event_keys_pkey", "event_keys", type_="primary")
+        op.create_primary_key("event_keys_pkey", "event_keys", in_order)
+        return
+    op.rename_table("event_keys", "event_keys_before")
+    op.create_table(
+        "event_keys",
+        sa.Column("slice", sa.SmallInteger(), nullable=False),
+        sa.Column("key_value", _ID, nullable=False),
+        sa.Column("known_at", sa.BigInteger(), nullable=False),
+        sa.Column("own_known_at", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", _ID, nullable=False),
+        sa.Column("packed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(*in_order),
+        sqlite_with_rowid=False,
+    )
+    op.execute(
+        f"INSERT INTO event_keys ({columns}) SELECT {columns} FROM event_keys_before "
+        f"ORDER BY {', '.join(in_order)}"
+    )
+    op.drop_table("event_keys_before")
 
 
 def _webhooks() -> None:
