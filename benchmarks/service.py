@@ -15,9 +15,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 import psutil
@@ -42,6 +42,9 @@ class Recourse:
     """The `recourse` command over one home, its sandbox on the clock of the data."""
 
     home: Path
+    clock: Literal["ingest", "event"] = "event"
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Settings besides, by the names of their environment variables."""
 
     def run(self, *arguments: str) -> str:
         """Run ``recourse …`` and return its standard output; raises BenchmarkError if it fails."""
@@ -67,14 +70,27 @@ class Recourse:
     def serve(self, workers: int = 1) -> Iterator[int]:
         """Serve while the ``with`` block lasts; gives the port."""
         port = free_port()
-        command = [sys.executable, "-m", "cli", "serve", "--port", str(port), "--clock", "event",
-                   "--workers", str(workers)]  # fmt: skip
-        with running(command, port, "/readyz", self.home / "serve.log", self._environment):
+        log = self.home / "serve.log"
+        with running(self._serving(port, workers), port, "/readyz", log, self._environment):
             yield port
+
+    def start(self, port: int, workers: int = 1) -> Served:
+        """Begin to serve, for a caller who kills it: `Served.wait` until it is ready."""
+        with (self.home / "serve.log").open("ab") as output:
+            process = subprocess.Popen(
+                self._serving(port, workers), cwd=ROOT, env=dict(self._environment),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        return Served(process, port, self.home / "serve.log")
+
+    def _serving(self, port: int, workers: int) -> list[str]:
+        return [sys.executable, "-m", "cli", "serve", "--port", str(port), "--clock", self.clock,
+                "--workers", str(workers)]  # fmt: skip
 
     def settings(self) -> Settings:
         """The settings that this home is served with."""
-        return Settings(home=self.home, clock="event")
+        return Settings(home=self.home, clock=self.clock)
 
     def obtain_model(self, source: Path | None) -> None:
         """Serve the model that the home ``source`` serves, or for None one trained on the sample.
@@ -96,7 +112,8 @@ class Recourse:
     @property
     def _environment(self) -> Mapping[str, str]:
         given = {name: v for name, v in os.environ.items() if not name.startswith("RECOURSE_")}
-        return {**given, "RECOURSE_HOME": str(self.home.resolve()), "RECOURSE_CLOCK": "event"}
+        return {**given, "RECOURSE_HOME": str(self.home.resolve()), "RECOURSE_CLOCK": self.clock,
+                **self.more}  # fmt: skip
 
 
 # --- processes -------------------------------------------------------------------------------
@@ -156,6 +173,46 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     for worker in psutil.wait_procs(workers, timeout=_STOP_SECONDS)[1]:
         worker.kill()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service that is running, or was: all of its processes."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def wait(self) -> None:
+        """Wait until it is ready; raises BenchmarkError when it ends before."""
+        _wait_until_ready(self.process, self.port, "/readyz", self.log)
+
+    def workers(self) -> list[psutil.Process]:
+        """Those that answer, the oldest first."""
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+            alive = [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
+        except psutil.NoSuchProcess:
+            return []
+        return sorted(alive, key=lambda one: one.create_time())
+
+    def kill(self) -> None:
+        """Kill every process at once, as a power cut would."""
+        workers = self.workers()
+        self.process.kill()
+        for worker in workers:
+            worker.kill()
+        self.process.wait()
+        psutil.wait_procs(workers, timeout=_STOP_SECONDS)
+
+    def memory_bytes(self) -> int:
+        """What its processes hold together, what they share counted in each."""
+        every = [psutil.Process(self.process.pid), *self.workers()]
+        return sum(int(one.memory_info().rss) for one in every)
+
+    def stop(self) -> None:
+        """End it in good order."""
+        _stop(self.process)
 
 
 def say(stage: str) -> None:
