@@ -230,7 +230,8 @@ _PLACES: Final = np.array([[list(PLAN.step_of).index(name) for name in _NAMES]])
 def _vector(row: Mapping[str, float]) -> FloatArray:
     """The model's inputs (1, features)."""
     if isinstance(row, Row):
-        return row.numbers[_PLACES]
+        vector: FloatArray = row.numbers[_PLACES]
+        return vector
     return np.array([[row[name] for name in _NAMES]])
 
 
