@@ -193,6 +193,7 @@ def judge(
         else:
             level = risk_level(scored.probability, champion.model.reference.score_quantiles)
             reasons = _RANKING.reasons(vector[0], contributions, base_currency)
+    deadline("rules")  # a mark for who times the stages: rules are gone through however late it is
     facts = facts_of(request, row, ledger)
     decision = decide(facts, scored, policy, circumstances)
     version = champion.version if champion else None

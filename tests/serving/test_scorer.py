@@ -142,10 +142,10 @@ def test_circumstances_bear_on_the_decision(policy, row):
 # --- without a model -----------------------------------------------------------------------------
 
 
-def test_the_deadline_is_asked_before_each_stage_of_the_model(champion, policy, row):
+def test_the_deadline_is_asked_before_each_stage(champion, policy, row):
     asked: list[str] = []
     judge(REQUEST, row, champion, policy, "GBP", NOTHING, asked.append)
-    assert asked == ["model", "explanation"]
+    assert asked == ["model", "explanation", "rules"]
 
 
 @pytest.mark.parametrize("stage", ["model", "explanation"])
