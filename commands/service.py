@@ -65,11 +65,10 @@ def serve(
 def _check_before_serving(settings: Settings, host: str, port: int) -> None:
     """Refuse here what would end a worker, which BentoML would start again and again."""
     from features.money import Rates
-    from serving.models import load_champion
     from serving.policies import start_with
     from serving.store.store import Store
 
-    load_champion(settings)
+    _check_model(settings)
     which: Literal["live", "sandbox"]
     for which in ("live", "sandbox"):
         url = settings.database_url_of(which)
@@ -87,6 +86,25 @@ def _check_before_serving(settings: Settings, host: str, port: int) -> None:
             address.bind((host, port))
         except OSError as error:
             refuse(f"--port: {host}:{port} cannot be listened on: {error.strerror}")
+
+
+def _check_model(settings: Settings) -> None:
+    """Refuse a promoted model that no worker would take; raises ModelError. Loads no trees."""
+    from features.catalog import MODEL_FEATURES
+    from features.feature import definitions_hash
+    from serving.home import Home
+    from serving.model import ModelError, whole_manifest
+
+    home = Home(settings.home)
+    version = home.served_version()
+    if version is None:
+        return
+    manifest = whole_manifest(home.model(version))
+    names = [feature.name for feature in MODEL_FEATURES]
+    manifest.check_features(names, definitions_hash(MODEL_FEATURES))
+    if manifest.base_currency != settings.base_currency:
+        raise ModelError(f"base_currency: the model learnt amounts in {manifest.base_currency}, "
+                         f"expected {settings.base_currency}")  # fmt: skip
 
 
 @app.command()

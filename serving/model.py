@@ -17,11 +17,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import lightgbm
 
 FloatArray = NDArray[np.float64]
 
@@ -182,6 +184,34 @@ class Manifest:
         """The manifest as plain values."""
         return {"format": FORMAT, **asdict(self), "feature_names": list(self.feature_names)}
 
+    def check_features(self, names: Sequence[str], definitions_hash: str) -> None:
+        """Raise FeatureMismatch unless the catalog defines exactly what the model was trained on.
+
+        ``names`` and ``definitions_hash`` are those of the catalog's model features.
+        """
+        wanted = self.feature_names
+        problems = [
+            f"{what}: {', '.join(sorted(found))}"
+            for what, found in (
+                ("missing from the catalog", set(wanted) - set(names)),
+                ("extra in the catalog", set(names) - set(wanted)),
+            )
+            if found
+        ]
+        if not problems and tuple(names) != wanted:
+            problems.append("the same features in another order")
+        if not problems and definitions_hash != self.features_hash:
+            problems.append(
+                f"the same names with other definitions: expected hash "
+                f"{self.features_hash}, the catalog has {definitions_hash}"
+            )
+        if problems:
+            raise FeatureMismatch(
+                "the model's features are not the catalog's: "
+                + "; ".join(problems)
+                + " (train and promote a model of this catalog)"
+            )
+
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
         """The inverse of `to_json`; raises ModelError for another format."""
@@ -264,28 +294,7 @@ class AbuseModel:
 
         ``names`` and ``definitions_hash`` are those of the catalog's model features.
         """
-        wanted = self.feature_names
-        problems = [
-            f"{what}: {', '.join(sorted(found))}"
-            for what, found in (
-                ("missing from the catalog", set(wanted) - set(names)),
-                ("extra in the catalog", set(names) - set(wanted)),
-            )
-            if found
-        ]
-        if not problems and tuple(names) != wanted:
-            problems.append("the same features in another order")
-        if not problems and definitions_hash != self.manifest.features_hash:
-            problems.append(
-                f"the same names with other definitions: expected hash "
-                f"{self.manifest.features_hash}, the catalog has {definitions_hash}"
-            )
-        if problems:
-            raise FeatureMismatch(
-                "the model's features are not the catalog's: "
-                + "; ".join(problems)
-                + " (train and promote a model of this catalog)"
-            )
+        self.manifest.check_features(names, definitions_hash)
 
     def save(self, path: Path) -> None:
         """Write the model as a directory; the same model gives the same bytes."""
@@ -303,15 +312,10 @@ class AbuseModel:
     @classmethod
     def load(cls, path: Path) -> AbuseModel:
         """Read what `save` wrote; raises ModelError naming everything that is not there."""
-        absent = [name for name in (_BOOSTER, _CALIBRATOR, _MANIFEST, _REFERENCE)
-                  if not (path / name).is_file()]  # fmt: skip
-        if absent:
-            raise ModelError(f"{path}: no model, it lacks {', '.join(absent)}")
-        document = _read_json(path / _MANIFEST)
-        manifest = Manifest.from_json(document)
-        if damaged := _damaged(path, document):
-            files = ", ".join(str(path / name) for name in damaged)
-            raise ModelError(f"{files}: damaged, expected the SHA-256 that the manifest has")
+        # Here, where it is needed: it brings whatever it works with, and takes a second.
+        import lightgbm
+
+        manifest = whole_manifest(path)
         booster = lightgbm.Booster(model_str=(path / _BOOSTER).read_text(encoding="utf-8"))
         if booster.num_feature() != len(manifest.feature_names):
             raise ModelError(f"{path}: the trees have {booster.num_feature()} features, "
@@ -320,6 +324,23 @@ class AbuseModel:
             reference = Reference(**{name: arrays[name] for name in arrays.files})
         calibrator = calibrator_from_json(_read_json(path / _CALIBRATOR))
         return cls(booster, calibrator, manifest, reference)
+
+
+def whole_manifest(path: Path) -> Manifest:
+    """The manifest of a model whose files are all there, as they were saved.
+
+    Raises ModelError naming everything that is not. Loads no trees, so it takes no time.
+    """
+    absent = [name for name in (_BOOSTER, _CALIBRATOR, _MANIFEST, _REFERENCE)
+              if not (path / name).is_file()]  # fmt: skip
+    if absent:
+        raise ModelError(f"{path}: no model, it lacks {', '.join(absent)}")
+    document = _read_json(path / _MANIFEST)
+    manifest = Manifest.from_json(document)
+    if damaged := _damaged(path, document):
+        files = ", ".join(str(path / name) for name in damaged)
+        raise ModelError(f"{files}: damaged, expected the SHA-256 that the manifest has")
+    return manifest
 
 
 def file_digests(path: Path) -> dict[str, str]:
