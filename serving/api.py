@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
 from starlette.requests import Request
@@ -19,21 +19,29 @@ from starlette.types import ASGIApp
 from serving import contract, docs
 from serving.backfill import PARSE, Backfill, Kind
 from serving.clock import Clock
-from serving.desk import Answer, Desk, Sender
+from serving.desk import Desk
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
+from serving.errands import Scoring, Sender, Telling
 from serving.gate import ADMITTED, Gate, Network
+from serving.idempotency import HEADER, Answer, Claim, InFlightError, digest, key_of, once
+from serving.keyring import KeyRing
 from serving.limits import Limits
 from serving.management import Management
 from serving.privacy import Privacy
 from serving.reports import Report
 from serving.routing import Call, Handler, Router
 from serving.store.keys import ApiKey
-from serving.wire import InvalidRequest, Problem, did_you_mean
+from serving.together import DeskThread, Job
+from serving.watch import Watch
+from serving.wire import InvalidRequest, Problem, did_you_mean, shown
 
 SCORE_VALUE: Final = "refundRequest"
 MAX_LATENCY_MS: Final = 10_000
 """The longest delay that a sandbox client can ask for with ``Recourse-Min-Latency``."""
+
+BODY: Final = "recourse.body"
+"""Where a request's scope holds its body once it was read."""
 
 T = TypeVar("T")
 
@@ -52,15 +60,15 @@ class Api:
         self.privacy = Privacy(self)
         self.backfill = Backfill(self)
         self.clock = Clock()
-        # Decisions of one process run one after another on one thread: the event loop stays free
-        # for health checks, and no two of them wait for each other's write lock.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self.key_ring = KeyRing()
+        self._thread = DeskThread()
+        self._flying: set[tuple[str, str]] = set()
         self._office = ThreadPoolExecutor(1, thread_name_prefix="management")
         self._waiting = 0
 
     def finish(self) -> None:
         """Finish what was accepted, and accept nothing more."""
-        self._thread.shutdown(wait=True)
+        self._thread.close()
         self._office.shutdown(wait=True)
 
     def close(self) -> None:
@@ -72,17 +80,26 @@ class Api:
     # --- what every call does ----------------------------------------------------------------
 
     async def _run(self, work: Callable[[], T]) -> T:
-        # With the request's context: what is logged over there names the request.
-        return await self._in_turn(self._thread, copy_context().run, work)
+        """What ``work`` gives, done on the thread of the desks."""
+        with self._in_turn():
+            found: T = await self._thread.ask(work)
+        return found
 
-    async def _in_turn(self, thread: ThreadPoolExecutor, work: Callable[..., T], *of: Any) -> T:
-        """What ``work`` gives, done on a thread when its turn comes; refused where many wait."""
+    async def _done(self, make: Callable[[], Job]) -> Response:
+        """What comes of a job that is made, and done, on the thread of the desks."""
+        with self._in_turn():
+            answer: Answer = await self._thread.ask(make)
+        return respond(answer)
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """While something waits for its turn on a thread; refused where many wait."""
         if self.is_full:
             raise ApiError(503, "too many requests wait for their decision: ask again in a second",
                            headers={"Retry-After": "1"})  # fmt: skip
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work, *of)
+            yield
         finally:
             self._waiting -= 1
 
@@ -95,17 +112,48 @@ class Api:
         self, request: Request, scopes: tuple[str, ...],
         work: Callable[[Desk, ApiKey, int], Mapping[str, Any]],
     ) -> Response:  # fmt: skip
-        """Answer with what ``work`` gives of the desk, the key that asks and the present (ms)."""
+        """Answer with what ``work`` gives of the desk, the key that asks and the present (ms).
 
-        def admitted() -> Mapping[str, Any]:
+        A POST with an idempotency key is done `once`; of the body only what `body` gave counts.
+        """
+
+        def admitted(idempotency_key: str | None) -> Answer:
             desk, key = self.admit(request, *scopes)
-            return work(desk, key, self.clock.now())
+            at, claim = self.clock.now(), None
+            if idempotency_key is not None:
+                content = request.scope.get(BODY, b"")
+                claim = Claim(key.id, idempotency_key, digest(_call(request), content))
+            return once(desk.store, claim, at, lambda: self._body(work(desk, key, at)))
 
-        return self.told(await self.office(admitted))
+        with self.key_in_flight(request) as idempotency_key:
+            return respond(await self.office(lambda: admitted(idempotency_key)))
 
     async def office(self, work: Callable[[], T]) -> T:
         """What ``work`` gives, done on the thread of the management: no decision waits for it."""
-        return await self._in_turn(self._office, work)
+        with self._in_turn():
+            return await asyncio.get_running_loop().run_in_executor(self._office, work)
+
+    @contextmanager
+    def key_in_flight(self, request: Request) -> Iterator[str | None]:
+        """The idempotency key of a POST, held in this process until it is answered.
+
+        What waits for the thread of the desks would wait for the first request too, and find its
+        result; it is told at once instead. Between processes it is the store that holds the key
+        (`serving.store.flights`). Raises `InFlightError`, and `InvalidRequest` for what is no key.
+        """
+        given = request.headers.getlist(HEADER) if request.method == "POST" else ()
+        key = key_of(given)
+        if key is None:
+            yield None
+            return
+        name = (request.headers.get("authorization", ""), key)
+        if name in self._flying:
+            raise InFlightError(f"{HEADER}: the first request with {key!r} is still under way")
+        self._flying.add(name)
+        try:
+            yield key
+        finally:
+            self._flying.discard(name)
 
     def now(self) -> int:
         """The present in epoch ms, later than every time told before."""
@@ -131,7 +179,8 @@ class Api:
             body += chunk
             if len(body) > most:
                 raise too_large
-        return bytes(body)
+        request.scope[BODY] = whole = bytes(body)
+        return whole
 
     def admit(self, request: Request, *scopes: str) -> tuple[Desk, ApiKey]:
         """Who is asking, and the desk that the key leads to; one of the scopes is enough."""
@@ -141,7 +190,14 @@ class Api:
             raise ApiError(401, "Authorization: is required, as in: token sk_live_…", headers=how)
         key = key.strip()
         desk = self.desks["test" if "_test_" in key else "live"]
-        known = desk.store.keys.verify(key, time.time_ns() // 1_000_000)
+        at = time.time_ns() // 1_000_000
+        # What only ever adds is let in on what the key was a moment ago; a person is looked up.
+        is_frequent = not {"score", "report"}.isdisjoint(scopes)
+        known = (
+            self.key_ring.verify(desk.store, key, at)
+            if is_frequent
+            else desk.store.keys.verify(key, at)
+        )
         request.scope.setdefault(ADMITTED, []).append(None if known is None else known.id)
         if known is None:
             raise ApiError(401, "Authorization: this key is not known, or has ended", headers=how)
@@ -161,14 +217,17 @@ class Api:
         return lambda: given
 
     async def _record(self, request: Request, parse: Callable[[bytes], Report]) -> Response:
-        body = await self.body(request)
+        with self.key_in_flight(request) as idempotency_key:
+            body = await self.body(request)
 
-        def work() -> Answer:
-            desk, key = self.admit(request, "report")
-            report = parse(body)
-            return desk.record(report, self._known_at(desk, report)(), f"key:{key.id}")
+            def work() -> Job:
+                desk, key = self.admit(request, "report")
+                report = parse(body)
+                sender = Sender(key.id, idempotency_key)
+                claim = sender.claim(report.content_hash, _call(request))
+                return Telling(desk, report, self._known_at(desk, report), sender.actor, claim)
 
-        return respond(await self._run(work))
+            return await self._done(work)
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -178,20 +237,23 @@ class Api:
         if wanted is None:
             return await self._record(request, lambda b: contract.parse_refund(b, scored=False))
         started = time.monotonic()
-        body = await self.body(request)
+        besides = _score_problems(wanted)
+        with self.key_in_flight(request) as idempotency_key:
+            body = await self.body(request)
 
-        def work() -> Answer:
-            desk, key = self.admit(request, "score")
-            if wanted != SCORE_VALUE:
-                hint = did_you_mean(wanted, [SCORE_VALUE]) or f", expected {SCORE_VALUE}"
-                raise InvalidRequest([Problem("score", f"is not a score we make{hint}", wanted)])
-            report = contract.parse_refund(body, scored=True)
-            sender = Sender(key.id, request.headers.get("idempotency-key"))
-            return desk.decide(report, self._known_at(desk, report), sender, started)
+            def work() -> Job:
+                desk, key = self.admit(request, "score")
+                watch = Watch(desk.deadline_ms, started)
+                watch("parse")
+                report = contract.parse_refund(body, scored=True, besides=besides)
+                sender = Sender(key.id, idempotency_key)
+                made = Scoring(desk, report, self._known_at(desk, report), sender, watch)
+                watch.pause()
+                return made
 
-        answer = await self._run(work)
+            response = await self._done(work)
         await _delay(request, started)
-        return respond(answer)
+        return response
 
     async def order(self, request: Request) -> Response:
         """An order or its change."""
@@ -221,7 +283,10 @@ class Api:
 
     def told(self, data: Mapping[str, Any]) -> Response:
         """An answer that holds ``data``."""
-        return json_response({"status": 200, "timestamp": self.clock.now() // 1000, "data": data})
+        return json_response(self._body(data))
+
+    def _body(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"status": 200, "timestamp": self.clock.now() // 1000, "data": data}
 
     async def read_refund(self, request: Request) -> Response:
         """A refund's state, the facts about it, what became of it, and the decisions on it."""
@@ -241,6 +306,19 @@ class Api:
                     "record": decision.record, "response": decision.response}  # fmt: skip
 
         return await self._read(request, "review", find)
+
+
+def _call(request: Request) -> str:
+    """A call as an idempotency key is bound to it: method and address."""
+    return f"{request.method} {request.url.path}"
+
+
+def _score_problems(wanted: str) -> list[Problem]:
+    """What is wrong with the query's ``score``."""
+    if wanted == SCORE_VALUE:
+        return []
+    hint = did_you_mean(wanted, [SCORE_VALUE]) or f", expected {SCORE_VALUE}"
+    return [Problem("score", f"is not a score we make{hint}", shown(wanted))]
 
 
 async def _delay(request: Request, started: float) -> None:

@@ -7,18 +7,22 @@ they become events, are in `serving.reports`; what is answered is in `serving.an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
 from serving.reports import DisputeReport, LabelReport, OrderReport, RefundReport, ReturnReport
-from serving.wire import MAX_ENTRIES, Problem, absent, load_object, shown, validate
+from serving.wire import MAX_ENTRIES, InvalidRequest, Problem, absent, load_object, shown, validate
 
 Raw = Mapping[str, Any]
 
 
-def parse_refund(body: bytes, *, scored: bool, backfill: bool = False) -> RefundReport:
+def parse_refund(
+    body: bytes, *, scored: bool, backfill: bool = False, besides: Sequence[Problem] = ()
+) -> RefundReport:
     """The report in the body of a refund; ``scored`` bodies must say all that scoring needs.
+
+    ``besides`` is what is wrong with its request already: all is told at once.
 
     >>> parse_refund(b'{"refund": {"refundId": "r", "status": "OPEN", "amount": "10.00"}}',
     ...              scored=False)
@@ -27,8 +31,11 @@ def parse_refund(body: bytes, *, scored: bool, backfill: bool = False) -> Refund
     serving.wire.InvalidRequest: customer.customerId: is required; refund.currency: is required; \
 refund.amount: must be an integer of minor units, got "10.00"
     """
-    raw = load_object(body)
-    gaps = (_missing_time(raw, backfill), _refund_gaps(raw, scored), _expiry_gaps(raw))
+    try:
+        raw = load_object(body)
+    except InvalidRequest as error:
+        raise InvalidRequest([*besides, *error.problems]) from None
+    gaps = (besides, _missing_time(raw, backfill), _refund_gaps(raw, scored), _expiry_gaps(raw))
     return validate(RefundReport, raw, chain(*gaps))
 
 

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rules.policy import PolicyError
 from serving import answers
-from serving.desk import Answer, KeyReusedError
 from serving.headers import secured
+from serving.idempotency import Answer, InFlightError, KeyReusedError
 from serving.logs import begin_request
 from serving.persons import NameRefused
 from serving.policies import (
@@ -75,6 +75,8 @@ def failed(error: Exception) -> Response:
             return json_response(answers.error_body(status, message, problems), status)
         case KeyReusedError():
             return json_response(answers.error_body(422, str(error)), 422)
+        case InFlightError():
+            return json_response(answers.error_body(409, str(error)), 409, {"Retry-After": "1"})
         case UnknownPolicyError():
             return json_response(answers.error_body(404, str(error)), 404)
         case NobodyNamed():

@@ -192,14 +192,13 @@ class DeskThread:
         self._thread = threading.Thread(target=self._serve, name=name)
         self._thread.start()
 
-    async def ask(self, work: Callable[[], T | Job]) -> T | Answer:
+    async def ask(self, work: Work) -> Any:
         """What ``work`` gives on the thread; if that is a `Job`, what comes of it."""
         if not self._is_open:
             raise RuntimeError("the desk is closed")
         waiting = _Waiting(work, asyncio.get_running_loop())
         self._asked.put(waiting)
-        found: T | Answer = await waiting.future
-        return found
+        return await waiting.future
 
     def close(self) -> None:
         """Finish what was asked for, and take no more."""

@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from sqlalchemy.exc import OperationalError
 
+from benchmarks.inprocess import NOW, Answered, InProcess
 from features.money import Rates
 from rules.policy import Policy
 from serving import docs
@@ -29,7 +30,6 @@ from serving.routing import Call
 from serving.store.store import Store
 from tests.serving.champions import fixed
 from tests.serving.conftest import DEFAULT_POLICY
-from tests.serving.inprocess import NOW, Answered, InProcess
 
 SECRET = b"a secret of 16 bytes or more"
 CONTRACT = Path(__file__).parents[1] / "contract"
@@ -238,11 +238,11 @@ def test_every_refusal_is_as_the_document_says(app, asked, monkeypatch):
     changed["refund"]["amount"] = 999
     provoked[422] = asked(changed, headers=key)
     with monkeypatch.context() as failing:
-        failing.setattr(app.desk.store.keys, "verify", raising(RuntimeError("in clear: secret")))
+        failing.setattr(app.api.key_ring, "verify", raising(RuntimeError("in clear: secret")))
         provoked[500] = asked()
     with monkeypatch.context() as failing:
         gone = OperationalError("SELECT in clear", None, OSError("gone"))
-        failing.setattr(app.desk.store.keys, "verify", raising(gone))
+        failing.setattr(app.api.key_ring, "verify", raising(gone))
         provoked[503] = asked()
     with monkeypatch.context() as limited:
         limited.setattr(app.api, "limits", Limits(rate=0.01, burst=1))
@@ -276,7 +276,7 @@ def raising(error: Exception) -> Any:
 
 
 def test_the_page_needs_nothing_from_elsewhere(app):
-    answer = app.ask("GET", "/docs", raw=[])
+    answer = app.ask("GET", "/docs", headers={"authorization": ""})
     assert answer.status == 200
     page = answer.body.decode()
     [style] = re.findall("<style>(.*?)</style>", page, re.DOTALL)
@@ -289,7 +289,7 @@ def test_the_page_needs_nothing_from_elsewhere(app):
         assert f'<article id="{operation_id}">' in page
     targets = set(re.findall(' id="([^"]+)"', page))
     assert set(re.findall('href="#([^"]+)"', page)) <= targets
-    assert app.ask("GET", "/openapi.json", raw=[]).json() == DOCUMENT
+    assert app.ask("GET", "/openapi.json", headers={"authorization": ""}).json() == DOCUMENT
 
 
 def test_what_a_description_holds_stands_on_the_page_as_text():
