@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from benchmarks.service import (
 )
 from features.money import DAY_MS
 from features.tables import FolderError, Tables, read_folder
+from serving.lookout import CARRY_SECONDS
 
 EVENTS: Final = 1_000_000
 ROUNDS: Final = 5
@@ -242,7 +244,8 @@ def _check_ours(ours: Contender) -> str:
 
 
 def stages(port: int) -> dict[str, tuple[float, float]]:
-    """Seconds and decisions by stage, as the service counts them."""
+    """Seconds and decisions by stage, once the service has counted all that was decided."""
+    time.sleep(CARRY_SECONDS * 1.5)
     connection = Client(port).text("/metrics")
     found: dict[str, dict[str, float]] = {}
     for what, stage, value in _STAGE.findall(connection):

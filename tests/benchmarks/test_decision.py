@@ -35,7 +35,7 @@ def test_only_customers_with_two_refunds_in_a_year_are_asked_about() -> None:
 def test_each_request_is_a_new_refund_after_all_history() -> None:
     rows = [refund("r1", "a", 1), refund("r2", "b", 2)]
     sent = [orjson.loads(body) for body in itertools.islice(bodies(rows, 5 * DAY), 3)]
-    assert [body["customer"]["customerId"] for body in sent] == ["a", "b", "a"]
+    assert [body["customer"]["customerId"] for body in sent] == ["a~1", "b~1", "a~1"]
     assert len({body["refund"]["refundId"] for body in sent} | {"r1", "r2"}) == 5
     assert [body["timestamp"] - 5 * DAY for body in sent] == [1, 2, 3]
 
