@@ -30,6 +30,7 @@ from serving.models import Models
 from serving.policies import Policies
 from serving.reports import RefundReport, Report
 from serving.scorer import exploration_draw, keys_of, score, shadow
+from serving.store.lists import ListEntry
 from serving.store.reservations import Reservation
 from serving.store.store import Store
 from serving.together import OPTIMISTIC_TRIES, MovedError, alone
@@ -109,9 +110,9 @@ class Desk:
         # Taken once: what is promoted or put in force meanwhile is for the next decision.
         models, policy = self.models.now, self.policies.now
         keys = keys_of(request)
-        slices = self.store.read(keys, request.known_at, READS)
-        circumstances = self._circumstances(request, keys, policy)
-        ledger = self._ledger(request, reserved, brought)
+        slices, entries, documents = self.store.grounds(request, keys, READS)
+        circumstances = self._circumstances(request, keys, policy, entries)
+        ledger = _ledger(request, [*documents, *brought], reserved)
         watch("features")
         past = Past(slices.rows, slices.pseudonyms, slices.first_seen)
         verdict = score(
@@ -128,10 +129,10 @@ class Desk:
         return replace(judged, shadow=beside)
 
     def _circumstances(
-        self, request: RefundRequest, keys: Mapping[str, str], policy: Policy
-    ) -> Circumstances:
+        self, request: RefundRequest, keys: Mapping[str, str], policy: Policy,
+        entries: Iterable[ListEntry],
+    ) -> Circumstances:  # fmt: skip
         """What else bears on the decision, as of its cutoff."""
-        entries = self.store.matching_lists(keys, request.known_at)
         return Circumstances(
             lists=ListMatch(
                 block=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "block"),
@@ -142,18 +143,18 @@ class Desk:
             exploration_draw=exploration_draw(self.secret, request.refund_id, policy.hash),
         )
 
-    def _ledger(
-        self, request: RefundRequest, reserved: Sequence[Reservation], brought: Iterable[Event]
-    ) -> Mapping[str, Fact] | None:
-        """What the order's own documents say, and what is held of it.
 
-        Whatever the policy in force reads: a later one is tried on what is kept of this decision.
-        """
-        if request.order_id is None:
-            return None
-        events = [*self.store.order_events(request), *brought]
-        holds = [hold for one in reserved for hold in one.holds(request.known_at)]
-        return order_ledger(request, events, holds)
+def _ledger(
+    request: RefundRequest, events: Iterable[Event], reserved: Sequence[Reservation]
+) -> Mapping[str, Fact] | None:
+    """What the order's own documents say, and what is held of it.
+
+    Whatever the policy in force reads: a later one is tried on what is kept of this decision.
+    """
+    if request.order_id is None:
+        return None
+    holds = [hold for one in reserved for hold in one.holds(request.known_at)]
+    return order_ledger(request, events, holds)
 
 
 def _forced(email: str | None) -> Action | None:

@@ -322,8 +322,9 @@ class History:
             values["after"] = found[-1][0]
 
     def read(
-        self, keys: Mapping[str, str], cutoff: int, reads: Sequence[tuple[str, str]]
-    ) -> Slices:
+        self, connection: Connection, keys: Mapping[str, str], cutoff: int,
+        reads: Sequence[tuple[str, str]],
+    ) -> Slices:  # fmt: skip
         """The slices that a request with these keys owns, as of its cutoff.
 
         ``keys`` maps a key (``customer``, …, ``order``, ``refund``) to its original value,
@@ -331,34 +332,27 @@ class History:
         Each slice holds the latest 1,001 events with ``cutoff - 365 days <= known_at < cutoff``,
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
         """
-        with self._database.read() as connection:
-            return self._read(connection, self._given(keys), cutoff, tuple(reads))
-
-    def _given(self, keys: Mapping[str, str]) -> dict[str, str]:
-        return self._identifiers.macs({kind: keys[kind] for kind in KEYS if keys.get(kind)})
-
-    def _read(
-        self, connection: Connection, pseudonyms: Mapping[str, str], cutoff: int, pairs: Pairs
-    ) -> Slices:
+        given, pairs = {kind: keys[kind] for kind in KEYS if keys.get(kind)}, tuple(reads)
+        pseudonyms = self._identifiers.macs(given)
         # One statement whatever keys are given: building one takes longer than a decision may. No
         # pseudonym is empty, so the arms of a key without a value find nothing.
         values = {**dict.fromkeys(KEYS, ""), **pseudonyms,
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
-        kinds, run, prepared = tuple(pseudonyms), self._database.run, self._database.prepared
+        run, prepared = self._database.run, self._database.prepared
         at_once = prepared(("read", pairs), lambda: _reading(self._database, pairs))
         found = run(connection, at_once, at_once.bind(values))
-        slices = _slices(found, kinds, pairs, pseudonyms, cutoff)
+        slices = _slices(found, pairs, pseudonyms, cutoff)
         if slices is None:
             one_by_one = prepared(
                 ("read one by one", pairs), lambda: _reading(self._database, pairs, crowded=True)
             )
             found = run(connection, one_by_one, one_by_one.bind(values))
-            slices = _slices(found, kinds, pairs, pseudonyms, cutoff)
+            slices = _slices(found, pairs, pseudonyms, cutoff)
             if slices is None:
-                raise AssertionError("read slice by slice: expected no key to be crowded")
+                raise AssertionError("read one by one: expected no word of a crowded key")
         return slices
 
-    def order_events(self, request: RefundRequest) -> list[Event]:
+    def order_events(self, connection: Connection, request: RefundRequest) -> list[Event]:
         """What `features.ledger.order_ledger` needs of a request's order, up to its cutoff.
 
         The order's versions, updates, transactions and refund requests, with the outcomes of those
@@ -379,8 +373,7 @@ class History:
         statement = self._database.prepared("order_events", _order_events)
         values = {"order": request.order_id, "refund": request.refund_id,
                   "cutoff": request.known_at}  # fmt: skip
-        with self._database.read() as connection:
-            found = self._database.run(connection, statement, statement.bind(values))
+        found = self._database.run(connection, statement, statement.bind(values))
         return [_event_of(event_type, payload, originals) for event_type, payload in found]
 
     def refund_events(self, refund_id: str) -> list[StoredEvent]:
@@ -767,15 +760,14 @@ def _by_time(columns: Any, *, first: bool) -> tuple[Any, ...]:
 
 def _slices(
     found: Iterable[tuple[int, bytes, str]],
-    kinds: Sequence[str],
     pairs: Pairs,
     pseudonyms: Mapping[str, str],
     cutoff: int,
 ) -> Slices | None:
     """What the rows of `_reading` say; None where they say that a key is crowded."""
     rows: dict[tuple[str, str], bytes] = {}
-    first_seen: dict[str, int | None] = {kind: None for kind in kinds if kind in ENTITIES}
-    named: dict[str, Mapping[str, Any] | None] = {k: None for k in kinds if k not in ENTITIES}
+    first_seen: dict[str, int | None] = {kind: None for kind in pseudonyms if kind in ENTITIES}
+    named: dict[str, Mapping[str, Any] | None] = {k: None for k in pseudonyms if k not in ENTITIES}
     snapshot = customer_seen = customer_latest = 0
     for slot, packed, note in found:
         if slot < _ENTITY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -30,6 +30,14 @@ from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
 from serving.store.refunds import Refund, Refunds, State
 from serving.store.reservations import Reservation, Reservations
 from serving.store.schema import fx_rates, identifiers
+
+
+class Grounds(NamedTuple):
+    """What a decision rests on: slices of history, list entries in force, its order's documents."""
+
+    slices: Slices
+    entries: tuple[ListEntry, ...]
+    order_events: list[Event]
 
 
 class Store:
@@ -114,11 +122,28 @@ class Store:
         self, keys: Mapping[str, str], cutoff: int, reads: Sequence[tuple[str, str]]
     ) -> Slices:
         """The slices of these keys as of a cutoff; see `History.read`."""
-        return self.history.read(keys, cutoff, reads)
+        with self.database.read() as connection:
+            return self.history.read(connection, keys, cutoff, reads)
 
     def order_events(self, request: RefundRequest) -> list[Event]:
         """The documents of a request's order; see `History.order_events`."""
-        return self.history.order_events(request)
+        with self.database.read() as connection:
+            return self.history.order_events(connection, request)
+
+    def grounds(
+        self, request: RefundRequest, keys: Mapping[str, str], reads: Sequence[tuple[str, str]]
+    ) -> Grounds:
+        """All that a decision on a request reads as of its cutoff, a statement each.
+
+        ``keys`` are the request's and ``reads`` the slices wanted, as `read` takes them.
+        """
+        at = request.known_at
+        with self.database.read() as connection:
+            return Grounds(
+                self.history.read(connection, keys, at, reads),
+                self.lists.matching(connection, keys, at),
+                self.history.order_events(connection, request),
+            )
 
     def refund_events(self, refund_id: str) -> list[StoredEvent]:
         """The latest 1,000 events that name a refund; see `History.refund_events`."""

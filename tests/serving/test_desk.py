@@ -82,11 +82,12 @@ class Hooked(Store):
     def between(self, happening: Callable[[], None], times: int = 1) -> None:
         self._happening, self._left = happening, times
 
-    def matching_lists(self, keys: Any, at: int) -> Any:
+    def grounds(self, *of: Any) -> Any:
+        found = super().grounds(*of)
         if getattr(self, "_left", 0) > 0:
             self._left -= 1
             self._happening()
-        return super().matching_lists(keys, at)
+        return found
 
 
 class Unlucky(Store):
