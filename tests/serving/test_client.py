@@ -23,7 +23,7 @@ def api(open_desk: Callable[..., Desk]) -> Iterator[Api]:
     desk = open_desk()
     opened = Api({"live": desk, "test": desk}, 64 * 1024)
     yield opened
-    opened._thread.shutdown()
+    opened.finish()
 
 
 def key_of(api: Api) -> str:
