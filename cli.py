@@ -26,6 +26,7 @@ from commands import (
     policy,
     privacy,
     service,
+    webhooks,
 )
 from commands.shared import refuse
 
@@ -49,6 +50,7 @@ for _name, _module in (
     ("lists", lists),
     ("challenger", challenger),
     ("keys", keys),
+    ("webhooks", webhooks),
 ):
     app.add_typer(_module.app, name=_name)
 

@@ -23,7 +23,7 @@ from serving.metrics import CONTENT_TYPE_LATEST, Metrics, StoreName, forget_dead
 from serving.models import Models, ModelWatch
 from serving.policies import Policies, PolicyWatch, start_with
 from serving.sealing import Sealer
-from serving.sending import Sender, sender_of
+from serving.sending import sender_of
 from serving.settings import Settings
 from serving.store.store import Store
 from serving.tracing import Tracing
@@ -85,7 +85,6 @@ class Worker:
             *(sender_of(desk.store, self.models, settings) for desk in self.desks.values()),
             *self._stores.values(),
             *(self._sealer(mode, settings) for mode in self.desks),
-            *(self._sender(mode, settings) for mode in self.desks),
             Repeated("metrics", CARRY_SECONDS, self._carry),
         )
         for watch in self._watches:
@@ -115,16 +114,6 @@ class Worker:
     def _sealer(self, mode: Mode, settings: Settings) -> Sealer:
         head = settings.audit_head(STORE_OF[mode])
         return Sealer(self.desks[mode].store, settings.secret_bytes(), head)
-
-    def _sender(self, mode: Mode, settings: Settings) -> Sender:
-        def serving() -> str | None:
-            champion = self.models.now.champion
-            return champion.version if champion else None
-
-        return Sender(
-            self.desks[mode].store, allow_private=settings.webhook_allow_private,
-            keep_days=settings.webhook_keep_days, serving=serving,
-        )  # fmt: skip
 
     def _carry(self) -> None:
         """Hand over what was counted, and show who decides."""
