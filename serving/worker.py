@@ -22,6 +22,7 @@ from serving.lookout import CARRY_SECONDS, LATE_SECONDS, RatesWatch, Repeated, S
 from serving.metrics import CONTENT_TYPE_LATEST, Metrics, StoreName, forget_dead_workers
 from serving.models import Models, ModelWatch
 from serving.policies import Policies, PolicyWatch, start_with
+from serving.retaining import RetentionWatch, keep_of
 from serving.sealing import Sealer
 from serving.sending import sender_of
 from serving.settings import Settings
@@ -85,6 +86,7 @@ class Worker:
             *(sender_of(desk.store, self.models, settings) for desk in self.desks.values()),
             *self._stores.values(),
             *(self._sealer(mode, settings) for mode in self.desks),
+            *(RetentionWatch(desk.store, keep_of(settings)) for desk in self.desks.values()),
             Repeated("metrics", CARRY_SECONDS, self._carry),
         )
         for watch in self._watches:
