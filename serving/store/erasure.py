@@ -22,7 +22,7 @@ from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
 from features.events import COLUMN_OF
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE, Database
-from serving.store.holdings import MOST_SOUGHT, Holdings, Person, have_moved, holdings_of, in_parts
+from serving.store.holdings import Holdings, Person, have_moved, holdings_of, in_parts
 from serving.store.indexing import StoredEvent
 from serving.store.renaming import (
     ERASED,
@@ -44,6 +44,7 @@ log = structlog.get_logger()
 TRIES: Final = 3
 """How often a customer's holdings are looked up beside those who write, before under their lock."""
 
+_IN_ONE_TEXT: Final = 40
 _CHECKPOINT_WAIT_MS: Final = 50
 _AFTER_FORMER: Final = FORMER[:-1] + ";"
 
@@ -221,7 +222,7 @@ def _erase_from_audit(store: Store, connection: Connection, persons: Sequence[Pe
         connection, subjects=[f"{kind.removeprefix(FORMER)}:{value}" for kind, value in persons]
     )
     holds = func.instr if store.database.is_sqlite else func.strpos
-    for part in in_parts(values, MOST_SOUGHT):
+    for part in in_parts(values, _IN_ONE_TEXT):
         naming = or_(*(holds(a.personal, value) > 0 for value in part))
         is_it = (a.subject == "customer") & a.personal.is_not(None) & naming
         count += connection.execute(update(audit_log).where(is_it).values(personal=None)).rowcount

@@ -17,8 +17,11 @@ from serving.store.schema import decisions, event_keys, events, idempotency_keys
 Person: TypeAlias = tuple[str, str]
 """A kind of entity and a pseudonym."""
 
-MOST_SOUGHT: Final = 40
+MOST_SOUGHT: Final = 200
 """For so many pseudonyms the database searches; for more every document is read and parsed."""
+
+_IN_ONE_TEXT: Final = 40
+"""How many texts one condition looks for in another."""
 
 AT_ONCE: Final = 500
 """How many ids one statement names."""
@@ -75,7 +78,7 @@ def holdings_of(database: Database, connection: Connection, customer: str) -> Ho
     """All that is held about a customer, by their pseudonym.
 
     Events and decisions are looked through from first to last, since later versions of an order
-    and ignored refunds are in no index: it takes about two seconds for a million of each, locks
+    and ignored refunds are in no index: it takes some two seconds for a million of each, locks
     nothing, and may miss what is written meanwhile, which `have_moved` tells.
     """
     look = _Look(database, connection)
@@ -187,17 +190,26 @@ class _Look:
         wanted = frozenset(persons)
         statement = select(*_COLUMNS).where(events.c.event_type.in_(_BEARING))
         if len(wanted) <= MOST_SOUGHT:
-            sought = sorted({value for _, value in wanted})
-            statement = statement.where(
-                events.c.seq > after, self._any_in(events.c.payload, sought)
-            ).order_by(events.c.seq)
-            parts: Iterable[Sequence[Any]] = [self._run(statement)]
+            statement = statement.where(events.c.seq > after, self._bears(wanted))
+            parts: Iterable[Sequence[Any]] = [self._run(statement.order_by(events.c.seq))]
         else:
             parts = self._part_by_part(statement, after)
         for rows in parts:
             for event in _stored(rows):
                 if not wanted.isdisjoint(_persons(event)):
                     yield event
+
+    def _bears(self, persons: Collection[Person]) -> ColumnElement[bool]:
+        """Whether a payload holds one of many values, each looked for in one go."""
+        if self._is_sqlite:
+            by_kind: dict[str, list[str]] = {}
+            for kind, value in sorted(persons):
+                by_kind.setdefault(kind, []).append(value)
+            return or_(
+                *(func.json_extract(events.c.payload, f"$.{COLUMN_OF[kind]}").in_(values)
+                  for kind, values in by_kind.items())
+            )  # fmt: skip
+        return events.c.payload.regexp_match("|".join(sorted(value for _, value in persons)))
 
     def _part_by_part(self, statement: Select[Any], after: int) -> Iterator[Sequence[Any]]:
         while True:
@@ -239,7 +251,7 @@ class _Look:
         """The idempotency keys that got one of these decisions."""
         keys = idempotency_keys.c
         found = []
-        for part in in_parts(decided, MOST_SOUGHT):
+        for part in in_parts(decided, _IN_ONE_TEXT):
             statement = select(keys.api_key_id, keys.key).where(self._any_in(keys.response, part))
             found += [(api_key_id, key) for api_key_id, key in self._run(statement)]
         return found

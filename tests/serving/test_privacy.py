@@ -28,7 +28,9 @@ EVERY = ("score", "report", "review", "admin")
 def call(open_desk: Any) -> Iterator[Client]:
     desk: Desk = open_desk()
     policies.ensure_first(desk.store, document("1"), 1)
-    yield Client(desk, second_person=False)
+    client = Client(desk, second_person=False)
+    yield client
+    client.api.close()
 
 
 def act(call: Client) -> list[dict[str, Any]]:
