@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from serving.metrics import (
     COUNTERS,
@@ -89,7 +90,7 @@ def test_the_runbook_lists_every_metric_with_its_labels():
     listed = {
         name: tuple(re.findall(r"`(\w+)`", labels))
         for name, labels in re.findall(
-            r"^\| `(recourse_\w+)` \| ([^|]*) \|", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE
+            r"^\| `(recourse_\w+)` \|([^|]*)\|", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE
         )
     }
     expected = {
@@ -99,6 +100,19 @@ def test_the_runbook_lists_every_metric_with_its_labels():
         **{f"recourse_{name}": labels for name, (_, labels, _) in GAUGES.items()},
     }
     assert listed == expected
+
+
+def test_the_alarms_of_the_runbook_are_about_metrics_that_there_are():
+    text = RUNBOOK.read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (group,) = yaml.safe_load(block)["groups"]
+    shown = Metrics().exposition().decode()
+    names = {name for _, name in re.findall(r"^# (TYPE) (\S+) ", shown, re.MULTILINE)}
+    for alarm in group["rules"]:
+        used = re.findall(r"recourse_\w+", alarm["expr"])
+        assert used
+        assert {name.removesuffix("_bucket") for name in used} <= names, alarm["alert"]
+        assert f"| {alarm['alert'].removeprefix('Recourse')} |" in text, "it says what to do"
 
 
 WORKER = """
