@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.api import Api, create_app
+from serving.desk import Desk
 from serving.envelope import ApiError
 from serving.gate import ADMITTED, Gate
 from serving.limits import MOST_REMEMBERED, Buckets, Limits
@@ -137,9 +139,25 @@ def test_a_key_that_floods_leaves_room_for_others() -> None:
     asyncio.run(flood())
 
 
-def test_the_service_refuses_in_the_one_envelope_before_it_reads(open_desk: Any) -> None:
+@pytest.fixture
+def new_api() -> Iterator[Callable[..., Api]]:
+    """Gives the API over a desk, with limits of its own; it is closed in the end."""
+    made: list[Api] = []
+
+    def make(desk: Desk, limits: Limits | None = None) -> Api:
+        made.append(Api({"live": desk, "test": desk}, 1024, limits=limits))
+        return made[-1]
+
+    yield make
+    for api in made:
+        api.close()
+
+
+def test_the_service_refuses_in_the_one_envelope_before_it_reads(
+    open_desk: Any, new_api: Any
+) -> None:
     desk = open_desk()
-    api = Api({"live": desk, "test": desk}, 1024, limits=Limits(rate=1, burst=1, failures=1))
+    api = new_api(desk, Limits(rate=1, burst=1, failures=1))
     http = TestClient(create_app(lambda: api))
     key = desk.store.keys.create("live", ["report"], NOW)
 
@@ -157,10 +175,24 @@ def test_the_service_refuses_in_the_one_envelope_before_it_reads(open_desk: Any)
     assert (get(key).status_code, get(key).headers["Retry-After"]) == (503, "1")
 
 
-def test_a_key_ends_at_its_time(open_desk: Any) -> None:
+def test_a_key_ends_at_its_time(open_desk: Any, new_api: Any) -> None:
     desk = open_desk()
-    api = Api({"live": desk, "test": desk}, 1024)
+    api = new_api(desk)
     http = TestClient(create_app(lambda: api))
     key = desk.store.keys.create("live", ["report"], 1, expires_at=2)
     answer = http.get("/v2/refund/r", headers={"Authorization": f"Bearer {key}"})
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v2/refund/r", "/nowhere"])
+def test_every_answer_bars_browsers_from_what_it_is_not_for(
+    open_desk: Any, new_api: Any, path: str
+) -> None:
+    desk = open_desk()
+    api = new_api(desk)
+    headers = TestClient(create_app(lambda: api)).get(path).headers
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "script-src" not in headers["Content-Security-Policy"]
+    assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
+    assert headers["Cache-Control"] == "no-store"
+    assert len(headers["X-Request-Id"]) == 32
