@@ -1,0 +1,59 @@
+"""What a store tells of itself, on both kinds."""
+
+from __future__ import annotations
+
+import pytest
+
+from features.events import RefundRequest
+from serving.store.schema import fx_rates
+from serving.store.store import Store
+from serving.store.vitals import rates_mark, sizes, vitals
+
+SECRET = b"a secret of 16 bytes or more"
+
+
+@pytest.fixture
+def store(store_url):
+    opened = Store.open(store_url, SECRET)
+    yield opened
+    opened.close()
+
+
+def test_a_new_store_has_nothing_to_tell(store):
+    found = vitals(store.database)
+    assert (found.latest_known_at, found.unsealed_since, found.unsealed) == (None, None, 0)
+
+
+def test_the_latest_event_and_what_is_not_sealed_are_told(store):
+    request = RefundRequest(refund_id="r", customer_id="c", known_at=7_000, amount_minor=5,
+                            currency="GBP")  # fmt: skip
+    with store.write("c") as tx:
+        tx.append([request])
+        for at in (7_000, 8_000):
+            tx.audit("ann", "decided", "refund:r", {}, at=at)
+    found = vitals(store.database)
+    assert (found.latest_known_at, found.unsealed_since, found.unsealed) == (7_000, 7_000, 2)
+
+
+def test_the_sizes_are_those_of_what_there_is(store):
+    found = sizes(store.database)
+    assert found["store_bytes"] > 0
+    assert set(found) - {"store_bytes"} == (
+        {"store_wal_bytes", "store_free_bytes"} if store.database.is_sqlite else set()
+    )
+
+
+def test_the_mark_of_the_rates_moves_when_they_do(store):
+    adding = store.database.inserting(fx_rates, ("date", "currency", "rate"), "replace")
+
+    def mark() -> tuple[object, ...]:
+        with store.database.read() as connection:
+            return rates_mark(connection)
+
+    marks = [mark()]
+    for row in (("2026-01-01", "USD", 0.8), ("2026-01-01", "USD", 0.7), ("2026-01-02", "USD", 0.7)):
+        with store.database.write() as connection:
+            store.database.run(connection, adding, row)
+        marks.append(mark())
+    assert len(set(marks)) == len(marks)
+    assert mark() == marks[-1]
