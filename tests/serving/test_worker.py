@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -140,9 +141,11 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_it_comes_back(asked):
     database = asked.desk.store.database
 
     def grow_to(pages: int) -> None:
-        database.close()  # the limit is a connection's own
-        with database.write() as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        def limit() -> None:  # of one connection: that of the thread that decides
+            with database.write() as connection:
+                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+        asyncio.run(asked.worker.api._run(limit))
 
     with database.read() as connection:
         size = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
