@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from serving import policies
 from serving.desk import Desk
 from serving.logs import configure_logs
+from serving.store.erasure import erase
 from tests.serving.documents import document
 from tests.serving.test_desk import BODY, NAMES, open_desk, url
 from tests.serving.test_management import Client, refused, told
@@ -151,3 +154,47 @@ def test_nothing_personal_is_logged(call: Client, capfd: Any, caplog: Any) -> No
     assert "KeyError" in written
     for what, value in marked.items():
         assert value.lower() not in written.lower(), what
+
+
+def test_a_decision_under_way_is_made_again_on_a_stranger(
+    call: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act(call)
+    judge, erasures = Desk.judge, ["now"]
+
+    def erased_meanwhile(desk: Desk, *given: Any, **named: Any) -> Any:
+        judged = judge(desk, *given, **named)
+        if erasures:
+            erasures.pop()
+            erase(desk.store, NAMES["customer"], actor="ann", at=1)
+        return judged
+
+    monkeypatch.setattr(Desk, "judge", erased_meanwhile)
+    again = deepcopy(BODY)
+    again["refund"]["refundId"], again["order"]["orderId"] = "r-3", "o-3"
+    back = told(call("POST", "/v2/refund?score=refundRequest", again, scopes=EVERY))
+    assert not erasures
+    assert "customer-not-found" in {warning["class"] for warning in back["warnings"]}
+    [decision] = call.desk.store.decisions_of("r-3")
+    assert decision.record["features"]["refund_count_by_customer_365d"] == 0
+
+
+def test_no_identifier_stands_in_any_file(call: Client) -> None:
+    """Whatever is reported, decided, kept for a key, listed, exported or erased."""
+    act(call)
+    key = call.keys["ann", *EVERY]
+    for path, body in (("/v2/refund?score=refundRequest", BODY), ("/v2/order", BODY)):
+        for again in (False, True):
+            answer = call.http.request(
+                "POST", path, content=orjson.dumps(body),
+                headers={"Authorization": f"token {key}", "Idempotency-Key": f'"{len(path)}"'},
+            )  # fmt: skip
+            is_told_again = again or "score" in path  # which was decided before
+            assert answer.headers.get("idempotent-replayed") == ("true" if is_told_again else None)
+            assert answer.json()["data"]["customerId"] == NAMES["customer"]
+    call("GET", f"/v2/customer/{NAMES['customer']}/export", scopes=EVERY)
+    folder = Path(call.desk.store.database.url.removeprefix("sqlite:///")).parent
+    content = b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+    assert b"o-1" in content
+    for what, value in NAMES.items():
+        assert value.encode() not in content, what
