@@ -60,8 +60,8 @@ def rotate(
     """Put the store at ``url`` under another secret, in one transaction that nobody else may see.
 
     ``actor``, ``at`` (epoch ms) and ``via`` as in `serving.store.erasure.erase`. Some three minutes
-    for a million events. Raises `StoreRefusedError` where somebody has the store open, where it is not
-    under ``secret``, or where the two secrets are one.
+    for a million events. Raises `StoreRefusedError` where somebody has the store open, where it is
+    not under ``secret``, or where the two secrets are one.
     """
     before, after = Identifiers(secret), Identifiers(new_secret)
     if before.key_id == after.key_id:
