@@ -23,10 +23,10 @@ from serving.desk import Desk
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
 from serving.errands import Scoring, Sender, Telling
-from serving.gate import ADMITTED, Gate, Network
+from serving.gate import ADMITTED, Gate, Network, busy
 from serving.idempotency import HEADER, Answer, Claim, InFlightError, digest, key_of, once
 from serving.keyring import KeyRing
-from serving.limits import Limits
+from serving.limits import LONGEST_WAIT_SECONDS, Limits, Turns
 from serving.management import Management
 from serving.privacy import Privacy
 from serving.reports import Report
@@ -64,7 +64,8 @@ class Api:
         self._thread = DeskThread()
         self._flying: set[tuple[str, str]] = set()
         self._office = ThreadPoolExecutor(1, thread_name_prefix="management")
-        self._waiting = 0
+        self.turns = Turns(self.limits.waiting, LONGEST_WAIT_SECONDS)
+        self._office_turns = Turns(self.limits.waiting)
 
     def finish(self) -> None:
         """Finish what was accepted, and accept nothing more."""
@@ -92,21 +93,17 @@ class Api:
         return respond(answer)
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        """While something waits for its turn on a thread; refused where many wait."""
-        if self.is_full:
-            raise ApiError(503, "too many requests wait for their decision: ask again in a second",
-                           headers={"Retry-After": "1"})  # fmt: skip
-        self._waiting += 1
+    def _in_turn(self, turns: Turns | None = None) -> Iterator[None]:
+        """While something waits for its turn, of the desks if none are given; refused if full."""
+        turns = turns or self.turns
+        now = time.monotonic()
+        if turns.is_full(now):
+            raise busy(503, "too many requests wait for their decision")
+        ticket = turns.enter(now)
         try:
             yield
         finally:
-            self._waiting -= 1
-
-    @property
-    def is_full(self) -> bool:
-        """Whether as many requests wait for their turn as may."""
-        return self._waiting >= self.limits.waiting
+            turns.leave(ticket)
 
     async def manage(
         self, request: Request, scopes: tuple[str, ...],
@@ -130,7 +127,7 @@ class Api:
 
     async def office(self, work: Callable[[], T]) -> T:
         """What ``work`` gives, done on the thread of the management: no decision waits for it."""
-        with self._in_turn():
+        with self._in_turn(self._office_turns):
             return await asyncio.get_running_loop().run_in_executor(self._office, work)
 
     @contextmanager

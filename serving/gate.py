@@ -17,7 +17,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.envelope import ApiError
-from serving.limits import Limits, whole_seconds
+from serving.limits import Limits, Turns, whole_seconds
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,8 +37,8 @@ class Guarded(Protocol):
         """The limits of this worker."""
 
     @property
-    def is_full(self) -> bool:
-        """Whether as many requests wait for their decision as may."""
+    def turns(self) -> Turns:
+        """Who waits for a decision."""
 
 
 class Gate:
@@ -66,10 +66,11 @@ class Gate:
             self._admit(limits, name)
         else:
             self._stop_guessing(limits, self._address(scope))
-        if behind.is_full:
-            raise _busy(503, "too many requests wait for their decision")
-        if not limits.enter(name):
-            raise _busy(429, "too many requests of this API key wait for their answers")
+        now = self._clock()
+        if behind.turns.is_full(now):
+            raise busy(503, "too many requests wait for their decision")
+        if not limits.enter(name, behind.turns.waited(now)):
+            raise busy(429, "too many requests of this API key wait for their answers")
         admitted: list[str | None] = []
         scope[ADMITTED] = admitted  # a list, which whoever copies the scope shares
         try:
@@ -128,7 +129,8 @@ class Gate:
         return ip is not None and any(ip in network for network in self._proxies)
 
 
-def _busy(status: int, why: str) -> ApiError:
+def busy(status: int, why: str) -> ApiError:
+    """The refusal of what could be done a second later."""
     return ApiError(status, f"{why}: ask again in a second", headers={"Retry-After": "1"})
 
 

@@ -17,8 +17,13 @@ never refused for it."""
 SECONDS_OF_BURST: Final = 2
 DEFAULT_FAILURES: Final = 30
 DEFAULT_WAITING: Final = 256
-"""So many wait a third of a second at 700 decisions a second: longer than that, a client that was
-told to wait 750 ms has given up."""
+
+LONGEST_WAIT_SECONDS: Final = 0.5
+"""Who would wait longer is refused: a client that was told to wait 750 ms has given up by then, and
+a decision that nobody waits for only keeps the others."""
+
+FEW: Final = 8
+"""So many may wait whatever it takes: a store that is slow for a moment refuses nobody."""
 
 MOST_REMEMBERED: Final = 10_000
 """Names that a `Buckets` keeps apart; an address is one."""
@@ -67,13 +72,49 @@ class Buckets:
         self._full_at = dict(left[-(self._most // 2) :])
 
 
+class Turns:
+    """Who waits for a turn, and since when; they are served about in the order in which they came.
+
+    ``most`` may wait at all; more than `FEW` only while none has waited for ``seconds``.
+
+    >>> turns = Turns(most=20, seconds=0.5)
+    >>> for _ in range(9):
+    ...     _ = turns.enter(now=1.0)
+    >>> turns.waited(now=1.25), turns.is_full(now=1.25), turns.is_full(now=1.75)
+    (0.25, False, True)
+    """
+
+    def __init__(self, most: int, seconds: float = math.inf) -> None:
+        self._most, self._seconds = most, seconds
+        self._since: dict[object, float] = {}
+
+    def enter(self, now: float) -> object:
+        """Count somebody in; returns what `leave` takes."""
+        ticket = object()
+        self._since[ticket] = now
+        return ticket
+
+    def leave(self, ticket: object) -> None:
+        """Count them out."""
+        del self._since[ticket]
+
+    def waited(self, now: float) -> float:
+        """Seconds that whoever waits longest has waited, 0 where nobody does."""
+        return now - next(iter(self._since.values()), now)
+
+    def is_full(self, now: float) -> bool:
+        """Whether nobody more may wait."""
+        waiting = len(self._since)
+        return waiting >= self._most or (waiting > FEW and self.waited(now) > self._seconds)
+
+
 class Limits:
     """The limits of one worker. Belongs to the event loop: nothing here takes a lock.
 
     ``rate`` requests a second of one key and ``burst`` at once (None: two seconds' worth), shared
     by ``workers``; 0 is no limit. ``failures`` a minute of unknown keys from one address, 0 for no
-    limit. ``waiting`` requests that may wait for their decision, and of one key three quarters, so
-    that whoever floods the service leaves room for the others.
+    limit. ``waiting`` requests that may wait for their decision, and of one key three quarters, or
+    half of those that wait when that takes long: whoever floods the service leaves room for others.
 
     >>> limits = Limits(rate=16, burst=4, workers=2, failures=60)
     >>> [limits.admit("key", now=0.0) for _ in range(3)]
@@ -96,6 +137,7 @@ class Limits:
         self._keys = Buckets(rate / workers, at_once / workers) if rate else None
         self._addresses = Buckets(failures / 60, failures) if failures else None
         self._inside: dict[Hashable, int] = {}
+        self._all_inside = 0
         self._known: dict[Hashable, None] = {}
 
     # --- keys --------------------------------------------------------------------------------
@@ -104,19 +146,22 @@ class Limits:
         """Count a request of a key: None, or the seconds it is to wait."""
         return None if self._keys is None else self._keys.take(key, now)
 
-    def enter(self, key: Hashable) -> bool:
+    def enter(self, key: Hashable, waited: float = 0.0) -> bool:
         """Count a request of a key as being answered; False where too many of it are.
 
-        To be followed by `leave` where it is True.
+        ``waited`` as `Turns` tells it, in seconds. To be followed by `leave` where it is True.
         """
         inside = self._inside.get(key, 0)
-        if inside >= self.waiting_of_one:
+        is_slow = waited > LONGEST_WAIT_SECONDS / 2
+        if inside >= self.waiting_of_one or (is_slow and inside >= max(FEW, self._all_inside / 2)):
             return False
         self._inside[key] = inside + 1
+        self._all_inside += 1
         return True
 
     def leave(self, key: Hashable) -> None:
         """A request that entered is answered."""
+        self._all_inside -= 1
         inside = self._inside.get(key, 0) - 1
         if inside > 0:
             self._inside[key] = inside

@@ -15,7 +15,7 @@ from serving.api import Api, create_app
 from serving.desk import Desk
 from serving.envelope import ApiError
 from serving.gate import ADMITTED, Gate
-from serving.limits import MOST_REMEMBERED, Buckets, Limits
+from serving.limits import FEW, LONGEST_WAIT_SECONDS, MOST_REMEMBERED, Buckets, Limits, Turns
 from tests.serving.test_desk import NOW, open_desk, url
 
 __all__ = ["open_desk", "url"]  # fixtures
@@ -29,12 +29,12 @@ class Behind:
 
     limits: Limits
     keys: set[str] = field(default_factory=lambda: {"good"})
-    is_full: bool = False
     now: float = 0.0
     answered: int = 0
     holds: asyncio.Event | None = None
 
     def __post_init__(self) -> None:
+        self.turns = Turns(self.limits.waiting, LONGEST_WAIT_SECONDS)
         self.gate = Gate(self._app, lambda: self, [PROXY], lambda: self.now)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -133,8 +133,30 @@ def test_a_key_that_floods_leaves_room_for_others() -> None:
         await asyncio.sleep(0)
         behind.holds.set()
         assert await asyncio.gather(other, *every) == [None, *[None] * 6, *[(429, "1")] * 3]
-        behind.is_full = True
+
+    asyncio.run(flood())
+
+
+def test_where_a_decision_takes_long_a_flood_is_refused_first_then_everybody() -> None:
+    async def flood() -> None:
+        behind = Behind(Limits(waiting=100), {"good", "other"})
+        for key in ("good", "other"):
+            await behind.asked(key)
+        behind.holds = asyncio.Event()
+        every = [asyncio.ensure_future(behind.asked("good")) for _ in range(FEW + 1)]
+        await asyncio.sleep(0)
+        tickets = [behind.turns.enter(behind.now) for _ in every]
+        behind.now = LONGEST_WAIT_SECONDS
+        assert await behind.asked("good") == (429, "1")
+        every.append(asyncio.ensure_future(behind.asked("other")))
+        await asyncio.sleep(0)
+        behind.now += 0.1
         assert await behind.asked("other") == (503, "1")
+        behind.turns.leave(tickets.pop())
+        every.append(asyncio.ensure_future(behind.asked("other")))
+        await asyncio.sleep(0)
+        behind.holds.set()
+        assert await asyncio.gather(*every) == [None] * (FEW + 3)
 
     asyncio.run(flood())
 
@@ -171,8 +193,9 @@ def test_the_service_refuses_in_the_one_envelope_before_it_reads(
         "status": 429, "message": "this API key asks more than 1 times a second"
     }  # fmt: skip
     assert [get("sk_live_guess").status_code for _ in range(2)] == [401, 429]
-    api.limits = Limits(waiting=0)
-    assert (get(key).status_code, get(key).headers["Retry-After"]) == (503, "1")
+    full = TestClient(create_app(lambda: new_api(desk, Limits(waiting=0))))
+    answer = full.get("/v2/refund/r", headers={"Authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
 def test_a_key_ends_at_its_time(open_desk: Any, new_api: Any) -> None:
