@@ -93,7 +93,10 @@ class Settings(BaseSettings):
     """So many keys that are not known may come from one address a minute; 0 for any number."""
 
     max_waiting: Annotated[int, Field(ge=1)] = DEFAULT_WAITING
-    """So many requests may wait for their decision, in each worker; further ones get 503."""
+    """So many requests may wait for their decision, in each worker; further ones get 503.
+
+    Where one has waited for half a second already, more than a few get it sooner.
+    """
 
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Addresses or networks, parted by commas, whose ``X-Forwarded-For`` is believed."""
