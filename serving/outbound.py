@@ -6,7 +6,6 @@ checked, so a name that changes its mind in between reaches nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from typing import Final
@@ -50,7 +49,7 @@ def checked_url(text: str, *, allow_private: bool) -> httpx.URL:
         raise UrlRefused(f"url: expected https://…, got {url.scheme}://{hint}")
     if url.userinfo:
         raise UrlRefused("url: expected no user and password in it; webhooks are signed")
-    if not url.host or port == 0:
+    if not url.host or (port is not None and not 1 <= port <= 65_535):
         raise UrlRefused("url: expected a host and, if any, a port of 1 to 65535")
     if not allow_private:
         _refuse_private(url.host)
@@ -87,14 +86,13 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-async def address_of(url: httpx.URL, *, allow_private: bool) -> str:
+def address_of(url: httpx.URL, *, allow_private: bool) -> str:
     """The address to call for a URL; raises UrlRefused if it, or any beside it, is not public.
 
-    Raises OSError for a name that cannot be resolved.
+    Raises OSError for a name that cannot be resolved, which may take the system a minute to say.
     """
     port = url.port or (443 if url.scheme == "https" else 80)
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     # The older kind first: it is the one that a host with both can nearly always be reached by.
     addresses = [str(place[4][0]) for place in sorted(found, key=lambda place: place[0])]
     if not allow_private:

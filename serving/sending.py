@@ -29,7 +29,7 @@ from serving.models import Models
 from serving.settings import Settings
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE
-from serving.store.outbox import MOST_ENDPOINTS, Attempt, Delivery, Endpoint
+from serving.store.outbox import Attempt, Delivery, Endpoint
 from serving.store.schema import meta
 from serving.store.store import Store
 from serving.webhooks import (
@@ -132,11 +132,7 @@ class Sender:
             self._thread.join()
 
     def _run(self) -> None:
-        with asyncio.Runner() as runner:
-            # Names are resolved on these threads: one that hangs must leave some for the others.
-            loop = runner.get_loop()
-            loop.set_default_executor(ThreadPoolExecutor(2 * MOST_ENDPOINTS))
-            runner.run(self._watch())
+        asyncio.run(self._watch())
 
     async def _watch(self) -> None:
         while not self._ending.is_set():
@@ -166,7 +162,7 @@ class Sender:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         for _, line in self._lines.values():
-            await line.close()
+            line.close()
         if self._is_leader:
             with suppress(*STORE_UNAVAILABLE):  # it runs out by itself
                 await self._stored(partial(self._store.leases.give_back, LEASE, self._holder))
@@ -185,7 +181,7 @@ class Sender:
         endpoints = [one for one in await self._stored(self._endpoints) if one.disabled_at is None]
         for endpoint_id in self._lines.keys() - {one.id for one in endpoints}:
             if endpoint_id not in self._busy:
-                await self._lines.pop(endpoint_id)[1].close()
+                self._lines.pop(endpoint_id)[1].close()
         for one in endpoints:
             if one.id not in self._busy:
                 task = asyncio.create_task(self._drain(one))

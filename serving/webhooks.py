@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 from standardwebhooks.webhooks import Webhook
@@ -39,7 +42,7 @@ LONGEST_RETRY_AFTER_MS: Final = DAY_MS
 TIMEOUT_SECONDS: Final = 10.0
 """An endpoint that has not answered by then has failed."""
 
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8
 """How many webhooks are under way to one endpoint at a time."""
 
 OVERLAP_MS: Final = DAY_MS
@@ -47,6 +50,11 @@ OVERLAP_MS: Final = DAY_MS
 
 MOST_READ: Final = 64 * 1024
 """An answer that is longer costs its connection."""
+
+MOST_TOLD: Final = 200
+"""How many characters are kept of what went wrong."""
+
+T = TypeVar("T")
 
 
 # --- the schedule ------------------------------------------------------------------------------
@@ -139,63 +147,122 @@ def headers_of(webhook_id: str, payload: str, secrets: Sequence[str], at: int) -
     }
 
 
+class _Until(dict[str, float]):
+    """httpx asks for a time-out at each stage of a request; together they have until here."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._deadline = time.monotonic() + seconds
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self._deadline
+
+    def get(self, stage: str, default: Any = None) -> float:
+        return max(self._deadline - time.monotonic(), 0.001)
+
+
 class Line:
-    """The connections to one endpoint. Use as an asynchronous context manager."""
+    """The connections to one endpoint. Use as an asynchronous context manager.
+
+    What waits does so on threads that do not keep the process from ending: asynchronous, httpx
+    takes three times the CPU.
+    """
 
     def __init__(self, url: str, *, allow_private: bool, timeout: float = TIMEOUT_SECONDS) -> None:
         self._url, self._allow_private, self._timeout = url, allow_private, timeout
         # What the environment says of proxies would go round the check of the address.
-        self._client = httpx.AsyncClient(
-            verify=_trust(), trust_env=False, follow_redirects=False, timeout=timeout,
-            limits=httpx.Limits(max_connections=AT_ONCE),
-        )  # fmt: skip
+        self._client = httpx.Client(verify=_trust(), trust_env=False, follow_redirects=False)
 
     async def __aenter__(self) -> Line:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        self.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let go of the connections."""
-        await self._client.aclose()
+        self._client.close()
 
     async def resolved(self) -> httpx.URL | Came:
         """Where to post to now, by address, or why nothing can be posted."""
         try:
             url = checked_url(self._url, allow_private=self._allow_private)
+            find = functools.partial(address_of, url, allow_private=self._allow_private)
             async with asyncio.timeout(self._timeout):
-                return url.copy_with(host=await address_of(url, allow_private=self._allow_private))
+                return url.copy_with(host=await in_background(find))
         except UrlRefused as error:
             return Came(None, str(error))
         except TimeoutError:
             return Came(None, "the host's name could not be resolved in time")
-        except OSError as error:
-            return Came(None, f"the host's name could not be resolved: {error.strerror}")
+        except (OSError, UnicodeError) as error:
+            return Came(None, f"the host's name could not be resolved: {error}"[:MOST_TOLD])
 
     async def post(self, to: httpx.URL, payload: str, headers: dict[str, str]) -> Came:
         """Post once to an address that `resolved` gave, and say what came."""
-        named = httpx.URL(self._url)
+        return await in_background(functools.partial(self._post, to, payload, headers))
+
+    def _post(self, to: httpx.URL, payload: str, headers: dict[str, str]) -> Came:
+        named, until = httpx.URL(self._url), _Until(self._timeout)
         request = self._client.build_request(
             "POST", to, content=payload.encode(),
             headers={**headers, "host": named.netloc.decode("ascii")},
-            extensions={"sni_hostname": named.raw_host.decode("ascii")},
+            extensions={"sni_hostname": named.raw_host.decode("ascii"), "timeout": until},
         )  # fmt: skip
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._client.send(request, stream=True)
-                try:
-                    await _read_little(response)
-                finally:
-                    await response.aclose()
-        except (TimeoutError, httpx.TimeoutException):
+            response = self._client.send(request, stream=True)
+            try:
+                _read_little(response, until)
+            finally:
+                response.close()
+        except httpx.TimeoutException:
             return Came(None, f"no answer within {self._timeout:g} s")
         except (httpx.HTTPError, OSError) as error:
-            return Came(None, f"{type(error).__name__}: {error}"[:200])
+            return Came(None, f"{type(error).__name__}: {error}"[:MOST_TOLD])
         told = f"HTTP {response.status_code}"
         if response.is_redirect:
             told += ", a redirect, which is not followed"
         return Came(response.status_code, told, response.headers.get("retry-after"))
+
+
+def _read_little(response: httpx.Response, until: _Until) -> None:
+    """Read an answer to its end, so that the connection can be used again, if it is short."""
+    size = 0
+    for chunk in response.iter_raw():
+        size += len(chunk)
+        if size > MOST_READ or until.is_past:
+            return
+
+
+async def in_background(work: Callable[[], T]) -> T:
+    """What ``work`` gives, done on a thread of its own that the process does not wait for.
+
+    >>> asyncio.run(in_background(lambda: 2 + 2))
+    4
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is None:
+            done.set_result(cast(T, result))
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            failed = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, name="webhook", daemon=True).start()
+    return await done
 
 
 async def send_once(
@@ -208,15 +275,6 @@ async def send_once(
         if isinstance(to, Came):
             return to
         return await line.post(to, payload, headers_of(webhook_id, payload, secrets, at))
-
-
-async def _read_little(response: httpx.Response) -> None:
-    """Read an answer to its end, so that the connection can be used again, if it is short."""
-    size = 0
-    async for chunk in response.aiter_raw():
-        size += len(chunk)
-        if size > MOST_READ:
-            return
 
 
 @functools.cache
