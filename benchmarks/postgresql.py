@@ -82,4 +82,5 @@ def running(folder: Path) -> Iterator[Server]:
         yield made
     finally:
         made.stop_at_once()  # nothing of it is needed any more
+        server.cleanup_mode = None  # or it would be stopped again
         server.cleanup()

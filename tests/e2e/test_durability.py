@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
-import psutil
+import pytest
 
+from benchmarks import faults
 from tests.e2e.service import Service
 
 EXAMPLE = json.loads((Path(__file__).parents[1] / "contract" / "request-score.json").read_text())
@@ -17,35 +19,17 @@ def refund(refund_id: str, customer_id: str = "c-1") -> dict[str, object]:
             "refund": {**EXAMPLE["refund"], "refundId": refund_id}}  # fmt: skip
 
 
-def test_a_decision_survives_kill_9_and_moves_velocity_once(home: Path) -> None:
-    service = Service(home).start()
-    first = service.score(refund("r-1"))
-    assert first.status_code == 200, first.text
-    service.kill()
-    service.start()
-    try:
-        again = service.score(refund("r-1"))
-        assert again.headers["idempotent-replayed"] == "true"
-        assert again.json() == first.json()
-        kept = service.client.get("/v2/refund/r-1", headers=service.headers()).json()["data"]
-        assert [d["scoreId"] for d in kept["decisions"]] == [first.json()["data"]["scoreId"]]
-        # Retries moved nothing: the customer's next refund sees one earlier request.
-        row = service.features(service.score(refund("r-2")).json()["data"]["scoreId"])
-        assert row["refund_count_by_customer_1d"] == 1
-        assert row["refund_count_by_device_7d"] == 1
-    finally:
-        service.stop()
-
-
-def test_a_service_whose_supervisor_is_killed_leaves_no_worker_behind(home: Path) -> None:
-    service = Service(home).start()
-    workers = psutil.Process(service.process.pid).children(recursive=True)
-    service.process.kill()
-    service.process.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=20)
-    assert gone and not alive
-    service.start()  # the address is free again
-    service.stop()
+@pytest.mark.parametrize(
+    ("store", "ends"),
+    [("sqlite", ("service", "supervisor", "stop")), ("postgresql", ("service", "database"))],
+)
+def test_what_was_acknowledged_outlives_what_ends_the_service_under_load(
+    trained: Path, tmp_path: Path, store: str, ends: tuple[str, ...]
+) -> None:
+    report = faults.run(store, ends, tmp_path / "home", trained, workers=1)
+    assert report.sound, report.to_json()
+    assert report.kills == Counter(ends)
+    assert report.ledger.acknowledged > 8 * len(ends)
 
 
 def test_a_changed_refund_is_decided_anew_and_counts_once(service: Service) -> None:
@@ -96,24 +80,13 @@ def test_live_and_sandbox_share_nothing(service: Service) -> None:
     assert service.client.get("/v2/refund/r-40", headers=service.headers()).status_code == 404
 
 
-def test_what_was_accepted_is_finished_when_the_service_stops(home: Path) -> None:
-    service = Service(home).start()
-    answer = service.score(refund("r-50"))
-    service.process.terminate()
-    service.process.wait(20)
-    service.start()
-    try:
-        assert service.score(refund("r-50")).json() == answer.json()
-    finally:
-        service.stop()
-
-
-def test_nothing_personal_is_in_the_log_or_in_clear_in_the_store(home: Path) -> None:
+def test_nothing_personal_is_in_the_log_or_in_clear_in_the_store(service: Service) -> None:
     body = refund("r-60", "customer-in-clear")
     body["customer"] = {"customerId": "customer-in-clear", "email": "someone@in-clear.example"}
     body["device"] = {"deviceId": "device-in-clear", "ipAddress": "203.0.113.77"}
-    with Service(home) as service:
-        assert service.score(body).status_code == 200
-    kept = b"".join(path.read_bytes() for path in home.iterdir() if path.is_file())
+    assert service.score(body).status_code == 200
+    files = [path for path in service.home.iterdir() if path.is_file()]
+    kept = b"".join(path.read_bytes() for path in files)
+    assert b"r-60" in kept
     for secret in (b"in-clear", b"203.0.113.77", service.keys["live"].encode()):
         assert secret not in kept
