@@ -168,8 +168,8 @@ class Api:
             raise ApiError(415, f"Content-Type: must be {' or '.join(kinds)}, got {kind}")
         most = max(self.max_body_bytes, at_most or 0)
         too_large = ApiError(413, f"body: must be at most {most} bytes")
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > most:
+        declared = _whole_number(request.headers.get("content-length", ""))
+        if declared is not None and declared > most:
             raise too_large
         body = bytearray()
         async for chunk in request.stream():
@@ -323,9 +323,16 @@ async def _delay(request: Request, started: float) -> None:
     wanted = request.headers.get("recourse-min-latency")
     if wanted is None or "_test_" not in request.headers.get("authorization", ""):
         return
-    if not wanted.isdigit() or int(wanted) > MAX_LATENCY_MS:
-        raise ApiError(400, f"Recourse-Min-Latency: must be 0 to {MAX_LATENCY_MS} ms, got {wanted}")
-    await asyncio.sleep(max(0.0, int(wanted) / 1000 - (time.monotonic() - started)))
+    milliseconds = _whole_number(wanted)
+    if milliseconds is None or milliseconds > MAX_LATENCY_MS:
+        message = f"must be 0 to {MAX_LATENCY_MS} ms"
+        raise InvalidRequest([Problem("Recourse-Min-Latency", message, shown(wanted))])
+    await asyncio.sleep(max(0.0, milliseconds / 1000 - (time.monotonic() - started)))
+
+
+def _whole_number(text: str) -> int | None:
+    """A number as a header says it; of one that is too long to be meant the first digits."""
+    return int(text[:18]) if text.isascii() and text.isdigit() else None
 
 
 def _backfill(kind: Kind) -> Callable[[Api], Handler]:

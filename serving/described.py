@@ -12,6 +12,7 @@ from serving.api import MAX_LATENCY_MS, SCORE_VALUE
 from serving.backfill import MAX_LINES, NDJSON, PARSE, Kind
 from serving.envelope import JSON
 from serving.examples import YAML, Example
+from serving.idempotency import MOST_CHARACTERS
 from serving.management import MOST_ENTRIES
 from serving.store.lists import ListName
 from serving.wire import Problem
@@ -61,13 +62,11 @@ class Described:
     answer_description: str = "Done."
     more_refusals: tuple[int, ...] = ()
     """Besides those that follow from its scopes, its bodies and its path."""
-    is_replayed: bool = False
-    """Whether an answer may be one that was given before."""
     links: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def refusals(self) -> tuple[int, ...]:
-        """The statuses of its refusals."""
+        """The statuses of its refusals, less those that come of an idempotency key."""
         found = {405, 500, *self.more_refusals}
         if self.scopes:
             found |= {401, 403, 429, 503}
@@ -151,10 +150,11 @@ SCORE: Final = Parameter(
 )  # fmt: skip
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key", "header",
-    "Sent again with the same key, the first answer is given again for 24 hours. Without it the "
-    "refund's id and content tell whether it is the same.",
-    {"type": "string", "minLength": 1, "maxLength": 255},
+    "Sent again with the same key, the first answer is given again for 24 hours. Without it a "
+    "refund's id and content tell whether it is the same request.",
+    {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS},
 )  # fmt: skip
+"""Taken by every POST."""
 MIN_LATENCY: Final = Parameter(
     "Recourse-Min-Latency", "header",
     "In the sandbox: answer after so many milliseconds at the earliest.",
@@ -232,8 +232,8 @@ def _history(kind: Kind) -> Described:
         "History is recorded as of its `timestamp`, which must be given and lie in the past, in "
         "stores of either clock. It is never scored. With `application/x-ndjson` each line is "
         f"answered, at most {MAX_LINES} of them: good ones are kept though others are refused, "
-        "and the answer is 200 also where all are. The same again records nothing twice. It moves "
-        "windows of the past, hence its scope.",
+        "and the answer is 200 also where all are. The same again records nothing twice, with or "
+        "without an idempotency key. It moves windows of the past, hence its scope.",
         _envelope(backfill.BackfillData), backfill.SCOPES,
         bodies={JSON: body, NDJSON: lines}, examples=examples.history(kind),
         answered=examples.TAKEN, answer_description="What became of each line.",
@@ -273,11 +273,11 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
         "since.\n\nWithout it (scope report): a refund, or its outcome, is recorded. A report is "
         "never refused for surprising us: money has moved.",
         {JSON: {"anyOf": [answers.DecisionBody, answers.RecordedBody]}}, ("score", "report"),
-        (SCORE, IDEMPOTENCY_KEY, MIN_LATENCY),
+        (SCORE, MIN_LATENCY),
         {JSON: {"anyOf": [_SCORED_REFUND, reports.RefundReport]}},
         examples=examples.REFUND, answered=examples.DECIDED,
         answer_description="The decision, or what was recorded.",
-        more_refusals=(409, 422), is_replayed=True, links=_LINKS,
+        links=_LINKS,
     ),
     ("POST", "/v2/order"): _report(
         "reportOrder", "An order, or a change of one: `status.stage` is accepted, fulfilled, "

@@ -120,7 +120,8 @@ def digest(call: str, content: str | bytes) -> str:
     False
     """
     if isinstance(content, bytes):
-        with suppress(orjson.JSONDecodeError):  # a policy in YAML stays as it stands
+        # A policy in YAML stays as it stands, and so does what is nested deeper than we write.
+        with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
             content = orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
     else:
         content = content.encode()

@@ -14,7 +14,15 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 
 from serving import answers
-from serving.described import DESCRIBED, REFUSALS, TAGS, TRACEPARENT, Described, Parameter
+from serving.described import (
+    DESCRIBED,
+    IDEMPOTENCY_KEY,
+    REFUSALS,
+    TAGS,
+    TRACEPARENT,
+    Described,
+    Parameter,
+)  # fmt: skip
 from serving.envelope import JSON
 from serving.examples import Example
 from serving.routing import Call, template_of
@@ -70,7 +78,8 @@ _BORNE: Final[Mapping[int, str]] = {
 }  # fmt: skip
 """The header that a refusal bears beside its request id."""
 
-_ALWAYS_BORNE: Final = frozenset({401, 405, 429})
+OF_A_KEY: Final = (409, 422)
+"""What a POST refuses because of its idempotency key: in flight, or used with other content."""
 
 _SECURITY: Final[Mapping[str, Any]] = {
     "bearer": {
@@ -132,7 +141,7 @@ def _operation(call: Call[Any], path: str, told: Described, schemas: _Schemas) -
         "description": told.description,
         "tags": [told.tag],
         "security": [{scheme: [scope]} for scope in told.scopes for scheme in _SECURITY],
-        "parameters": [_parameter(each, told.examples) for each in _parameters(path, told)]
+        "parameters": [_parameter(each, told.examples) for each in _parameters(call, path, told)]
         + [{"$ref": "#/components/parameters/traceparent"}],
     }
     if told.bodies:
@@ -147,19 +156,22 @@ def _operation(call: Call[Any], path: str, told: Described, schemas: _Schemas) -
                 for media, body in told.bodies.items()
             },
         }  # fmt: skip
-    operation["responses"] = {"200": _answer(told, schemas)} | {
-        str(status): {"$ref": f"#/components/responses/{status}"} for status in told.refusals
+    refusals = sorted({*told.refusals, *(OF_A_KEY if call.method == "POST" else ())})
+    operation["responses"] = {"200": _answer(call, told, schemas)} | {
+        str(status): {"$ref": f"#/components/responses/{status}"} for status in refusals
     }
     return {name: value for name, value in operation.items() if value != []}
 
 
-def _parameters(path: str, told: Described) -> Iterator[Parameter]:
+def _parameters(call: Call[Any], path: str, told: Described) -> Iterator[Parameter]:
     """Those of a call; what its path names is declared, and nothing else as of the path."""
     named = set(re.findall("{([A-Za-z]+)}", path))
     declared = {each.name for each in told.parameters if each.where == "path"}
     if named != declared:
         raise LookupError(f"{path}: expected the parameters {named}, got {declared}")
     yield from told.parameters
+    if call.method == "POST":
+        yield IDEMPOTENCY_KEY
 
 
 def _parameter(parameter: Parameter, shown: Mapping[str, Example]) -> dict[str, Any]:
@@ -178,9 +190,9 @@ def _parameter(parameter: Parameter, shown: Mapping[str, Example]) -> dict[str, 
     }
 
 
-def _answer(told: Described, schemas: _Schemas) -> dict[str, Any]:
+def _answer(call: Call[Any], told: Described, schemas: _Schemas) -> dict[str, Any]:
     headers: dict[str, Any] = dict(_REQUEST_ID)
-    if told.is_replayed:
+    if call.method == "POST":
         headers["Idempotent-Replayed"] = {"$ref": "#/components/headers/Idempotent-Replayed"}
     content = {
         media: {"schema": schemas.of(answer)} | (

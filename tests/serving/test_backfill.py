@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def desk(open_desk: Any) -> Desk:
 
 
 @pytest.fixture
-def post(desk: Desk) -> Post:
+def post(desk: Desk) -> Iterator[Post]:
     api = Api({"live": desk, "test": desk}, 64 * 1024)
     key = desk.store.keys.create("live", ["admin"], NOW)
     http = TestClient(create_app(lambda: api))
@@ -62,7 +62,8 @@ def post(desk: Desk) -> Post:
         headers = {"Authorization": f"token {key}", "Content-Type": media}
         return http.post(f"/v2/backfill/{kind}", content=content, headers=headers)
 
-    return call
+    yield call
+    api.finish()
 
 
 def told(answer: Any) -> dict[str, Any]:

@@ -88,8 +88,9 @@ def app(tmp_path_factory: pytest.TempPathFactory, policy: Policy) -> Iterator[In
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('openapi')}/s.db", SECRET)
     desk = Desk(store=store, policies=Policies(policy), models=Models(fixed(), None),
                 rates=Rates("GBP"), secret=SECRET, deadline_ms=60_000, is_sandbox=True)  # fmt: skip
-    yield InProcess(desk, DEFAULT_POLICY.read_text(encoding="utf-8"))
-    store.close()
+    opened = InProcess(desk, DEFAULT_POLICY.read_text(encoding="utf-8"))
+    yield opened
+    opened.close()
 
 
 def requests_of(told: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
