@@ -6,9 +6,9 @@ One event loop for all requests of a test: what a request costs is what the appl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -18,8 +18,8 @@ from serving.api import Api, create_app
 from serving.desk import Desk
 from serving.limits import Limits
 
-NOW = 1_780_000_000_000
-SCOPES = ("score", "report", "review", "admin")
+NOW: Final = 1_780_000_000_000
+SCOPES: Final = ("score", "report", "review", "admin")
 
 T = TypeVar("T")
 
@@ -51,15 +51,22 @@ class InProcess:
 
     async def __call__(
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None, raw: list[tuple[bytes, bytes]] | None = None,
+        headers: Mapping[str, str] | None = None, key: str | None = None,
     ) -> Answered:  # fmt: skip
-        """Ask. ``raw`` headers go out as they are, in place of those that are usual."""
+        """Ask with a JSON body; ``headers`` replace the usual ones, ``key`` is ours if none."""
         content = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
-        given = {"authorization": f"token {self.key}", "content-type": "application/json",
+        given = {"authorization": f"token {key or self.key}", "content-type": "application/json",
                  **{name.lower(): value for name, value in (headers or {}).items()}}  # fmt: skip
-        usual = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
+        return await self.send(method, path, content, urlencode(query or {}).encode(), sent)
+
+    async def send(
+        self, method: str, path: str, body: bytes, query: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+    ) -> Answered:  # fmt: skip
+        """Send a request as it stands."""
         sent: list[Any] = []
-        waiting = [{"type": "http.request", "body": content, "more_body": False}]
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Any:
             # Whoever has been sent stays until the answer is there.
@@ -70,13 +77,16 @@ class InProcess:
 
         scope = {"type": "http", "method": method, "path": path, "root_path": "",
                  "raw_path": quote(path).encode(), "scheme": "http", "http_version": "1.1",
-                 "query_string": urlencode(query or {}).encode(), "client": ("192.0.2.1", 1),
-                 "server": ("127.0.0.1", 80),
-                 "headers": usual if raw is None else raw}  # fmt: skip
+                 "query_string": query, "client": ("192.0.2.1", 1), "server": ("127.0.0.1", 80),
+                 "headers": [*headers]}  # fmt: skip
         await self.app(scope, receive, send)
         told = {name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in sent[0]["headers"]}  # fmt: skip
         return Answered(sent[0]["status"], told, b"".join(m.get("body", b"") for m in sent[1:]))
+
+    def close(self) -> None:
+        """End its threads and its store."""
+        self.api.close()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do ``work`` in an event loop of its own."""
