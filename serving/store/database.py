@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import select as system
+import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,8 +73,16 @@ class Prepared:
         return tuple([every[name] for name in self.names])
 
 
+_BEGIN: Final = Prepared("BEGIN IMMEDIATE", (), {})
+_LAST_SEQ: Final = Prepared("SELECT seq FROM sqlite_sequence WHERE name = 'events'", (), {})
+
+
 class Database:
     """Connections to one database. Safe to use from several threads: each takes its own.
+
+    On SQLite a thread keeps its connection, for what it reads and what it writes: taking one from a
+    pool costs as much as two small reads, and a connection keeps its page cache over its own
+    writes, not over another's. What a thread reads within its transaction is as that left it.
 
     Reads run in autocommit: a read is one statement, hence one snapshot. Writes run in one
     transaction that on SQLite holds the only write lock from its start.
@@ -93,6 +103,8 @@ class Database:
         self._driver_error: type[Exception] = self._writing.dialect.loaded_dbapi.Error
         self._prepared: dict[Hashable, Prepared] = {}
         self._once_committed: dict[Connection, list[Callable[[], None]]] = {}
+        self._of_thread = threading.local()
+        self._kept: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._upsert = sqlite.insert if self.is_sqlite else postgresql.insert
 
     @property
@@ -111,13 +123,11 @@ class Database:
 
     def _sqlite_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
         engine = sqlalchemy.create_engine(
-            url, pool_use_lifo=True,
+            url, pool_use_lifo=True, max_overflow=-1,  # as many as there are threads
             connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "cached_statements": 512},
         )  # fmt: skip
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        # One pool: a connection keeps its page cache over its own writes, not over another's.
-        return engine, engine.execution_options(writes=True)
+        return engine, engine
 
     def _postgresql_engines(self, url: sqlalchemy.URL) -> tuple[Engine, Engine]:
         given = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
@@ -139,14 +149,39 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection on which every statement is its own snapshot."""
+        if self.is_sqlite:
+            yield self._own()
+            return
         with self._reading.connect() as connection:
+            yield connection
+
+    def _own(self) -> Connection:
+        """The connection of this thread, to SQLite."""
+        found: Connection | None = getattr(self._of_thread, "connection", None)
+        if found is None or found.closed:
+            found = self._of_thread.connection = self._reading.connect()
+            self._kept.add(found)
+        return found
+
+    @contextmanager
+    def _sqlite_transaction(self) -> Iterator[Connection]:
+        connection = self._own()
+        raw: Any = connection.connection.dbapi_connection
+        if raw.in_transaction:
+            raise RuntimeError("write: expected no transaction of this thread, got one under way")
+        if connection.in_transaction():
+            connection.rollback()  # SQLAlchemy's idea of one, since something was read through it
+        with connection.begin():
+            # The write lock is taken first: taken later, the snapshot may be stale by then.
+            self.run(connection, _BEGIN, ())
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: committed at the end, rolled back on any exception."""
         acts: list[Callable[[], None]] = []
-        with self._writing.begin() as connection:
+        begin = self._sqlite_transaction if self.is_sqlite else self._writing.begin
+        with begin() as connection:
             self._once_committed[connection] = acts
             try:
                 yield connection
@@ -181,10 +216,9 @@ class Database:
     def reserve_seqs(self, connection: Connection, count: int) -> Sequence[int]:
         """The next ``count`` values of ``events.seq``, never given twice, ascending."""
         if self.is_sqlite:
-            last = connection.exec_driver_sql(
-                "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
-            ).scalar()
-            return range((last or 0) + 1, (last or 0) + count + 1)
+            found = self.run(connection, _LAST_SEQ, ())
+            last = found[0][0] if found else 0
+            return range(last + 1, last + count + 1)
         drawn = connection.exec_driver_sql(
             "SELECT nextval(pg_get_serial_sequence('events', 'seq')) FROM generate_series(1, %s)",
             (count,),
@@ -192,7 +226,9 @@ class Database:
         return sorted(drawn.scalars())
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection; a thread that asks again gets a new one."""
+        for connection in list(self._kept):
+            connection.close()
         self._reading.dispose()
         self._writing.dispose()
 
@@ -451,12 +487,6 @@ def _refuse_cut_off(dialect: Any) -> Callable[[Any, object, object], None]:
             raise sqlalchemy.exc.InvalidatePoolError(str(error)) from error
 
     return look
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    if connection.get_execution_options().get("writes"):
-        # The write lock is taken first: taken later, the snapshot may be stale by then.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _switch_to_wal(connection: Any) -> None:
