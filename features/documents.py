@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from operator import attrgetter
+from typing import Any, Final, TypeVar, cast
 
 from features.events import (
     Event,
@@ -48,27 +49,33 @@ class OrderDocuments:
         of that instant comes after it.
         """
         order_id, own, cutoff = request.order_id, request.refund_id, request.known_at
-        said = [event for event in _each_once(events) if event.known_at <= cutoff]
-        before = [event for event in said if event.known_at < cutoff]
+        said: dict[str, list[Event]] = {}
+        for event in sorted(_each_once(events), key=_PLACE):
+            if event.known_at <= cutoff:
+                said.setdefault(event.event_type, []).append(event)
         asked: dict[str, list[RefundRequest]] = {}
-        for version in _in_order(before, RefundRequest, lambda e: e.order_id == order_id):
-            asked.setdefault(version.refund_id, []).append(version)
+        for version in _of(said, RefundRequest):
+            if version.known_at < cutoff and version.order_id == order_id:
+                asked.setdefault(version.refund_id, []).append(version)
         refunds = {*asked, own}
-        outcomes = _in_order(before, RefundOutcome, lambda e: e.refund_id in refunds)
-
-        def moved_here(event: Transaction) -> bool:
-            of_refund = event.order_id is None and event.refund_id in refunds
-            return of_refund or event.order_id == order_id
-
-        updates = _in_order(said, OrderUpdate, lambda e: e.order_id == order_id)
-        moved = _in_order(said, Transaction, moved_here)
+        updates = [event for event in _of(said, OrderUpdate) if event.order_id == order_id]
+        moved = [
+            event
+            for event in _of(said, Transaction)
+            if event.order_id == order_id or (event.order_id is None and event.refund_id in refunds)
+        ]
+        orders = [event for event in _of(said, Order) if event.order_id == order_id]
         return cls(
-            _in_order(said, Order, lambda e: e.order_id == order_id)[:MAX_EVENTS],
+            orders[:MAX_EVENTS],
             updates,
             _as_they_stand(moved),
             {refund_id: versions for refund_id, versions in asked.items() if refund_id != own},
-            {outcome.refund_id: outcome for outcome in outcomes},
-            max(map(len, (asked, updates, moved))) > MAX_EVENTS,
+            {
+                outcome.refund_id: outcome
+                for outcome in _of(said, RefundOutcome)
+                if outcome.known_at < cutoff and outcome.refund_id in refunds
+            },
+            max(len(asked), len(updates), len(moved)) > MAX_EVENTS,
         )
 
     def first(self, told: Callable[[Order], AnyValue | None]) -> AnyValue | None:
@@ -104,12 +111,13 @@ def _each_once(events: Iterable[Event]) -> Iterable[Event]:
     return each.values()
 
 
-def _in_order(
-    events: Iterable[Event], kind: type[AnyEvent], wanted: Callable[[AnyEvent], bool]
-) -> list[AnyEvent]:
-    """The events of a kind that are wanted, oldest first."""
-    found = [event for event in events if isinstance(event, kind) and wanted(event)]
-    return sorted(found, key=lambda event: (event.known_at, event.event_id))
+_PLACE: Final = attrgetter("known_at", "event_id")
+
+
+def _of(events: Mapping[str, Sequence[Event]], kind: type[AnyEvent]) -> Sequence[AnyEvent]:
+    """The events of a kind, where each lies under its type."""
+    found: Any = events.get(kind.event_type, ())
+    return cast("Sequence[AnyEvent]", found)
 
 
 def _as_they_stand(transactions: Iterable[Transaction]) -> list[Transaction]:
@@ -122,5 +130,7 @@ def _as_they_stand(transactions: Iterable[Transaction]) -> list[Transaction]:
         key = (told.transaction_id, told.kind)
         before = standing.get(key)
         of = before.refund_id if before and before.refund_id else told.refund_id
-        standing[key] = told.model_copy(update={"refund_id": of})
+        if told.refund_id != of:
+            told = told.model_copy(update={"refund_id": of})
+        standing[key] = told
     return [*standing.values()]

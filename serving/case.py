@@ -76,18 +76,17 @@ def answer_of(case: Case, judged: Judged) -> Mapping[str, Any]:
     """The body that is sent."""
     verdict = judged.verdict
     decision = verdict.decision
+    action, codes = decision.action, decision.reasons
     by_rule = [
         {"code": rule.reason, "description": _said(rule)}
         for rule in decision.rules
-        if rule.mode is Mode.LIVE
-        and rule.reason in decision.reasons
-        and rule.calls_for is decision.action
+        if rule.calls_for is action and rule.mode is Mode.LIVE and rule.reason in codes
     ]
     by_list = [{"code": "LISTED", "description": reason} for reason in decision.list_reasons]
     return answers.decision_body(
         decided_at=case.request.known_at,
         customer_id=case.request.customer_id,
-        action=cast(answers.ActionName, decision.action.value),
+        action=cast(answers.ActionName, action.value),
         source=decision.source.value,
         score_id=case.score_id,
         probability=verdict.score.probability if verdict.score else None,

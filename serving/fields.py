@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 _ORDERS: Final = ("order.price", "order.currency")
@@ -64,6 +65,7 @@ _OF_KEY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+@cache
 def fields_of(fact: str) -> tuple[str, ...]:
     """The fields that tell a fact; none for what follows from history or from the model alone.
 

@@ -422,9 +422,15 @@ class History:
 def _event_of(event_type: str, payload: str, originals: Mapping[str, str]) -> Event:
     """A stored event as it came, persons under pseudonyms but for those with an original given."""
     content = orjson.loads(payload)
-    for column in IDENTIFIERS & content.keys():
-        content[column] = originals.get(content[column], content[column])
+    for column in _IDENTIFIERS_OF[event_type]:
+        if (pseudonym := content.get(column)) in originals:
+            content[column] = originals[pseudonym]
     return EVENTS[event_type].model_validate(content, extra="ignore")
+
+
+_IDENTIFIERS_OF: Final = {
+    name: tuple(sorted(IDENTIFIERS & event.model_fields.keys())) for name, event in EVENTS.items()
+}
 
 
 def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:

@@ -265,6 +265,30 @@ def test_a_slice_holds_the_latest_rows(store: Store, refund: Refund) -> None:
     assert found["at"].tolist() == list(range(count - 1 - MOST_ROWS, count - 1))
 
 
+def test_a_crowded_key_is_read_slice_by_slice_and_says_the_same(
+    either: Store, refund: Refund, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever crowds it: other slices, or events from before the window."""
+    year = LONGEST_WINDOW_MS
+    with either.write() as tx:
+        tx.append(refund(f"r{i}", known_at=year + i, device_id="d1") for i in range(3))
+        tx.append(refund(f"r{i}", known_at=i, order_id="same") for i in range(3, 6))
+        tx.append(RefundOutcome(refund_id="r1", known_at=year + n, status="FAILED")
+                  for n in (1, 2, 3))  # fmt: skip
+        tx.append([refund("r6", known_at=year + 5, order_id="same"),
+                   refund("same", known_at=year + 9, order_id="r1")])  # fmt: skip
+    keys = {"customer": "c1", "device": "d1", "order": "same", "refund": "same"}
+    cutoff = year + 100
+    whole = either.read(keys, cutoff, PAIRS)
+    assert len(whole.rows["order", "refund_request"]) == LAYOUT["refund_request"].itemsize
+    # A key that is crowded at so many events has no slice with more than so many.
+    monkeypatch.setattr("serving.store.history.MOST_ROWS", 5)
+    either.database._prepared.clear()
+    assert either.read(keys, cutoff, PAIRS) == whole
+    prepared = [name[0] for name in either.database._prepared if name[0].startswith("read")]
+    assert prepared == ["read", "read one by one"]
+
+
 def test_events_hold_pseudonyms_and_what_they_inherit(store: Store, refund: Refund) -> None:
     asked = refund("r1", known_at=10, order_id="o1", email="ann@example.com", device_id="d1")
     label = Label(refund_id="r1", known_at=5, label="REFUND_ABUSE", reviewer="Ann Lee")
