@@ -453,6 +453,9 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     # What is deleted, or moved to another page, leaves no copy behind: erasure relies on it.
     connection.execute("PRAGMA secure_delete = FAST")
     connection.execute("PRAGMA cache_size = -65536")
+    # The log is written back to the file once for so many pages (16 MB): pages that each decision
+    # touches are then written once for hundreds of them.
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     # A decision touches some two hundred pages, most of them new to this connection: mapped, they
     # come from the system's cache without a call for each.
     connection.execute("PRAGMA mmap_size = 4294967296")

@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -145,9 +146,13 @@ class Outbox:
     ) -> None:
         """Keep for each endpoint that wants this type what it is to be told.
 
-        One statement, whoever adds or disables an endpoint meanwhile. ``data`` must hold nothing of
-        a person, and ``at`` is epoch ms.
+        One statement, whoever adds or disables an endpoint meanwhile; where there is no endpoint
+        nothing is made ready for it. ``data`` must hold nothing of a person, and ``at`` is epoch
+        ms.
         """
+        any_endpoint = self._database.prepared("any_endpoint", _any)
+        if not self._database.run(connection, any_endpoint, any_endpoint.bind({})):
+            return
         statement = self._database.prepared("announce", _announcing)
         told = payload(event_type, data, at)
         values = {"webhook_id": webhook_id(at), "type": event_type, "at": at, "payload": told,
@@ -395,6 +400,10 @@ def payload(event_type: str, data: Mapping[str, Any], at: int) -> str:
 def new_secret() -> str:
     """A secret of 256 bits, as the ``standardwebhooks`` libraries take it."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
+def _any() -> Any:
+    return select(webhook_endpoints.c.id).limit(literal_column("1"))
 
 
 def _announcing() -> Any:
