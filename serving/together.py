@@ -189,7 +189,8 @@ class DeskThread:
     def __init__(self, name: str = "desk") -> None:
         self._asked: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._is_open = True
-        self._thread = threading.Thread(target=self._serve, name=name)
+        # A daemon, so that a process which fails before it closes does not hang.
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     async def ask(self, work: Work) -> Any:
