@@ -98,7 +98,8 @@ def test_what_is_as_it_was_acknowledged_is_sound(examined, ledger):
 @pytest.mark.parametrize(
     ("statements", "found"),
     [
-        ((f"DELETE FROM decisions WHERE refund_id = {ONE}",), {"lost", "velocity_wrong", "unaudited", "unannounced"}),
+        ((f"DELETE FROM decisions WHERE refund_id = {ONE}",),
+         {"lost", "velocity_wrong", "unaudited", "unannounced"}),
         ((f"DELETE FROM events WHERE refund_id = {TOLD} AND event_type = 'refund_outcome'",),
          {"lost", "reservations_wrong"}),
         (("CREATE TABLE again AS SELECT * FROM decisions LIMIT 1",
