@@ -98,7 +98,7 @@ def show(
         str | None, typer.Option(help="About what, as refund:r-1, policy:3, key:key_…")
     ] = None,
     since: Annotated[str | None, typer.Option(help="Then or later; ISO 8601.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The latest so many.")] = 100,
     mode: ModeOption = "live",
     as_json: AsJson = False,
 ) -> None:

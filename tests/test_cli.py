@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DECISIONS = REPOSITORY / "DECISIONS.md"
 DESIGN = REPOSITORY.parent / "shared" / "DESIGN.md"
-BESIDE_THE_DESIGN = {"challenger", "lists"}
+BESIDE_THE_DESIGN = {"challenger", "customer", "lists", "retention", "secret", "webhooks"}
 POLICY = REPOSITORY / "rules" / "policies" / "default.yaml"
 
 RECOURSE = typer.main.get_command(cli.app)
@@ -477,7 +477,16 @@ def test_json_of_a_refusal_is_no_document(name, run):
              "policy diff": ("nowhere", str(POLICY)), "policy recompute": ("--since", "yesterday"),
              "policy shadow-report": (), "policy quality": ("--policy", str(POLICY)),
              "policy exploration": (), "lists show": ("block", "--mode", "sideways"),
-             "lists import": ("block", "nowhere.csv")}[name]  # fmt: skip
+             "lists import": ("block", "nowhere.csv"),
+             "audit verify": ("--head", "nowhere"), "audit show": ("--since", "yesterday"),
+             "audit seal": ("--mode", "sideways"), "customer export": ("nobody",),
+             "customer erase": ("nobody", "--mode", "sideways"),
+             "secret rotate": ("--new-secret-file", "nowhere"),
+             "retention apply": ("--mode", "sideways"),
+             "webhooks add": ("ftp://x", "--type", "refund.decided"),
+             "webhooks list": ("--mode", "sideways"), "webhooks rotate-secret": ("whe_0",),
+             "webhooks deliveries": ("--mode", "sideways"), "webhooks replay": (),
+             "webhooks test": ("whe_0",)}[name]  # fmt: skip
     ended = run(*name.split(), *given, "--json")
     assert ended.code in (1, 2)
     assert ended.out == ""

@@ -26,7 +26,7 @@ def blocks() -> list[list[str]]:
     return found
 
 
-MAKE, USE, SCORE, REPORT, DATA, ANALYSTS = blocks()
+MAKE, USE, SCORE, REPORT, DATA, ANALYSTS, OPERATORS = blocks()
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +114,14 @@ def test_the_commands_for_analysts(home: Path) -> None:
     assert (home / "backtest.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+def test_the_commands_for_whoever_runs_it(home: Path) -> None:
+    for command in OPERATORS:
+        run(command, home)
+
+
 def test_every_setting_is_in_the_table() -> None:
     from serving.settings import Settings
 
     listed = set(re.findall(r"`RECOURSE_([A-Z_]+)`", README.partition("## Settings")[2]))
-    internal = {"WORKERS", "MAX_BODY_BYTES", "LOG_LEVEL"}
+    internal = {"WORKERS", "MAX_BODY_BYTES"}
     assert listed | internal == {name.upper() for name in Settings.model_fields}
