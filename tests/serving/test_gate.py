@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from serving import gate
 from serving.api import Api, create_app
 from serving.desk import Desk
 from serving.envelope import ApiError
@@ -19,6 +20,12 @@ from serving.limits import FEW, LONGEST_WAIT_SECONDS, MOST_REMEMBERED, Buckets, 
 from tests.serving.test_desk import NOW, open_desk, url
 
 __all__ = ["open_desk", "url"]  # fixtures
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "HOLD_SECONDS", 0)
+
 
 PROXY = ipaddress.ip_network("10.0.0.0/8")
 
