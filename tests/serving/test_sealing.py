@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from serving.heads import MOST_LINES, Head, HeadFile
+from serving import heads
+from serving.heads import Head, HeadFile
 from serving.sealing import AT_ONCE, LEASE_MS, ChainMovedError, Sealer
 from serving.store.audit import AuditEntry
 from serving.store.seals import KeyLostError, SealKeys, rekey, seal_of
@@ -49,10 +50,10 @@ class Log:
         finally:
             sealer.give_up()
 
-    def vouch(self, heads: list[Head] | None = None) -> Vouched:
+    def vouch(self, exported: list[Head] | None = None) -> Vouched:
         self.findings = []
-        heads = HeadFile(self.head).read() if heads is None else heads
-        return vouch(self.store, SECRET, heads, self.findings.append)
+        given = HeadFile(self.head).read() if exported is None else exported
+        return vouch(self.store, SECRET, given, self.findings.append)
 
     def found(self) -> set[tuple[str, int | None]]:
         self.vouch()
@@ -282,13 +283,13 @@ def test_erasing_what_is_personal_is_no_tampering(log: Log) -> None:
 def test_what_is_not_vouched_for_is_told(log: Log) -> None:
     log.fill([entry(1), entry(2)])
     log.seal()
-    heads = HeadFile(log.head).read()
+    exported = HeadFile(log.head).read()
     log.fill([entry(3)])
     log.seal()
     log.fill([entry(4), entry(5)])
-    vouched = log.vouch(heads)
+    vouched = log.vouch(exported)
     assert (vouched.findings, vouched.sealed, vouched.sealed_since) == (0, 3, 1)
-    assert (vouched.unsealed, vouched.unsealed_since, vouched.head) == (2, 4, heads[-1])
+    assert (vouched.unsealed, vouched.unsealed_since, vouched.head) == (2, 4, exported[-1])
     log.head.unlink()
     assert log.found() == {("no_head", None)}
 
@@ -383,20 +384,23 @@ def test_the_chain_goes_on_under_another_secret(log: Log) -> None:
         vouch(log.store, SECRET + b"2", [], print)
 
 
-def test_a_file_of_heads_stays_small_and_keeps_what_the_chain_does_not_have(tmp_path: Path) -> None:
+def test_a_file_of_heads_stays_small_and_keeps_what_the_chain_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "MOST_LINES", 20)
     file = HeadFile(tmp_path / "head.jsonl")
-    day = 86_400_000
-    heads = [Head(n * day // 500, n, n, "ab") for n in range(MOST_LINES + 1)]
-    for head in heads[:2]:
+    told = [Head(n * 86_400_000 // 10, n, n, "ab") for n in range(21)]  # ten a day
+    for head in told[:2]:
         file.append(head)
     with file.path.open("ab") as half:  # a crash in the midst of a line
         half.write(b'{"at":1,')
-    for head in heads[2:]:
+    for head in told[2:20]:
         file.append(head)
-    assert file.read() == heads
-    assert file.compact(lambda head: head.position != 7)
-    assert file.read() == [heads[7], heads[499], heads[999], heads[1000]]
     assert not file.compact(lambda head: True)
+    file.append(told[20])
+    assert file.read() == told
+    assert file.compact(lambda head: head.position != 7)
+    assert file.read() == [told[7], told[9], told[19], told[20]]
 
 
 def test_it_seals_from_start_to_stop(log: Log) -> None:
