@@ -81,7 +81,13 @@ class Flights:
 
     def _lock(self, number: int) -> bool:
         if not self._database.is_sqlite:
-            return self._ask("SELECT pg_try_advisory_lock(%s)", number)
+            statement, is_new = "SELECT pg_try_advisory_lock(%s)", self._connection is None
+            try:
+                return self._ask(statement, number)
+            except STORE_UNAVAILABLE:
+                if is_new:
+                    raise
+            return self._ask(statement, number)  # the connection was cut off since its last use
         if fcntl is None:
             return True
         try:
