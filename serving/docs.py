@@ -91,7 +91,7 @@ def kind_of(schema: Mapping[str, Any]) -> Markup:
         name = schema["$ref"].rpartition("/")[2]
         return Markup('<a href="#{0}">{0}</a>').format(name)
     for several, word in (("anyOf", " or "), ("allOf", " with ")):
-        parts = [kind_of(each) for each in schema.get(several, ()) if _says_kind(each)]
+        parts = [kind_of(each) for each in schema.get(several, ()) if _says_kind(each, several)]
         if parts and "type" not in schema:
             return Markup(word).join(dict.fromkeys(parts))
     if schema.get("type") == "array":
@@ -102,7 +102,10 @@ def kind_of(schema: Mapping[str, Any]) -> Markup:
     return escape(kinds if isinstance(kinds, str) else " or ".join(kinds))
 
 
-def _says_kind(schema: Mapping[str, Any]) -> bool:
+def _says_kind(schema: Mapping[str, Any], several: str) -> bool:
+    """Whether a part tells a kind of its own: what only asks more of an object does not."""
+    if several == "allOf":
+        return "$ref" in schema
     return not schema.keys().isdisjoint(("type", "$ref", "anyOf", "allOf"))
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal, NotRequired
 # On Python before 3.12 pydantic reads a TypedDict from here only.
 from typing_extensions import TypedDict
 
-from serving.dossier import PastDecision
 from serving.store.lists import ListName
 from serving.store.policies import ActName
 
@@ -131,7 +130,3 @@ class ErasedData(TypedDict):
 
     customerId: str
     erased: dict[str, int]
-
-
-__all__ = ["DecisionRecord", "EntriesData", "ErasedData", "ListedData", "PastDecision",
-           "PoliciesData", "PolicyData", "ProposedData", "UnlistedData"]  # fmt: skip
