@@ -728,6 +728,8 @@ def derive(op: IntArray, step: IntArray, inputs: IntArray, bounds: IntArray, cut
 
 # --- one request, all streams at once ----------------------------------------------------------
 
+# In one file with what it calls: only a change of a function's own file has Numba compile it anew.
+
 
 class AtOnce(NamedTuple):
     """All that is asked of all streams, and what is derived of it, for one request at a time.

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
 from sqlalchemy import (
-    CTE,
-    ColumnElement,
     Connection,
-    LargeBinary,
-    Select,
-    Text,
     bindparam,
     case,
-    cast,
     delete,
-    func,
     literal_column,
     select,
-    union_all,
 )
-from sqlalchemy import null as sql_null
-from sqlalchemy.sql import ClauseElement, FromClause
 
 from features.documents import MAX_EVENTS
 from features.events import (
@@ -60,13 +50,25 @@ from serving.store.indexing import (
 )
 from serving.store.refunds import Refunds
 from serving.store.schema import entities, event_keys, events, identifiers
+from serving.store.statements import (
+    CROWDED,
+    ENTITY,
+    NAMED,
+    OF_EVENT,
+    SNAPSHOT,
+    Builder,
+    Pairs,
+    events_about,
+    first_versions,
+    is_one_of,
+    is_word,
+    order_documents,
+    reading,
+)
 
 log = structlog.get_logger()
 
 LONGEST_WINDOW_MS: Final = 365 * DAY_MS
-MOST_ROWS: Final = 1_001
-"""Of each slice: what a window holds at most, and one more, for the request that is left out."""
-
 _EVENT_COLUMNS: Final = (
     "seq", "event_id", "event_type", "known_at", "order_id", "refund_id", "payload",
 )  # fmt: skip
@@ -168,7 +170,7 @@ class History:
         ids = list(by_id)
         known = self._database.prepared(
             ("known", padded_size(len(ids))),
-            lambda: select(events.c.event_id).where(_is_one_of(events.c.event_id, len(ids))),
+            lambda: select(events.c.event_id).where(is_one_of(events.c.event_id, len(ids))),
         )
         for (event_id,) in self._database.run(connection, known, tuple(padded(ids))):
             del by_id[event_id]
@@ -192,7 +194,7 @@ class History:
         about: list[tuple[Name, StoredEvent]] = []
         for kind in NAMING_COLUMN:
             ids = [name.value for name in becoming if name.kind == kind]
-            found = self._select(connection, ("about", kind), ids, _about(kind))
+            found = self._select(connection, ("about", kind), ids, events_about(kind))
             about += [(Name(kind, e.payload[NAMING_COLUMN[kind]]), e) for e in found]
         return Attribution(first, about)
 
@@ -204,7 +206,7 @@ class History:
         first: dict[Name, StoredEvent] = {}
         for kind in NAMING_COLUMN:
             ids = [name.value for name in names if name.kind == kind]
-            for event in self._select(connection, ("first", kind), ids, _first_versions(kind)):
+            for event in self._select(connection, ("first", kind), ids, first_versions(kind)):
                 first[Name(kind, event.payload[NAMING_COLUMN[kind]])] = event
         return first
 
@@ -306,7 +308,7 @@ class History:
     def _batches(
         self, connection: Connection, until_seq: int | None
     ) -> Iterator[list[StoredEvent]]:
-        columns = [events.c[name] for name in (*_EVENT_COLUMNS[:4], "payload")]
+        columns = [events.c[name] for name in OF_EVENT]
         prepared = self._database.prepared(
             "events",
             lambda: (
@@ -339,12 +341,12 @@ class History:
         values = {**dict.fromkeys(KEYS, ""), **pseudonyms,
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
         run, prepared = self._database.run, self._database.prepared
-        at_once = prepared(("read", pairs), lambda: _reading(self._database, pairs))
+        at_once = prepared(("read", pairs), lambda: reading(self._database, pairs))
         found = run(connection, at_once, at_once.bind(values))
         slices = _slices(found, pairs, pseudonyms, cutoff)
         if slices is None:
             one_by_one = prepared(
-                ("read one by one", pairs), lambda: _reading(self._database, pairs, crowded=True)
+                ("read one by one", pairs), lambda: reading(self._database, pairs, crowded=True)
             )
             found = run(connection, one_by_one, one_by_one.bind(values))
             slices = _slices(found, pairs, pseudonyms, cutoff)
@@ -370,7 +372,7 @@ class History:
         originals = {
             pseudonym: given[kind] for kind, pseudonym in self._identifiers.macs(given).items()
         }
-        statement = self._database.prepared("order_events", _order_events)
+        statement = self._database.prepared("order_events", order_documents)
         values = {"order": request.order_id, "refund": request.refund_id,
                   "cutoff": request.known_at}  # fmt: skip
         found = self._database.run(connection, statement, statement.bind(values))
@@ -378,7 +380,7 @@ class History:
 
     def refund_events(self, refund_id: str) -> list[StoredEvent]:
         """The latest 1,000 events that name a refund, as stored, the oldest first."""
-        columns = [events.c[name] for name in (*_EVENT_COLUMNS[:4], "payload")]
+        columns = [events.c[name] for name in OF_EVENT]
         prepared = self._database.prepared(
             "refund_events",
             lambda: (
@@ -397,7 +399,7 @@ class History:
         state = self._database.prepared(
             "customer",
             lambda: select(entities.c.moved, entities.c.latest).where(
-                _is(entities.c.kind, "customer"), entities.c.value == bindparam("customer")
+                is_word(entities.c.kind, "customer"), entities.c.value == bindparam("customer")
             ),
         )
         pseudonym = self._identifiers.mac("customer", customer_id)
@@ -412,7 +414,7 @@ class History:
         moved = self._database.prepared(
             "customer_moved",
             lambda: select(entities.c.moved).where(
-                _is(entities.c.kind, "customer"), entities.c.value == bindparam("customer")
+                is_word(entities.c.kind, "customer"), entities.c.value == bindparam("customer")
             ),
         )
         found = self._database.run(connection, moved, (customer,))
@@ -481,286 +483,6 @@ def _entity_rows(
     )
 
 
-# --- statements ------------------------------------------------------------------------------
-
-
-Pairs: TypeAlias = tuple[tuple[str, str], ...]
-"""Pairs of key and event type."""
-
-Builder: TypeAlias = Callable[[int], ClauseElement]
-"""Builds a statement for a list of ids of a given length."""
-
-_OF_EVENT: Final = (*_EVENT_COLUMNS[:4], "payload")
-
-
-def _first_versions(kind: str) -> Builder:
-    """The versions of orders or refunds that were known first."""
-    named = events.c[NAMING_COLUMN[kind]]
-
-    def build(size: int) -> ClauseElement:
-        place = func.row_number().over(
-            partition_by=named, order_by=(events.c.known_at, events.c.event_id)
-        )
-        versions = (
-            select(events.c.seq, place.label("place"))
-            .where(_is(events.c.event_type, kind), _is_one_of(named, size))
-            .subquery()
-        )
-        first = select(versions.c.seq).where(versions.c.place == literal_column("1"))
-        return select(*(events.c[c] for c in _OF_EVENT)).where(events.c.seq.in_(first))
-
-    return build
-
-
-def _about(kind: str) -> Builder:
-    """The events that name orders or refunds; one that names both is about the refund."""
-    named = events.c[NAMING_COLUMN[kind]]
-
-    def build(size: int) -> ClauseElement:
-        about = select(*(events.c[c] for c in _OF_EVENT)).where(
-            _is_one_of(named, size), events.c.event_type.not_in(_texts(NAMING_COLUMN))
-        )
-        if kind == "order":
-            about = about.where(events.c.refund_id.is_(None))
-        return about.order_by(events.c.seq)
-
-    return build
-
-
-def _text(value: str) -> Any:
-    """A word of our own vocabulary as it stands: only ids are parameters."""
-    return literal_column(f"'{value}'")
-
-
-def _number(value: int) -> ColumnElement[Any]:
-    """A number of our own as it stands."""
-    return literal_column(str(value))
-
-
-def _texts(values: Iterable[str]) -> list[Any]:
-    return [_text(value) for value in values]
-
-
-def _is(column: Any, value: str) -> Any:
-    return column == _text(value)
-
-
-def _is_one_of(column: Any, count: int) -> Any:
-    return column.in_([bindparam(f"id{i}") for i in range(padded_size(count))])
-
-
-def _reading(database: Database, pairs: Pairs, *, crowded: bool = False) -> ClauseElement:
-    """One statement for all that a decision reads: arms told apart by a slot number.
-
-    Columns: slot; of a slice, its packed events; of any other arm, a text of what was found.
-
-    Slices of a key lie side by side and are read in one go, for to look for each takes longer than
-    to read it. A key with more events than a slice may have, however old, is crowded: then nothing
-    is read of any but a note that it is so, and all slices are to be read one by one.
-    """
-    for key, event_type in pairs:
-        if (key, event_type) not in SLICE_OF:
-            raise ValueError(f"read ({key!r}, {event_type!r}): expected a key and an event type")
-    kinds = tuple(dict.fromkeys(key for key, _ in pairs))
-    arms: list[Select[Any]] = []
-    if crowded:
-        arms += [_slice(database, *pair) for pair in pairs]
-    elif kinds:
-        is_crowded = select(func.coalesce(*map(_one_too_many, kinds), sql_null()).label("it")).cte(
-            "crowded"
-        )
-        arms += [_arm(_CROWDED, cast(is_crowded.c.it, Text))]
-        arms += [_slices_of(database, kind, is_crowded) for kind in kinds]
-    for place, kind in enumerate(KEYS):
-        if kind in ENTITIES:
-            arms.append(_entity(_ENTITY + place, kind))
-        else:
-            arms.append(_facts(_NAMED + place, kind))
-    arms.append(_arm(_SNAPSHOT, cast(func.max(events.c.seq), Text)))
-    return union_all(*arms)
-
-
-_ENTITY: Final = 1_000
-_NAMED: Final = 2_000
-_SNAPSHOT: Final = 3_000
-_CROWDED: Final = 4_000
-
-
-def _rows_of(kind: str) -> tuple[ColumnElement[bool], ...]:
-    """Where the rows of a key are: an order's id may be that of a refund, too."""
-    numbers = [number for (key, _), number in SLICE_OF.items() if key == kind]
-    rows = event_keys.c
-    first, last = _number(min(numbers)), _number(max(numbers))
-    return rows.key_value == bindparam(kind), rows.slice >= first, rows.slice <= last
-
-
-def _one_too_many(kind: str) -> Any:
-    """1 where a key has more events than a slice may have, else NULL."""
-    one = select(_number(1)).where(*_rows_of(kind)).limit(_number(1))
-    return one.offset(_number(MOST_ROWS)).scalar_subquery()
-
-
-def _slices_of(database: Database, kind: str, is_crowded: CTE) -> Select[Any]:
-    """All slices of a key, each joined, the oldest event first."""
-    rows = event_keys.c
-    order = (rows.known_at, rows.own_known_at, rows.event_id)
-    packed = database.joined(rows.packed, *order)
-    return (
-        select(rows.slice, packed, cast(sql_null(), Text))
-        .where(
-            *_rows_of(kind), *_in_window(),
-            select(is_crowded.c.it).scalar_subquery().is_(None),
-        )
-        .group_by(rows.slice)
-    )  # fmt: skip
-
-
-def _slice(database: Database, key: str, event_type: str) -> Select[Any]:
-    """The latest events of one slice, joined, the oldest first; no row where there are none."""
-    number = _number(SLICE_OF[key, event_type])
-    rows = event_keys.c
-    order = (rows.known_at, rows.own_known_at, rows.event_id)
-    latest = (
-        select(rows.packed, *order)
-        .where(rows.slice == number, rows.key_value == bindparam(key), *_in_window())
-        .order_by(*(column.desc() for column in order))
-        .limit(MOST_ROWS)
-        .subquery()
-    )
-    c = latest.c
-    in_order = (
-        select(c.packed, c.known_at, c.own_known_at, c.event_id)
-        .order_by(c.known_at, c.own_known_at, c.event_id)
-        .subquery()
-    )
-    c = in_order.c
-    packed = database.joined(c.packed, c.known_at, c.own_known_at, c.event_id)
-    columns: list[Any] = [number, packed, cast(sql_null(), Text)]
-    return select(*columns).having(func.count() > literal_column("0"))
-
-
-def _in_window() -> tuple[ColumnElement[bool], ...]:
-    known_at = event_keys.c.known_at
-    return known_at >= bindparam("since"), known_at < bindparam("cutoff")
-
-
-def _arm(slot: int, note: Any) -> Select[Any]:
-    """An arm that is no slice."""
-    return select(literal_column(str(slot)), cast(sql_null(), LargeBinary), note)
-
-
-def _entity(slot: int, kind: str) -> Select[Any]:
-    note: ColumnElement[str] = cast(entities.c.first_seen, Text)
-    for column in (entities.c.moved, entities.c.latest):
-        note = note + " " + cast(column, Text)
-    return _arm(slot, note).where(_is(entities.c.kind, kind), entities.c.value == bindparam(kind))
-
-
-def _facts(slot: int, key: str) -> Select[Any]:
-    event_type = "refund_request" if key == "refund" else "order"
-    first = (
-        select(events.c.seq)
-        .where(_is(events.c.event_type, event_type), events.c[COLUMN_OF[key]] == bindparam(key))
-        .order_by(events.c.known_at, events.c.event_id)
-        .limit(literal_column("1"))
-        .scalar_subquery()
-    )
-    return _arm(slot, events.c.payload).where(events.c.seq == first)
-
-
-def _order_events() -> ClauseElement:
-    """Event types and payloads, an arm for each type: none reads more than it gives."""
-    e = events.c
-    cutoff: ColumnElement[int] = bindparam("cutoff")
-    of_order, seen = e.order_id == bindparam("order"), e.known_at <= cutoff
-    asked = (
-        select(e.refund_id)
-        .where(_is(e.event_type, "refund_request"), of_order, e.known_at < cutoff)
-        .group_by(e.refund_id)
-        .limit(_MOST_OF_ORDER)
-        .cte("asked")
-    )
-    refunds = (
-        select(asked.c.refund_id).union(select(bindparam("refund", type_=Text))).cte("refunds")
-    )
-    of_refund = e.refund_id.in_(select(refunds.c.refund_id))
-    chosen = union_all(*_versions(asked), *_outcomes(refunds))
-    arms = [
-        select(e.event_type, e.payload).where(e.seq.in_(chosen)),
-        _some_of("transaction", of_refund, e.order_id.is_(None), seen),
-        _some_of("transaction", of_order, seen),
-        _some_of("order_update", of_order, seen),
-        _some_of("order", of_order, seen, first=True),
-    ]
-    return union_all(*arms)
-
-
-_MOST_OF_ORDER: Final[ColumnElement[Any]] = literal_column(str(MAX_EVENTS + 1))
-"""One more than the ledger looks at, so that it sees that there are more."""
-
-
-def _versions(asked: CTE) -> Iterator[Select[Any]]:
-    """Of each refund the versions that count: the first, the last, and that of its outcome."""
-    version, outcome = events.alias("version"), events.alias("outcome")
-    cutoff: ColumnElement[int] = bindparam("cutoff")
-    own = (
-        _is(version.c.event_type, "refund_request"),
-        version.c.refund_id == asked.c.refund_id,
-        version.c.order_id == bindparam("order"),
-    )
-    settled_at = (
-        select(func.max(outcome.c.known_at))
-        .where(_is(outcome.c.event_type, "refund_outcome"), outcome.c.known_at < cutoff,
-               outcome.c.refund_id == asked.c.refund_id)
-        .correlate(asked)
-        .scalar_subquery()
-    )  # fmt: skip
-    yield _one_each(asked, version, *own, version.c.known_at < cutoff, first=True)
-    yield _one_each(asked, version, *own, version.c.known_at < cutoff)
-    yield _one_each(asked, version, *own, version.c.known_at <= settled_at)
-
-
-def _outcomes(refunds: CTE) -> Iterator[Select[Any]]:
-    """Of each refund the latest outcome."""
-    outcome = events.alias("outcome")
-    yield _one_each(
-        refunds, outcome, _is(outcome.c.event_type, "refund_outcome"),
-        outcome.c.refund_id == refunds.c.refund_id, outcome.c.known_at < bindparam("cutoff"),
-    )  # fmt: skip
-
-
-def _one_each(
-    of: CTE, among: FromClause, *wanted: ColumnElement[bool], first: bool = False
-) -> Select[Any]:
-    """For each refund the number of its first or latest event of a kind."""
-    one = (
-        select(among.c.seq)
-        .where(*wanted)
-        .order_by(*_by_time(among.c, first=first))
-        .limit(literal_column("1"))
-        .correlate(of)
-        .scalar_subquery()
-    )
-    return select(one).select_from(of)
-
-
-def _some_of(event_type: str, *wanted: ColumnElement[bool], first: bool = False) -> Select[Any]:
-    """The first or the latest events of a type, one more than the ledger looks at."""
-    found = (
-        select(events.c.event_type, events.c.payload)
-        .where(_is(events.c.event_type, event_type), *wanted)
-        .order_by(*_by_time(events.c, first=first))
-        .limit(_MOST_OF_ORDER)
-        .subquery()
-    )
-    return select(found.c.event_type, found.c.payload)
-
-
-def _by_time(columns: Any, *, first: bool) -> tuple[Any, ...]:
-    order = (columns.known_at, columns.event_id)
-    return order if first else tuple(column.desc() for column in order)
-
-
 # --- what was read ---------------------------------------------------------------------------
 
 
@@ -770,24 +492,24 @@ def _slices(
     pseudonyms: Mapping[str, str],
     cutoff: int,
 ) -> Slices | None:
-    """What the rows of `_reading` say; None where they say that a key is crowded."""
+    """What the rows of `reading` say; None where they say that a key is crowded."""
     rows: dict[tuple[str, str], bytes] = {}
     first_seen: dict[str, int | None] = {kind: None for kind in pseudonyms if kind in ENTITIES}
     named: dict[str, Mapping[str, Any] | None] = {k: None for k in pseudonyms if k not in ENTITIES}
     snapshot = customer_seen = customer_latest = 0
     for slot, packed, note in found:
-        if slot < _ENTITY:
+        if slot < ENTITY:
             rows[_PAIR_OF[slot]] = packed
-        elif slot < _NAMED:
-            kind = KEYS[slot - _ENTITY]
+        elif slot < NAMED:
+            kind = KEYS[slot - ENTITY]
             seen, moved, latest = map(int, note.split())
             first_seen[kind] = seen if seen < cutoff else None
             if kind == "customer":
                 customer_seen, customer_latest = moved, latest
-        elif slot < _SNAPSHOT:
+        elif slot < SNAPSHOT:
             event = orjson.loads(note)
-            named[KEYS[slot - _NAMED]] = event if event["known_at"] < cutoff else None
-        elif slot < _CROWDED:
+            named[KEYS[slot - NAMED]] = event if event["known_at"] < cutoff else None
+        elif slot < CROWDED:
             snapshot = int(note or 0)
         elif note is not None:
             return None

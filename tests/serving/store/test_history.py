@@ -29,8 +29,9 @@ from features.events import (
 )
 from features.money import DAY_MS
 from features.packed import LAYOUT, UNKNOWN, id63, pack
-from serving.store.history import LONGEST_WINDOW_MS, MOST_ROWS
+from serving.store.history import LONGEST_WINDOW_MS
 from serving.store.identifiers import KIND_OF_COLUMN
+from serving.store.statements import MOST_ROWS
 from serving.store.store import Store
 
 SECRET = b"a secret of 16 bytes or more"
@@ -282,7 +283,7 @@ def test_a_crowded_key_is_read_slice_by_slice_and_says_the_same(
     whole = either.read(keys, cutoff, PAIRS)
     assert len(whole.rows["order", "refund_request"]) == LAYOUT["refund_request"].itemsize
     # A key that is crowded at so many events has no slice with more than so many.
-    monkeypatch.setattr("serving.store.history.MOST_ROWS", 5)
+    monkeypatch.setattr("serving.store.statements.MOST_ROWS", 5)
     either.database._prepared.clear()
     assert either.read(keys, cutoff, PAIRS) == whole
     prepared = [name[0] for name in either.database._prepared if name[0].startswith("read")]

@@ -1,0 +1,319 @@
+"""The statements by which history is read, each built once.
+
+What a decision reads is one statement, and so one snapshot; none reads more than it gives, or more
+than a bound. Only ids and times are parameters: words and numbers of our own stand in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    LargeBinary,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
+from sqlalchemy import null as sql_null
+from sqlalchemy.sql import ClauseElement, FromClause
+
+from features.documents import MAX_EVENTS
+from features.events import COLUMN_OF, ENTITIES, KEYS
+from serving.store.database import Database, padded_size
+from serving.store.indexing import NAMING_COLUMN, SLICE_OF
+from serving.store.schema import entities, event_keys, events
+
+MOST_ROWS: Final = 1_001
+"""Of each slice: what a window holds at most, and one more, for the request that is left out."""
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+"""Pairs of key and event type."""
+
+Builder: TypeAlias = Callable[[int], ClauseElement]
+"""Builds a statement for a list of ids of a given length."""
+
+OF_EVENT: Final = ("seq", "event_id", "event_type", "known_at", "payload")
+"""The columns of a stored event."""
+
+
+def first_versions(kind: str) -> Builder:
+    """The versions of orders or refunds that were known first."""
+    named = events.c[NAMING_COLUMN[kind]]
+
+    def build(size: int) -> ClauseElement:
+        place = func.row_number().over(
+            partition_by=named, order_by=(events.c.known_at, events.c.event_id)
+        )
+        versions = (
+            select(events.c.seq, place.label("place"))
+            .where(is_word(events.c.event_type, kind), is_one_of(named, size))
+            .subquery()
+        )
+        first = select(versions.c.seq).where(versions.c.place == literal_column("1"))
+        return select(*(events.c[c] for c in OF_EVENT)).where(events.c.seq.in_(first))
+
+    return build
+
+
+def events_about(kind: str) -> Builder:
+    """The events that name orders or refunds; one that names both is about the refund."""
+    named = events.c[NAMING_COLUMN[kind]]
+
+    def build(size: int) -> ClauseElement:
+        about = select(*(events.c[c] for c in OF_EVENT)).where(
+            is_one_of(named, size), events.c.event_type.not_in(_words(NAMING_COLUMN))
+        )
+        if kind == "order":
+            about = about.where(events.c.refund_id.is_(None))
+        return about.order_by(events.c.seq)
+
+    return build
+
+
+def _word(value: str) -> Any:
+    """A word of our own vocabulary as it stands: only ids are parameters."""
+    return literal_column(f"'{value}'")
+
+
+def _number(value: int) -> ColumnElement[Any]:
+    """A number of our own as it stands."""
+    return literal_column(str(value))
+
+
+def _words(values: Iterable[str]) -> list[Any]:
+    return [_word(value) for value in values]
+
+
+def is_word(column: Any, value: str) -> Any:
+    """Whether a column holds a word of our own vocabulary."""
+    return column == _word(value)
+
+
+def is_one_of(column: Any, count: int) -> Any:
+    """Whether a column holds one of the parameters ``id0``, ``id1``, …: of so many, padded."""
+    return column.in_([bindparam(f"id{i}") for i in range(padded_size(count))])
+
+
+def reading(database: Database, pairs: Pairs, *, crowded: bool = False) -> ClauseElement:
+    """One statement for all that a decision reads: arms told apart by a slot number.
+
+    Columns: slot; of a slice, its packed events; of any other arm, a text of what was found.
+
+    Slices of a key lie side by side and are read in one go, for to look for each takes longer than
+    to read it. A key with more events than a slice may have, however old, is crowded: then nothing
+    is read of any but a note that it is so, and all slices are to be read one by one.
+    """
+    for key, event_type in pairs:
+        if (key, event_type) not in SLICE_OF:
+            raise ValueError(f"read ({key!r}, {event_type!r}): expected a key and an event type")
+    kinds = tuple(dict.fromkeys(key for key, _ in pairs))
+    arms: list[Select[Any]] = []
+    if crowded:
+        arms += [_slice(database, *pair) for pair in pairs]
+    elif kinds:
+        is_crowded = select(func.coalesce(*map(_one_too_many, kinds), sql_null()).label("it")).cte(
+            "crowded"
+        )
+        arms += [_arm(CROWDED, cast(is_crowded.c.it, Text))]
+        arms += [_slices_of(database, kind, is_crowded) for kind in kinds]
+    for place, kind in enumerate(KEYS):
+        if kind in ENTITIES:
+            arms.append(_entity(ENTITY + place, kind))
+        else:
+            arms.append(_named(NAMED + place, kind))
+    arms.append(_arm(SNAPSHOT, cast(func.max(events.c.seq), Text)))
+    return union_all(*arms)
+
+
+ENTITY: Final = 1_000
+NAMED: Final = 2_000
+SNAPSHOT: Final = 3_000
+CROWDED: Final = 4_000
+"""Where the slots of `reading` begin that are no slices, each plus the place in `KEYS`: when an
+entity was first seen, how often and how far its history moved; a named order or refund; the highest
+sequence number; whether a key is crowded."""
+
+
+def _rows_of(kind: str) -> tuple[ColumnElement[bool], ...]:
+    """Where the rows of a key are: an order's id may be that of a refund, too."""
+    numbers = [number for (key, _), number in SLICE_OF.items() if key == kind]
+    rows = event_keys.c
+    first, last = _number(min(numbers)), _number(max(numbers))
+    return rows.key_value == bindparam(kind), rows.slice >= first, rows.slice <= last
+
+
+def _one_too_many(kind: str) -> Any:
+    """1 where a key has more events than a slice may have, else NULL."""
+    one = select(_number(1)).where(*_rows_of(kind)).limit(_number(1))
+    return one.offset(_number(MOST_ROWS)).scalar_subquery()
+
+
+def _slices_of(database: Database, kind: str, is_crowded: CTE) -> Select[Any]:
+    """All slices of a key, each joined, the oldest event first."""
+    rows = event_keys.c
+    order = (rows.known_at, rows.own_known_at, rows.event_id)
+    packed = database.joined(rows.packed, *order)
+    return (
+        select(rows.slice, packed, cast(sql_null(), Text))
+        .where(
+            *_rows_of(kind), *_in_window(),
+            select(is_crowded.c.it).scalar_subquery().is_(None),
+        )
+        .group_by(rows.slice)
+    )  # fmt: skip
+
+
+def _slice(database: Database, key: str, event_type: str) -> Select[Any]:
+    """The latest events of one slice, joined, the oldest first; no row where there are none."""
+    number = _number(SLICE_OF[key, event_type])
+    rows = event_keys.c
+    order = (rows.known_at, rows.own_known_at, rows.event_id)
+    latest = (
+        select(rows.packed, *order)
+        .where(rows.slice == number, rows.key_value == bindparam(key), *_in_window())
+        .order_by(*(column.desc() for column in order))
+        .limit(MOST_ROWS)
+        .subquery()
+    )
+    c = latest.c
+    in_order = (
+        select(c.packed, c.known_at, c.own_known_at, c.event_id)
+        .order_by(c.known_at, c.own_known_at, c.event_id)
+        .subquery()
+    )
+    c = in_order.c
+    packed = database.joined(c.packed, c.known_at, c.own_known_at, c.event_id)
+    columns: list[Any] = [number, packed, cast(sql_null(), Text)]
+    return select(*columns).having(func.count() > literal_column("0"))
+
+
+def _in_window() -> tuple[ColumnElement[bool], ...]:
+    known_at = event_keys.c.known_at
+    return known_at >= bindparam("since"), known_at < bindparam("cutoff")
+
+
+def _arm(slot: int, note: Any) -> Select[Any]:
+    """An arm that is no slice."""
+    return select(literal_column(str(slot)), cast(sql_null(), LargeBinary), note)
+
+
+def _entity(slot: int, kind: str) -> Select[Any]:
+    note: ColumnElement[str] = cast(entities.c.first_seen, Text)
+    for column in (entities.c.moved, entities.c.latest):
+        note = note + " " + cast(column, Text)
+    return _arm(slot, note).where(
+        is_word(entities.c.kind, kind), entities.c.value == bindparam(kind)
+    )
+
+
+def _named(slot: int, key: str) -> Select[Any]:
+    event_type = "refund_request" if key == "refund" else "order"
+    first = (
+        select(events.c.seq)
+        .where(is_word(events.c.event_type, event_type), events.c[COLUMN_OF[key]] == bindparam(key))
+        .order_by(events.c.known_at, events.c.event_id)
+        .limit(literal_column("1"))
+        .scalar_subquery()
+    )
+    return _arm(slot, events.c.payload).where(events.c.seq == first)
+
+
+def order_documents() -> ClauseElement:
+    """Event types and payloads, an arm for each type: none reads more than it gives."""
+    e = events.c
+    cutoff: ColumnElement[int] = bindparam("cutoff")
+    of_order, seen = e.order_id == bindparam("order"), e.known_at <= cutoff
+    asked = (
+        select(e.refund_id)
+        .where(is_word(e.event_type, "refund_request"), of_order, e.known_at < cutoff)
+        .group_by(e.refund_id)
+        .limit(_MOST_OF_ORDER)
+        .cte("asked")
+    )
+    refunds = (
+        select(asked.c.refund_id).union(select(bindparam("refund", type_=Text))).cte("refunds")
+    )
+    of_refund = e.refund_id.in_(select(refunds.c.refund_id))
+    chosen = union_all(*_versions(asked), *_outcomes(refunds))
+    arms = [
+        select(e.event_type, e.payload).where(e.seq.in_(chosen)),
+        _some_of("transaction", of_refund, e.order_id.is_(None), seen),
+        _some_of("transaction", of_order, seen),
+        _some_of("order_update", of_order, seen),
+        _some_of("order", of_order, seen, first=True),
+    ]
+    return union_all(*arms)
+
+
+_MOST_OF_ORDER: Final[ColumnElement[Any]] = literal_column(str(MAX_EVENTS + 1))
+"""One more than the ledger looks at, so that it sees that there are more."""
+
+
+def _versions(asked: CTE) -> Iterator[Select[Any]]:
+    """Of each refund the versions that count: the first, the last, and that of its outcome."""
+    version, outcome = events.alias("version"), events.alias("outcome")
+    cutoff: ColumnElement[int] = bindparam("cutoff")
+    own = (
+        is_word(version.c.event_type, "refund_request"),
+        version.c.refund_id == asked.c.refund_id,
+        version.c.order_id == bindparam("order"),
+    )
+    settled_at = (
+        select(func.max(outcome.c.known_at))
+        .where(is_word(outcome.c.event_type, "refund_outcome"), outcome.c.known_at < cutoff,
+               outcome.c.refund_id == asked.c.refund_id)
+        .correlate(asked)
+        .scalar_subquery()
+    )  # fmt: skip
+    yield _one_each(asked, version, *own, version.c.known_at < cutoff, first=True)
+    yield _one_each(asked, version, *own, version.c.known_at < cutoff)
+    yield _one_each(asked, version, *own, version.c.known_at <= settled_at)
+
+
+def _outcomes(refunds: CTE) -> Iterator[Select[Any]]:
+    """Of each refund the latest outcome."""
+    outcome = events.alias("outcome")
+    yield _one_each(
+        refunds, outcome, is_word(outcome.c.event_type, "refund_outcome"),
+        outcome.c.refund_id == refunds.c.refund_id, outcome.c.known_at < bindparam("cutoff"),
+    )  # fmt: skip
+
+
+def _one_each(
+    of: CTE, among: FromClause, *wanted: ColumnElement[bool], first: bool = False
+) -> Select[Any]:
+    """For each refund the number of its first or latest event of a kind."""
+    one = (
+        select(among.c.seq)
+        .where(*wanted)
+        .order_by(*_by_time(among.c, first=first))
+        .limit(literal_column("1"))
+        .correlate(of)
+        .scalar_subquery()
+    )
+    return select(one).select_from(of)
+
+
+def _some_of(event_type: str, *wanted: ColumnElement[bool], first: bool = False) -> Select[Any]:
+    """The first or the latest events of a type, one more than the ledger looks at."""
+    found = (
+        select(events.c.event_type, events.c.payload)
+        .where(is_word(events.c.event_type, event_type), *wanted)
+        .order_by(*_by_time(events.c, first=first))
+        .limit(_MOST_OF_ORDER)
+        .subquery()
+    )
+    return select(found.c.event_type, found.c.payload)
+
+
+def _by_time(columns: Any, *, first: bool) -> tuple[Any, ...]:
+    order = (columns.known_at, columns.event_id)
+    return order if first else tuple(column.desc() for column in order)
