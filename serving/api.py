@@ -230,10 +230,17 @@ class Api:
 
     async def refund(self, request: Request) -> Response:
         """A refund request to be decided, or a report about a refund."""
+        started, least_seconds = time.monotonic(), _least_seconds(request)
         wanted = request.query_params.get("score")
         if wanted is None:
-            return await self._record(request, lambda b: contract.parse_refund(b, scored=False))
-        started = time.monotonic()
+            response = await self._record(request, lambda b: contract.parse_refund(b, scored=False))
+        else:
+            response = await self._score(request, wanted, started)
+        if least_seconds:
+            await asyncio.sleep(max(0.0, least_seconds - (time.monotonic() - started)))
+        return response
+
+    async def _score(self, request: Request, wanted: str, started: float) -> Response:
         besides = _score_problems(wanted)
         with self.key_in_flight(request) as idempotency_key:
             body = await self.body(request)
@@ -248,9 +255,7 @@ class Api:
                 watch.pause()
                 return made
 
-            response = await self._done(work)
-        await _delay(request, started)
-        return response
+            return await self._done(work)
 
     async def order(self, request: Request) -> Response:
         """An order or its change."""
@@ -318,16 +323,16 @@ def _score_problems(wanted: str) -> list[Problem]:
     return [Problem("score", f"is not a score we make{hint}", shown(wanted))]
 
 
-async def _delay(request: Request, started: float) -> None:
-    """Let a sandbox client see how it copes with a slow answer."""
+def _least_seconds(request: Request) -> float:
+    """How long an answer takes at least: a sandbox client sees how it copes with a slow one."""
     wanted = request.headers.get("recourse-min-latency")
     if wanted is None or "_test_" not in request.headers.get("authorization", ""):
-        return
+        return 0.0
     milliseconds = _whole_number(wanted)
     if milliseconds is None or milliseconds > MAX_LATENCY_MS:
         message = f"must be 0 to {MAX_LATENCY_MS} ms"
         raise InvalidRequest([Problem("Recourse-Min-Latency", message, shown(wanted))])
-    await asyncio.sleep(max(0.0, milliseconds / 1000 - (time.monotonic() - started)))
+    return milliseconds / 1000
 
 
 def _whole_number(text: str) -> int | None:

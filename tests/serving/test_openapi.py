@@ -261,6 +261,17 @@ def test_every_refusal_is_as_the_document_says(app, asked, monkeypatch):
     assert {*provoked, 404, 409} == {int(s) for s in DOCUMENT["components"]["responses"]}
 
 
+def test_a_delay_that_is_none_is_refused_before_anything_is_decided(app, asked):
+    body = deepcopy(asked.body)
+    body["refund"]["refundId"] = "r-not-delayed"
+    for wanted in ("soon", "-1", "²", "10001", "9" * 5_000):
+        answer = asked(body, headers={"recourse-min-latency": wanted})
+        assert answer.status == 400, wanted
+        assert answer.json()["validationErrors"][0]["field"] == "Recourse-Min-Latency"
+    assert app.ask("GET", "/v2/refund/r-not-delayed").status == 404
+    assert asked(body, headers={"recourse-min-latency": "1"}).status == 200
+
+
 def narrow(app: InProcess) -> str:
     return app.desk.store.keys.create("test", ["report"], NOW)
 
