@@ -340,7 +340,11 @@ class Scored:
 
     @property
     def refund(self) -> Any:
-        return SimpleNamespace(refund_id=self.request.refund_id)
+        asked = self.request
+        return SimpleNamespace(
+            refund_id=asked.refund_id, amount=asked.amount_minor, currency=asked.currency,
+            non_refundable_amount=asked.non_refundable_minor,
+        )  # fmt: skip
 
     @property
     def content_hash(self) -> str:
