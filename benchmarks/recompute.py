@@ -18,7 +18,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +45,7 @@ from serving.models import Models
 from serving.policies import DEFAULT_POLICY, Policies, PolicyWatch
 from serving.recompute import Recomputation, recompute
 from serving.scorer import Champion
+from serving.store.lists import ListEntry
 from serving.store.store import Store
 from training.simulate import simulate
 
@@ -112,9 +113,10 @@ class Reviewed(Desk):
     words: dict[str, Action] = field(default_factory=dict)
 
     def _circumstances(
-        self, request: RefundRequest, keys: Mapping[str, str], policy: Policy
-    ) -> Circumstances:
-        found = super()._circumstances(request, keys, policy)
+        self, request: RefundRequest, keys: Mapping[str, str], policy: Policy,
+        entries: Iterable[ListEntry],
+    ) -> Circumstances:  # fmt: skip
+        found = super()._circumstances(request, keys, policy, entries)
         return replace(found, disposition=self.words.get(request.refund_id))
 
 
