@@ -5,9 +5,10 @@ with two workers over a store of each kind, lets clients ask, report and ask aga
 random moments: a worker, the process that watches over the workers, all of them at once, or, with
 PostgreSQL, the database's own server; now and then the service is stopped in good order instead.
 What was not answered is sent again afterwards, as a backend would, and then the store is read by
-plain SQL (`benchmarks.witness`) and its audit chain vouched for. Prints one JSON document. Exit
-code 1 when anything acknowledged was lost, anything counted twice, a decision saw too much or too
-little, or the chain broke.
+plain SQL (`benchmarks.witness`) and its audit chain vouched for; in the end the features of every
+decision are computed anew from what it had read. Prints one JSON document. Exit code 1 when
+anything acknowledged was lost, anything counted twice, a decision saw too much or too little, or
+the chain broke.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from benchmarks import postgresql
 from benchmarks.service import BenchmarkError, Recourse, Served, free_port, say
 from benchmarks.traffic import Ledger, clients, settle
 from benchmarks.witness import Findings, examine
+from features.money import Rates
 from serving.heads import HeadFile
+from serving.monitor import skew
 from serving.store.store import Store
 from serving.vouching import vouch
 
@@ -44,6 +47,9 @@ LOAD_SECONDS: Final = (0.1, 0.6)
 
 AFTER_SECONDS: Final = 0.2
 """And after one that the service is to live through."""
+
+SKEWED: Final = ("mismatched", "missing", "extra")
+"""What must not become of a decision that is computed anew; late visible it may well be."""
 
 SETTINGS: Final = {
     "RECOURSE_DEADLINE_MS": "10000",  # a slow machine is no fault
@@ -111,14 +117,20 @@ class Report:
     chain_invalid: int = 0
     undelivered: int = 0
     delivered_again: int = 0
+    skew: dict[str, int] = field(default_factory=dict)
+    """Decisions by what came of computing their features anew, from what each had read."""
     seconds: float = 0.0
 
     @property
     def sound(self) -> bool:
         """Whether all that must hold did."""
-        ledger = self.ledger
+        ledger, skewed = self.ledger, sum(self.skew.get(name, 0) for name in SKEWED)
         return self.findings.sound and not (
-            self.chain_invalid or self.undelivered or ledger.told_otherwise or ledger.refused
+            self.chain_invalid
+            or self.undelivered
+            or ledger.told_otherwise
+            or ledger.refused
+            or skewed
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +142,8 @@ class Report:
             "replayed": ledger.replayed, "broken_off": ledger.broken, **asdict(self.findings),
             "answered_otherwise": len(ledger.told_otherwise), "refused": ledger.refused[:10],
             "chain_invalid": self.chain_invalid, "undelivered": self.undelivered,
-            "delivered_again": self.delivered_again, "seconds": round(self.seconds, 1),
+            "delivered_again": self.delivered_again, "skew": self.skew,
+            "seconds": round(self.seconds, 1),
         }  # fmt: skip
 
 
@@ -225,6 +238,15 @@ def is_valid(victim: Victim) -> bool:
     return not findings
 
 
+def skew_of(victim: Victim) -> dict[str, int]:
+    """Compute the features of every decision anew, from what its read had seen."""
+    store = Store.open(victim.url, victim.secret(), create=False)
+    try:
+        return dict(skew(store, Rates.of("GBP", store.fx_rates())).counts)
+    finally:
+        store.close()
+
+
 def await_delivery(report: Report, receiver: Receiver) -> None:
     """Wait until every acknowledged decision was told of, at least once."""
     wanted = {one.score_id for one in report.ledger.scored.values() if one.is_known}
@@ -271,6 +293,7 @@ def run(
         try:
             torment(victim, report, key, ends)
             await_delivery(report, receiver)
+            report.skew = skew_of(victim)
         finally:
             if victim.served.process.poll() is None:
                 victim.served.stop()
