@@ -220,13 +220,16 @@ class Management:
         what names a person is better sent in a body.
         """
         query = {k: v for k, v in request.query_params.items() if k in ("entity", "id")}
-        body = b"" if query else await self._api.body(request)
+        body = await self._api.body(request)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
             name = _list(request)
             if not (query or body.strip()):
                 message = "is required, in the query or in a JSON body"
                 raise InvalidRequest([Problem(field, message) for field in ("entity", "id")])
+            if query and body.strip():
+                message = "must be empty where the query names the entity: say it once"
+                raise InvalidRequest([Problem("body", message)])
             given = validate(EntityBody, query or load_object(body))
             was_there = listing.take_off(
                 desk.store, name, given.entity, given.id,

@@ -277,6 +277,7 @@ def test_a_bad_entry_is_refused_by_every_field(call):
     refused(call("POST", "/v2/lists/block", {**ENTRY, "expiresAt": "soon"}), 400, "expiresAt")
     refused(call("DELETE", "/v2/lists/block", {"entity": "device", "id": ""}), 400, "id")
     refused(call("DELETE", "/v2/lists/block?id=d-1"), 400, "entity")
+    refused(call("DELETE", "/v2/lists/block?entity=device&id=d-1", ENTRY), 400, "body")
     neither = refused(call("DELETE", "/v2/lists/block"), 400, "entity", "id")
     assert "in the query or in a JSON body" in neither["message"]
 
