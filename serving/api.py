@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
@@ -24,7 +24,17 @@ from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
 from serving.errands import Scoring, Sender, Telling
 from serving.gate import ADMITTED, Gate, Network, busy
-from serving.idempotency import HEADER, Answer, Claim, InFlightError, digest, key_of, once
+from serving.idempotency import (
+    HEADER,
+    Answer,
+    Claim,
+    InFlightError,
+    begin,
+    digest,
+    end,
+    key_of,
+    once,
+)
 from serving.keyring import KeyRing
 from serving.limits import LONGEST_WAIT_SECONDS, Limits, Turns
 from serving.management import Management
@@ -124,6 +134,34 @@ class Api:
 
         with self.key_in_flight(request) as idempotency_key:
             return respond(await self.office(lambda: admitted(idempotency_key)))
+
+    async def manage_in_turns(
+        self, request: Request, scopes: tuple[str, ...],
+        work: Callable[[], Awaitable[Mapping[str, Any]]],
+    ) -> Response:  # fmt: skip
+        """As `manage`, for what takes many turns on the office's thread and answers at the end."""
+
+        def begun() -> tuple[Desk, Claim, Answer | None]:
+            desk, key = self.admit(request, *scopes)
+            content = request.scope.get(BODY, b"")
+            claim = Claim(key.id, str(idempotency_key), digest(_call(request), content))
+            return desk, claim, begin(desk.store, claim, self.clock.now())
+
+        with self.key_in_flight(request) as idempotency_key:
+            if idempotency_key is None:
+                return self.told(await work())
+            desk, claim, first = await self.office(begun)
+            if first is not None:
+                return respond(first)
+            body = None
+            try:
+                body = self._body(await work())
+            finally:  # also where many wait for their turn
+                at = self.clock.now()
+                await asyncio.get_running_loop().run_in_executor(
+                    self._office, end, desk.store, claim, body, at
+                )
+            return json_response(body)
 
     async def office(self, work: Callable[[], T]) -> T:
         """What ``work`` gives, done on the thread of the management: no decision waits for it."""

@@ -220,7 +220,9 @@ class Backfill:
                     lambda desk, key, at: _summed([_single(desk, kind, body, f"key:{key.id}", at)]),
                 )  # fmt: skip
             body = await self._api.body(request, (JSON, NDJSON), at_most=MAX_BYTES)
-            return self._api.told(await self._lines(request, kind, body))
+            return await self._api.manage_in_turns(
+                request, SCOPES, lambda: self._lines(request, kind, body)
+            )
 
         return call
 

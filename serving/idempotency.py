@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -128,23 +128,39 @@ def digest(call: str, content: str | bytes) -> str:
     return hashlib.blake2b(call.encode() + b"\n" + content, digest_size=16).hexdigest()
 
 
-@contextmanager
-def in_flight(store: Store, claim: Claim | None) -> Iterator[None]:
-    """Hold a key while its request is under way; raises `InFlightError` where another does."""
-    if claim is None:
-        yield
-        return
-    take_off(store, claim)
-    try:
-        yield
-    finally:
-        store.flights.end(claim.name)
-
-
 def take_off(store: Store, claim: Claim) -> None:
     """Hold a key until ``store.flights.end`` is called with its name."""
     if not store.flights.begin(claim.name):
         raise InFlightError(f"{HEADER}: the first request with {claim.key!r} is still under way")
+
+
+def begin(store: Store, claim: Claim, at: int) -> Answer | None:
+    """The answer that a key got at first, None if this is its first request: that is in flight now.
+
+    Then it must be ended, by `end`. Raises `KeyReusedError` and `InFlightError`. ``at`` is the
+    present (epoch ms).
+    """
+    take_off(store, claim)
+    try:
+        with store.reading() as tx:
+            first = claim.first(tx, at)
+    except BaseException:
+        store.flights.end(claim.name)
+        raise
+    if first is None:
+        return None
+    store.flights.end(claim.name)
+    return Answer(first.response, replayed=True)
+
+
+def end(store: Store, claim: Claim, body: Mapping[str, Any] | None, at: int) -> None:
+    """Bind a key to what was answered, and let it go; without an answer it is free again."""
+    try:
+        if body is not None:
+            with store.write() as tx:
+                claim.keep(tx, body, at)
+    finally:
+        store.flights.end(claim.name)
 
 
 def once(
@@ -159,12 +175,11 @@ def once(
     """
     if claim is None:
         return Answer(act())
-    with in_flight(store, claim):
-        with store.reading() as tx:
-            first = claim.first(tx, at)
-        if first is not None:
-            return Answer(first.response, replayed=True)
+    if (first := begin(store, claim, at)) is not None:
+        return first
+    body = None
+    try:
         body = act()
-        with store.write() as tx:
-            claim.keep(tx, body, at)
-        return Answer(body)
+    finally:
+        end(store, claim, body, at)
+    return Answer(body)

@@ -369,6 +369,26 @@ def test_every_call_replays_by_its_key_and_refuses_it_to_others(app: InProcess) 
                    headers={"Idempotency-Key": "a b"}).status == 400  # fmt: skip
 
 
+def test_lines_of_history_are_told_again_by_their_key(app: InProcess) -> None:
+    line: dict[str, Any] = {
+        "timestamp": NOW,
+        "order": {"orderId": "o-9", "status": {"stage": "accepted"}},
+    }
+    headers = {"Idempotency-Key": "lines", "content-type": "application/x-ndjson"}
+    other = {**line, "order": {**line["order"], "orderId": "o-8"}}
+    body = orjson.dumps(line) + b"\n" + orjson.dumps(other)
+    first, again = (
+        app.ask("POST", "/v2/backfill/order", body, headers=headers) for _ in range(2)
+    )  # fmt: skip
+    assert (first.status, first.json()["data"]["recorded"]) == (200, 2)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.body == first.body
+    assert app.ask("POST", "/v2/backfill/order", body + b"\n{}", headers=headers).status == 422
+    too_many = {**headers, "Idempotency-Key": "refused"}
+    assert app.ask("POST", "/v2/backfill/order", b"", headers=too_many).status == 400
+    assert app.ask("POST", "/v2/backfill/order", body, headers=too_many).status == 200
+
+
 def test_a_refusal_is_not_kept(app: InProcess) -> None:
     key = {"Idempotency-Key": "k"}
     assert app.ask("POST", "/v2/order", {"order": {}}, headers=key).status == 400
