@@ -74,9 +74,15 @@ def parse_label(
 ) -> LabelReport:
     """The report in the body of a label; ``customer_id`` is that of the address, if it has one."""
     raw = load_object(body)
-    if customer_id is not None:
-        raw["customer"] = {"customerId": customer_id}
     problems = [*_missing_time(raw, backfill), *_missing(raw, "category", "review")]
+    if customer_id is not None:
+        if raw.get("customer") is None:
+            raw["customer"] = {"customerId": customer_id}
+        given = raw["customer"]
+        if isinstance(given, dict) and given.get("customerId") not in (None, customer_id):
+            # A verdict on somebody else than its sender meant must not stand.
+            message = "must be the customer of the address, or left out"
+            problems.append(Problem("customer.customerId", message, shown(given["customerId"])))
     if absent(raw, "customer.customerId") and absent(raw, "refundId"):
         problems.append(Problem("refundId", "is required, or customer.customerId"))
     return validate(LabelReport, raw, problems)

@@ -647,7 +647,7 @@ def test_a_dispute_is_of_one_thing_the_order_first() -> None:
 
 
 def test_a_label_is_of_the_refund_or_else_of_the_customer() -> None:
-    (label,) = parse_label(orjson.dumps(FULL_LABEL), "c9").events(NOW)
+    (label,) = parse_label(orjson.dumps(FULL_LABEL), "c1").events(NOW)
     assert isinstance(label, Label)
     assert (label.refund_id, label.customer_id) == ("r1", None)
     assert (label.label, label.source) == ("NOT_REFUND_ABUSE", "INVESTIGATION")
@@ -904,6 +904,15 @@ def test_an_open_report_must_hold_what_is_to_be_recorded() -> None:
 )
 def test_refused_others(parse: Callable[[bytes], Report], body: Any, message: str) -> None:
     assert refusal(lambda: parse(orjson.dumps(body))) == message
+
+
+def test_a_label_of_another_customer_than_its_address_names_is_refused() -> None:
+    assert refusal(lambda: parse_label(orjson.dumps(FULL_LABEL), "c9")) == (
+        'customer.customerId: must be the customer of the address, or left out, got "c1"'
+    )
+    for customer in ({}, "", []):
+        body = orjson.dumps({**FULL_LABEL, "customer": customer})
+        assert refusal(lambda body=body: parse_label(body, "c1")).startswith("customer")
 
 
 def test_a_customer_id_in_the_address_is_checked_too() -> None:
