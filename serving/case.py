@@ -166,6 +166,7 @@ def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, An
         "event_id": case.request.event_id,
         "cutoff": case.request.known_at,
         "snapshot": slices.snapshot,
+        **({"transactions": slices.transactions} if slices.transactions else {}),
         "keys": dict(slices.pseudonyms),
         "decision": verdict.decision.to_json(),
         "probability": scored.probability if scored else None,

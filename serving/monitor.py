@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -185,7 +185,7 @@ def skew(store: Store, rates: Rates, *, since: int | None = None, until: int | N
     held as columns, not with the decisions.
     """
     found = Skew()
-    past = _Past(store.events(), rates)
+    past = _Past(store.events(), rates, store.event_transactions)
     unanswered: dict[str, list[Gap]] = {}
     for logged in _parts(_logged(store.decisions(since, until), rates, found), _ROWS_AT_ONCE):
         places = past.places([one.event_id for one in logged])
@@ -216,6 +216,7 @@ class _Logged(NamedTuple):
     event_id: str
     cutoff: int
     snapshot: int
+    transactions: str | None
     keys: Mapping[str, str]
     row: FloatArray
 
@@ -234,7 +235,8 @@ def _logged(decisions: Iterable[Decision], rates: Rates, found: Skew) -> Iterato
             continue
         yield _Logged(
             decision.score_id, decision.refund_id, record["event_id"], record["cutoff"],
-            record["snapshot"], record["keys"], np.array([row[n] for n in _NAMES], np.float64),
+            record["snapshot"], record.get("transactions"), record["keys"],
+            np.array([row[n] for n in _NAMES], np.float64),
         )  # fmt: skip
 
 
@@ -342,15 +344,18 @@ def _difference(
 class _Past:
     """All events of a store as canonical tables with their sequence numbers, attributed."""
 
-    def __init__(self, events: Iterable[StoredEvent], rates: Rates) -> None:
-        self._rates = rates
+    def __init__(
+        self, events: Iterable[StoredEvent], rates: Rates,
+        transactions: Callable[[], Iterable[tuple[int, int]]],
+    ) -> None:  # fmt: skip
+        self._rates, self._transactions = rates, transactions
         self._tables = _tables(events)
         self._history, self._requests = attribute(self._tables, rates)
 
     @functools.cached_property
     def index(self) -> _Index:
         """Made when the first row differs."""
-        return _Index(self._tables)
+        return _Index(self._tables, self._transactions())
 
     def places(self, event_ids: Sequence[str]) -> IntArray:
         """The rows of these events (n,) among the refund requests, -1 where there is none."""
@@ -512,7 +517,7 @@ def _sources(feature: Feature) -> tuple[tuple[str, tuple[int, ...], float], ...]
 class _Index:
     """Which events hold which keys, over all tables one behind the other."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, transactions: Iterable[tuple[int, int]]) -> None:
         sizes = [table.num_rows for table in tables.values()]
         self._tables = tables
         self.starts = dict(zip(tables, np.cumsum([0, *sizes]).tolist(), strict=False))
@@ -520,6 +525,12 @@ class _Index:
         self.kind = np.repeat(kinds, sizes)
         self.known_at = np.concatenate([t["known_at"].to_numpy() for t in tables.values()])
         self.seq = np.concatenate([t[_SEQ].to_numpy() for t in tables.values()])
+        seq, xid = np.array(list(transactions), np.int64).reshape(-1, 2).T
+        self.xid = np.zeros(len(self.seq), np.int64)  # where it is not known: before any
+        if len(seq):
+            places = seq.searchsorted(self.seq).clip(max=len(seq) - 1)
+            is_known = seq[places] == self.seq
+            self.xid[is_known] = xid[places[is_known]]
         self._values: dict[str, pa.Array] = {}
         self._codes: dict[str, IntArray] = {}
         self._holders: dict[str, tuple[IntArray, IntArray]] = {}
@@ -566,7 +577,7 @@ class _Index:
             around = {key: self._around(key, int(codes[key][number])) for key in logged.keys}
             every = np.unique(np.concatenate([_whole(()), *around.values()]))
             replayed = every[self.known_at[every] < logged.cutoff]
-            seen = replayed[self.seq[replayed] <= logged.snapshot]
+            seen = replayed[self._was_seen(replayed, logged)]
             part.append(_View(logged, place, around, replayed, seen))
             size += len(replayed)
             if size > _EVENTS_AT_ONCE:
@@ -574,6 +585,19 @@ class _Index:
                 part, size = [], 0
         if part:
             yield part
+
+    def _was_seen(self, rows: IntArray, logged: _Logged) -> NDArray[np.bool_]:
+        """Which of these events a decision's read saw: by number, or by who had committed.
+
+        PostgreSQL's snapshot ``xmin:xmax:a,b``: the transactions before ``xmin`` had ended, those
+        from ``xmax`` on had not begun, and of those between a and b had not ended.
+        """
+        if logged.transactions is None:
+            return self.seq[rows] <= logged.snapshot
+        _, ceiling, running = logged.transactions.split(":")
+        under_way = np.array([int(one) for one in running.split(",") if one], np.int64)
+        xid = self.xid[rows]
+        return (xid < int(ceiling)) & ~np.isin(xid, under_way)
 
     def _around(self, key: str, code: int) -> IntArray:
         """The events of a key, those about the orders and refunds among them, and all versions of

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Engine,
     LargeBinary,
     Table,
+    Text,
     cast,
     event,
     func,
@@ -312,6 +313,16 @@ class Database:
             )
             found = self._prepared[name] = self._render(statement, columns)
         return found
+
+    def snapshot(self, seq: ColumnElement[int]) -> ColumnElement[str]:
+        """What a statement sees, as text: the highest number, and on PostgreSQL which transactions.
+
+        There numbers are given out before they are committed, in whatever order.
+        """
+        highest = func.coalesce(cast(func.max(seq), Text), literal_column("'0'"))
+        if self.is_sqlite:
+            return highest
+        return highest + literal_column("' '") + cast(func.pg_current_snapshot(), Text)
 
     def joined(
         self, column: ColumnElement[bytes], *order: ColumnElement[Any]

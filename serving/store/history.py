@@ -110,6 +110,8 @@ class Slices:
     """How often the customer's history had been added to."""
     customer_latest: int = 0
     """The latest time that the customer's history reached to (epoch ms), also beyond the cutoff."""
+    transactions: str | None = None
+    """Which transactions the read saw, as PostgreSQL's `pg_current_snapshot`; None on SQLite."""
 
 
 class Draft(NamedTuple):
@@ -378,6 +380,25 @@ class History:
         found = self._database.run(connection, statement, statement.bind(values))
         return [_event_of(event_type, payload, originals) for event_type, payload in found]
 
+    def transactions(self) -> Iterator[tuple[int, int]]:
+        """The number of each event and of the transaction that wrote it, where that is known."""
+        prepared = self._database.prepared(
+            "transactions",
+            lambda: (
+                select(events.c.seq, events.c.xid)
+                .where(events.c.seq > bindparam("after"), events.c.xid.is_not(None))
+                .order_by(events.c.seq)
+                .limit(literal_column(str(_BATCH)))
+            ),
+        )
+        after = 0
+        with self._database.read() as connection:
+            while found := self._database.run(
+                connection, prepared, prepared.bind({"after": after})
+            ):
+                yield from ((seq, xid) for seq, xid in found)
+                after = found[-1][0]
+
     def refund_events(self, refund_id: str) -> list[StoredEvent]:
         """The latest 1,000 events that name a refund, as stored, the oldest first."""
         columns = [events.c[name] for name in OF_EVENT]
@@ -497,6 +518,7 @@ def _slices(
     first_seen: dict[str, int | None] = {kind: None for kind in pseudonyms if kind in ENTITIES}
     named: dict[str, Mapping[str, Any] | None] = {k: None for k in pseudonyms if k not in ENTITIES}
     snapshot = customer_seen = customer_latest = 0
+    transactions = ""
     for slot, packed, note in found:
         if slot < ENTITY:
             rows[_PAIR_OF[slot]] = packed
@@ -510,13 +532,15 @@ def _slices(
             event = orjson.loads(note)
             named[KEYS[slot - NAMED]] = event if event["known_at"] < cutoff else None
         elif slot < CROWDED:
-            snapshot = int(note or 0)
+            highest, _, transactions = note.partition(" ")
+            snapshot = int(highest)
         elif note is not None:
             return None
     asked_for = {pair: rows[pair] for pair in pairs if pair in rows}
     return Slices(
-        asked_for, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest
-    )
+        asked_for, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest,
+        transactions or None,
+    )  # fmt: skip
 
 
 _PAIR_OF: Final = {number: pair for pair, number in SLICE_OF.items()}

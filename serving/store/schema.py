@@ -52,9 +52,13 @@ events = Table(
     Column("order_id", _ID),
     Column("refund_id", _ID),
     Column("payload", Text, nullable=False),
+    Column("xid", BigInteger),
     sqlite_autoincrement=True,
 )
-"""Every fact, once, in order of arrival. The payload is the whole event under pseudonyms."""
+"""Every fact, once, in order of arrival. The payload is the whole event under pseudonyms. On
+PostgreSQL ``xid`` is the transaction that wrote it, which fills it in itself: numbers are given out
+before they are committed, so that a read may see a later one and not an earlier. Empty where it was
+written before version 6."""
 
 for _name in ("order_id", "refund_id"):
     _given = events.c[_name].is_not(None)

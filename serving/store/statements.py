@@ -129,7 +129,7 @@ def reading(database: Database, pairs: Pairs, *, crowded: bool = False) -> Claus
             arms.append(_entity(ENTITY + place, kind))
         else:
             arms.append(_named(NAMED + place, kind))
-    arms.append(_arm(SNAPSHOT, cast(func.max(events.c.seq), Text)))
+    arms.append(_arm(SNAPSHOT, database.snapshot(events.c.seq)))
     return union_all(*arms)
 
 
@@ -139,7 +139,7 @@ SNAPSHOT: Final = 3_000
 CROWDED: Final = 4_000
 """Where the slots of `reading` begin that are no slices, each plus the place in `KEYS`: when an
 entity was first seen, how often and how far its history moved; a named order or refund; the highest
-sequence number; whether a key is crowded."""
+sequence number, with more on PostgreSQL; whether a key is crowded."""
 
 
 def _rows_of(kind: str) -> tuple[ColumnElement[bool], ...]:

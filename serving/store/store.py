@@ -286,6 +286,13 @@ class Store:
         """
         return self.history.events(until_seq)
 
+    def event_transactions(self) -> Iterator[tuple[int, int]]:
+        """Sequence number and writing transaction of events; none on SQLite.
+
+        With ``Slices.transactions`` they tell exactly which events a read saw.
+        """
+        return self.history.transactions()
+
     def decisions(self, since: int | None = None, until: int | None = None) -> Iterator[Decision]:
         """Decisions with ``since <= decided_at < until`` (epoch ms; None: no bound), oldest first.
 

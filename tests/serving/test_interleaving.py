@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -12,12 +13,28 @@ from typing import Any
 import orjson
 import pytest
 
+from features.events import RefundRequest
+from features.money import DAY_MS, Rates
 from rules.policy import Policy
 from serving import contract
 from serving.desk import OPTIMISTIC_TRIES, Desk
+from serving.monitor import skew
 from serving.store.store import Store, Transaction
 from tests.serving.listening import listen
-from tests.serving.test_desk import BODY, ME, NOW, Clock, data, earlier, kept, now, open_desk, url
+from tests.serving.test_desk import (
+    BODY,
+    ME,
+    NAMES,
+    NOW,
+    Clock,
+    data,
+    earlier,
+    kept,
+    now,
+    open_desk,
+    report,
+    url,
+)  # fmt: skip
 from tests.serving.test_reservations import CAPTURED_MINOR, COMPLETE, order
 
 __all__ = ["now", "open_desk", "url"]  # fixtures
@@ -189,6 +206,30 @@ def test_what_moves_a_customer_under_the_lock_comes_after_the_decision(open_desk
     telling = Telling(**vars(desk))
     assert earlier(desk, telling.decide(asked("r", "c", "o", 100), now, ME)) == 3
     assert len(told) == OPTIMISTIC_TRIES + (not desk.store.database.is_sqlite)
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_what_had_not_committed_when_a_decision_read_is_no_skew(open_desk, now):
+    """Its number is lower than one that had: no number tells what a read saw."""
+    desk, first, second = open_desk(), open_desk(), open_desk()
+    has_read = threading.Event()
+    listen(desk.store, lambda text, _: has_read.set() if "INSERT INTO events" in text else None)
+
+    def of(name: str, **more: Any) -> RefundRequest:
+        return RefundRequest(refund_id=name, customer_id=name, amount_minor=1, currency="GBP",
+                             known_at=NOW - DAY_MS, **more)  # fmt: skip
+
+    with ThreadPoolExecutor(1) as pool:
+        with first.store.write() as tx:
+            tx.append([of("lower", device_id=NAMES["device"])])
+            with second.store.write() as other:
+                other.append([of("higher")])
+            job = pool.submit(desk.decide, report(), now, ME)
+            assert has_read.wait(30)
+        answer = job.result()
+    assert kept(desk, answer)["features"]["refund_count_by_device_7d"] == 0
+    found = skew(desk.store, Rates("GBP"))
+    assert (found.compared, found.late_visible, found.mismatched) == (1, 1, 0)
 
 
 # --- clocks ----------------------------------------------------------------------------------

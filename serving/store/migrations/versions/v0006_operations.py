@@ -19,6 +19,10 @@ _SEQ: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Bring a store from version 5 to version 6."""
+    op.add_column("events", sa.Column("xid", sa.BigInteger()))
+    if op.get_bind().dialect.name == "postgresql":
+        # As a default of what is to come: the rows there are need not be written anew.
+        op.execute("ALTER TABLE events ALTER xid SET DEFAULT pg_current_xact_id()::text::bigint")
     _audit()
     op.add_column("api_keys", sa.Column("expires_at", sa.BigInteger()))
     op.add_column(
