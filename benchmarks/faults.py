@@ -83,6 +83,9 @@ class Receiver:
         class Server(ThreadingHTTPServer):
             request_queue_size = 128  # a refused connection would be tried again much later
 
+            def handle_error(self, *_: Any) -> None:
+                pass  # a sender was killed
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
