@@ -189,8 +189,8 @@ class Scoring(_Keyed):
         """The decision on exactly this content, if its answer may be given again.
 
         A promise, or a place in the queue of reviews, is given again while the order's balance is
-        held for it, and once it was kept. A refund that its backend declined or canceled meanwhile
-        gave the balance back, so it is decided anew; a refusal is always the same.
+        held for it, and once it was kept. A refund that its backend declined or canceled meanwhile,
+        or paid less of, gave the balance back, so it is decided anew; a refusal is always the same.
         """
         asked = self.report.refund
         found = tx.find_decision(asked.refund_id, self.report.content_hash)
@@ -198,7 +198,7 @@ class Scoring(_Keyed):
             return None
         action = Action(found.record["decision"]["action"])
         refund = tx.refund(asked.refund_id)
-        if action is Action.PREVENT or refund is None or refund.state == "REFUNDED":
+        if action is Action.PREVENT or refund is None:
             return found
         if refund.state in ENDED:
             return None
@@ -206,7 +206,10 @@ class Scoring(_Keyed):
             return found
         held = tx.reservation(asked.refund_id, self.order_id, asked.currency)
         due = due_minor(asked.amount, asked.non_refundable_amount)
-        return found if held.backs(due, is_promise=action is Action.ALLOW) else None
+        is_promise = action is Action.ALLOW
+        if refund.state == "REFUNDED":  # what was paid less than promised is anybody's again
+            return found if not is_promise or held.promised_minor >= due else None
+        return found if held.backs(due, is_promise=is_promise) else None
 
     # --- keeping -------------------------------------------------------------------------------
 

@@ -203,6 +203,22 @@ def test_what_was_paid_is_answered_as_before(open_desk, now):
     assert (again.body, again.replayed) == (first.body, True)
 
 
+@pytest.mark.each_store
+@pytest.mark.parametrize("asked_for_less", [True, False])
+def test_a_promise_that_was_kept_in_part_is_not_given_again(open_desk, now, asked_for_less):
+    """What was not paid of it went to another refund since."""
+    desk = open_desk()
+    order(desk, now)
+    assert answer_to(desk, now, "r-1", 6000)[0] == "ALLOW"
+    if asked_for_less:
+        assert answer_to(desk, now, "r-1", 2000)[0] == "ALLOW"
+    desk.record(outcome("r-1", "COMPLETED", 2000), now(), "key:key_1")
+    assert answer_to(desk, now, "r-2", 7000)[0] == "ALLOW"
+    again = desk.decide(asked("r-1", 6000), now, ME)
+    assert (data(again)["action"], again.replayed) == ("PREVENT", False)
+    assert desk.decide(asked("r-1", 2000), now, ME).replayed is asked_for_less
+
+
 def test_a_place_in_the_queue_that_was_given_up_is_not_given_again(open_desk, now):
     desk = open_desk(champion=fixed(0.6))
     order(desk, now)
