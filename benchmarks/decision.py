@@ -167,36 +167,42 @@ class Bench:
     recourse: Recourse
     rounds: int
     seconds: float
+    stores: Path | None = None
 
     @classmethod
     def prepare(
-        cls, data: Path, model_home: Path | None, work: Path, rounds: int, seconds: float
+        cls, data: Path, model_home: Path | None, work: Path, rounds: int, seconds: float,
+        stores: Path | None = None,
     ) -> Bench:  # fmt: skip
         """A home with a model, and the data imported once as the template of every store."""
         tables = read_folder(data).tables
         returning_refunds(tables)  # refused before anything takes its time
-        recourse = Recourse(work / "home")
-        recourse.home.mkdir()
-        say("making the model ready")
-        recourse.obtain_model(model_home)
-        say("importing the history")
-        recourse.import_folder(data)
+        recourse = Recourse((stores or work) / "template")
+        if not (recourse.home / "sandbox.db").exists():
+            recourse.home.mkdir(parents=True)
+            say("making the model ready")
+            recourse.obtain_model(model_home)
+            say("importing the history")
+            recourse.import_folder(data)
         template = recourse.home / "sandbox.db"
         populations = Populations(template, recourse.settings().secret_bytes(), tables)
-        return cls(work, tables, populations, recourse, rounds, seconds)
+        return cls(work, tables, populations, recourse, rounds, seconds, stores)
 
     def store(self, events: int) -> tuple[Recourse, int, int]:
         """A home over a store of at least so many events; its populations, and its events."""
         template = self.populations.events()
         wanted = max(1, -(-events // template))
         share = None if events >= template else self.populations.customers() * events // template
-        home = self.work / f"events-{events}"
-        home.mkdir()
-        shutil.copytree(self.recourse.home / "model", home / "model")
-        shutil.copy(self.recourse.home / "secret", home / "secret")
-        say(f"filling a store with {events:,} events")
-        kept = self.populations.fill(home / "sandbox.db", range(1, wanted + 1), share)
-        return Recourse(home), wanted, kept
+        home = (self.stores or self.work) / f"events-{events}"
+        if not (home / "filled").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+            shutil.copytree(self.recourse.home / "model", home / "model")
+            shutil.copy(self.recourse.home / "secret", home / "secret")
+            say(f"filling a store with {events:,} events")
+            kept = self.populations.fill(home / "sandbox.db", range(1, wanted + 1), share)
+            (home / "filled").write_text(str(kept), encoding="ascii")
+        return Recourse(home), wanted, int((home / "filled").read_text(encoding="ascii"))
 
     def contender(
         self, stack: ExitStack, home: Recourse, populations: int, workers: int = 1
@@ -346,9 +352,13 @@ def growth(bench: Bench, homes: Mapping[int, tuple[Recourse, int]]) -> dict[str,
 def run(
     data: Path, model_home: Path | None, work: Path, events: int = EVENTS,
     grow: Sequence[int] = (), rounds: int = ROUNDS, seconds: float = SECONDS, workers: int = 2,
+    stores: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure all in the empty folder ``work``; returns the report."""
-    bench = Bench.prepare(data, model_home, work, rounds, seconds)
+    """Measure all in the empty folder ``work``; returns the report.
+
+    With ``stores`` the filled stores are kept there, and those that are there are measured.
+    """
+    bench = Bench.prepare(data, model_home, work, rounds, seconds, stores)
     home, populations, kept = bench.store(events)
     report = {"events": kept, **against_peers(bench, home, populations)}
     if workers > 1:
@@ -405,10 +415,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help=f"events in the store (default: {EVENTS:,})")  # fmt: skip
     parser.add_argument("--grow", type=int, nargs="*", default=[],
                         help="sizes of other stores to compare the latency with")  # fmt: skip
+    parser.add_argument("--stores", type=Path,
+                        help="a folder that keeps the filled stores for another run")  # fmt: skip
     given = parser.parse_args(arguments)
     with TemporaryDirectory(prefix="decision-", dir=os.environ.get("TMPDIR")) as work:
         try:
-            report = run(given.data, given.model_home, Path(work), given.events, given.grow)
+            report = run(given.data, given.model_home, Path(work), given.events, given.grow,
+                         stores=given.stores)  # fmt: skip
         except (BenchmarkError, FolderError, FileNotFoundError) as error:
             print(error, file=sys.stderr)
             return 2

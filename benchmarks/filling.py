@@ -137,6 +137,12 @@ class Populations:
             "LIMIT ?)",
             (customers,),
         )
+        # What names their orders and refunds goes along, though no index of theirs leads to it.
+        for column in ("order_id", "refund_id"):
+            connection.execute(
+                f"INSERT OR IGNORE INTO chosen SELECT event_id FROM template.events WHERE {column} "
+                f"IN (SELECT {column} FROM template.events WHERE event_id IN chosen)"
+            )
 
     def _copy(self, connection: sqlite3.Connection, population: int) -> None:
         renaming = _Renaming(self.secret, self._originals, self._countries, population)
