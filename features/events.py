@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -118,6 +118,24 @@ class Event(BaseModel):
 
     event_id: Id | None = None
     known_at: Millis
+
+    @classmethod
+    def as_checked(cls, content: Mapping[str, Any]) -> Self:
+        """The event of content that was checked before, such as a stored one's; checks nothing.
+
+        What a validated event would be, in a tenth of the time: lines may be given as mappings,
+        and what is no column is left out.
+
+        >>> content = {"transaction_id": "t", "kind": "CAPTURE", "known_at": 1, "order_id": "o",
+        ...            "amount_minor": 5, "currency": "GBP", "is_of_a_later_program": True}
+        >>> Transaction.as_checked(content) == Transaction.model_validate(content, extra="ignore")
+        True
+        """
+        items = content.get("items")
+        if items and isinstance(items[0], Mapping):
+            line = _LINE_OF[cls]
+            content = {**content, "items": tuple([_unchecked(line, each) for each in items])}
+        return _unchecked(cls, content)
 
 
 class OrderItem(BaseModel):
@@ -310,6 +328,37 @@ EVENTS: Final[Mapping[str, type[Event]]] = {
 }  # fmt: skip
 """Every event by its type, in the order of DESIGN's tables."""
 
+_LINE_OF: Final[Mapping[type[Event], type[BaseModel]]] = {
+    Order: OrderItem,
+    RefundRequest: RefundItem,
+}
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+def _unchecked(model: type[AnyModel], content: Mapping[str, Any]) -> AnyModel:
+    """As `BaseModel.model_construct`, which goes through the fields one by one, at once."""
+    blank = _BLANK[model]
+    filled = {**blank, **content}
+    if len(filled) > len(blank):
+        filled = {name: filled[name] for name in blank}
+        content = {name: value for name, value in content.items() if name in blank}
+    made = model.__new__(model)
+    set_slot = object.__setattr__  # the models are frozen
+    set_slot(made, "__dict__", filled)
+    set_slot(made, "__pydantic_fields_set__", set(content))
+    set_slot(made, "__pydantic_extra__", None)
+    set_slot(made, "__pydantic_private__", None)
+    return made
+
+
+_BLANK: Final[Mapping[type[BaseModel], Mapping[str, Any]]] = {
+    model: {name: None if field.is_required() else field.default
+            for name, field in model.model_fields.items()}
+    for model in (*EVENTS.values(), *_LINE_OF.values())
+}  # fmt: skip
+"""The fields of each model in their order, with their defaults."""
+
 
 def derive_event_id(event_type: str, content: Mapping[str, Any], *, repeats: bool = False) -> str:
     """An id for an event that came without one: its type, natural key and content, hashed.
@@ -347,6 +396,8 @@ def normalise_email(email: str) -> str:
     >>> normalise_email(" Ann.Lee+shop@Example.COM ")
     'ann.lee@example.com'
     """
+    if _NORMAL_EMAIL(email):
+        return email
     local, at, domain = unicodedata.normalize("NFKC", email).strip().casefold().rpartition("@")
     return f"{local.split('+')[0] or local}{at}{domain}"
 
@@ -359,6 +410,8 @@ def normalise_ip(ip: str) -> str:
     >>> normalise_ip("2001:db8:1:2:3:4:5:6"), normalise_ip("::ffff:192.0.2.7")
     ('2001:db8:1:2::/64', '192.0.2.7')
     """
+    if _NORMAL_IP(ip):
+        return ip
     try:
         address = ipaddress.ip_address(ip.strip().removesuffix("/64"))
     except ValueError:
@@ -382,7 +435,7 @@ def address_key(street: str | None, postal_code: str | None, country: str | None
     """
     spellings = (unicodedata.normalize("NFKD", part or "").casefold()
                  for part in (street, postal_code, country))  # fmt: skip
-    parts = [re.sub(r"[^\w]|_", "", spelling) for spelling in spellings]
+    parts = [_NEITHER_LETTER_NOR_DIGIT("", spelling) for spelling in spellings]
     if not any(parts[:2]):
         return None
     plain = "|".join(parts)
@@ -398,6 +451,9 @@ def due_minor(amount_minor: int, non_refundable_minor: int | None) -> int:
     return max(0, amount_minor - (non_refundable_minor or 0))
 
 
+_NEITHER_LETTER_NOR_DIGIT: Final = re.compile(r"[^\w]|_").sub
+
+
 NORMALISE: Final = {"email": normalise_email, "ip": normalise_ip}
 """Columns whose spelling is made one before anything else sees them."""
 
@@ -405,3 +461,6 @@ _BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 NORMAL: Final = {"email": r"[!-*,-@\[-~]+", "ip": rf"{_BYTE}(?:\.{_BYTE}){{3}}"}
 """Patterns of what `NORMALISE` leaves as it is: nearly all e-mails (ASCII, no upper case, no ``+``)
 and all IPv4 addresses, so that millions of rows need no look at each."""
+
+_NORMAL_EMAIL: Final = re.compile(NORMAL["email"]).fullmatch
+_NORMAL_IP: Final = re.compile(NORMAL["ip"]).fullmatch

@@ -9,7 +9,7 @@ import functools
 import hashlib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, Final, TypeVar, get_args
 
@@ -87,7 +87,8 @@ class CommerceReport(Report):
     transactions: Array[bodies.TransactionPart] = ()
     addresses: bodies.AddressesPart | None = None
 
-    def _columns(self) -> dict[str, Any]:
+    @functools.cached_property
+    def _columns(self) -> Mapping[str, Any]:
         """The columns that an order and a refund request share."""
         customer, order, device = self.customer, self.order, self.device
         billing = self.addresses and self.addresses.billing
@@ -113,7 +114,7 @@ class CommerceReport(Report):
 
     def names(self) -> frozenset[tuple[str, str]]:
         """Every person, device and document."""
-        given = {c: v for c, v in self._columns().items() if c in IDENTIFIERS and v is not None}
+        given = {c: v for c, v in self._columns.items() if c in IDENTIFIERS and v is not None}
         return frozenset({**given, **self.documents()}.items())
 
     def _order_events(self, known_at: int) -> Iterator[Event]:
@@ -124,7 +125,7 @@ class CommerceReport(Report):
             yield _event(
                 Order,
                 known_at,
-                **self._columns(),
+                **self._columns,
                 amount_minor=order.price,
                 currency=order.currency,
                 shipping_minor=order.shipping_amount,
@@ -228,7 +229,7 @@ class RefundReport(CommerceReport):
         return _event(
             RefundRequest,
             known_at,
-            **self._columns(),
+            **self._columns,
             refund_id=refund.refund_id,
             amount_minor=amount_minor,
             currency=currency,
@@ -390,11 +391,14 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 def _event(
     model: type[AnyEvent], known_at: int, *, natural_key: str | None = None, **content: Any
 ) -> AnyEvent:
-    """An event whose id is derived from all it says; ``natural_key`` is in the id alone."""
+    """An event whose id is derived from all it says; ``natural_key`` is in the id alone.
+
+    A body is held to all that is asked of an event, and more, so it is not checked again.
+    """
     given = {name: value for name, value in content.items() if value is not None}
     keyed = {**given, "known_at": known_at, "natural_key": natural_key}
     event_id = derive_event_id(model.event_type, keyed, repeats=model.repeats)
-    return model(event_id=event_id, known_at=known_at, **given)
+    return model.as_checked({"event_id": event_id, "known_at": known_at, **given})
 
 
 def _piece_count(items: Sequence[bodies.ItemPart]) -> int | None:

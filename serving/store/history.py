@@ -448,7 +448,7 @@ def _event_of(event_type: str, payload: str, originals: Mapping[str, str]) -> Ev
     for column in _IDENTIFIERS_OF[event_type]:
         if (pseudonym := content.get(column)) in originals:
             content[column] = originals[pseudonym]
-    return EVENTS[event_type].model_validate(content, extra="ignore")
+    return EVENTS[event_type].as_checked(content)  # it was, when it came
 
 
 _IDENTIFIERS_OF: Final = {
