@@ -18,6 +18,7 @@ MOST_LINES: Final = 1_000
 """A file with more is written anew with the last line of each day."""
 
 _DAY_MS: Final = 86_400_000
+_END: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,9 @@ def _head(line: bytes) -> Head | None:
         bytes.fromhex(head.mac)
     except (ValueError, TypeError):
         return None
-    return head if all(isinstance(n, int) for n in (head.at, head.position, head.seq)) else None
+    numbers = (head.at, head.position, head.seq)
+    is_one = all(type(n) is int and 0 <= n < _END for n in numbers) and head.position > 0
+    return head if is_one else None
 
 
 def _sync(folder: Path) -> None:

@@ -6,6 +6,7 @@ The log is read in parts beside those who write to it; a million entries take ab
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from serving.heads import Head
 from serving.store.audit import KeptEntry
+from serving.store.database import Database
 from serving.store.seals import GENESIS, Sealed, SealKeys, Seals
 from serving.store.store import Store
 
@@ -73,6 +75,14 @@ def vouch(
     ``found`` is told each finding as it is found, ``progress`` how many seals of how many are
     checked. Nothing is written. Raises `serving.store.seals.KeyLostError`.
     """
+    with _as_it_stands(store.database):
+        return _vouch(store, secret, heads, found, progress)
+
+
+def _vouch(
+    store: Store, secret: bytes, heads: Sequence[Head], found: Callable[[Finding], None],
+    progress: Callable[[int, int], None],
+) -> Vouched:  # fmt: skip
     seals, log = Seals(store.database), store.audit_log
     with store.database.read() as connection:
         keys, end = SealKeys.kept(connection, secret), seals.last(connection).position
@@ -80,7 +90,7 @@ def vouch(
     for part in _parts_of_chain(store, seals):
         for sealed in part:
             walk.step(sealed)
-        progress(min(len(walk.seqs), end), end)
+        progress(min(walk.position, end), end)
     walk.end()
     last = max([*walk.seqs, *(head.seq for head in heads)], default=0)
     sealed_seqs = np.unique(np.array(walk.seqs, np.int64))
@@ -98,6 +108,28 @@ def vouch(
         sealed_since=walk.position - (walk.head.position if walk.head else 0),
         unsealed=unsealed, unsealed_since=unsealed_since, findings=walk.findings,
     )  # fmt: skip
+
+
+@contextmanager
+def _as_it_stands(database: Database) -> Iterator[None]:
+    """On SQLite text that is none comes as its bytes, so that it is found, not stumbled over."""
+    if not database.is_sqlite:
+        yield
+        return
+    with database.read() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        raw.text_factory = _text
+        try:
+            yield
+        finally:
+            raw.text_factory = str
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def _parts_of_chain(store: Store, seals: Seals) -> Iterator[list[Sealed]]:
@@ -163,6 +195,14 @@ class _Walk:
         if position != self.position + 1:
             self._gap(position)
         self.position = position
+        if not isinstance(mac, bytes):  # whatever it is, nothing follows from it
+            mac = b""
+        if not isinstance(seq, int):
+            self._settle(None)
+            told = f"the seal at position {position:,} was altered: it names no entry, but {seq!r}"
+            self.found(Finding("seal_altered", told, position))
+            self._before = [mac]
+            return
         self.seqs.append(seq)
         self._look_at_head(position, seq, mac)
         if entry is None:
@@ -262,10 +302,12 @@ def _named(
     problem: Problem, message: str, entry: KeptEntry, position: int | None = None
 ) -> Finding:  # fmt: skip
     """A finding about an entry that is there."""
-    return Finding(
-        problem, message, position, entry.seq, entry.at, entry.action, entry.subject
-    )  # fmt: skip
+    at = entry.at if isinstance(entry.at, int) else None
+    action, subject = (v if isinstance(v, str) else repr(v) for v in (entry.action, entry.subject))
+    return Finding(problem, message, position, entry.seq, at, action, subject)
 
 
-def _time(at: int) -> str:
+def _time(at: Any) -> str:
+    if not isinstance(at, int):  # SQLite lets anything stand there
+        return repr(at)
     return np.datetime_as_string(np.datetime64(at, "ms"), unit="s") + "Z"

@@ -8,7 +8,6 @@ entry, and the chain, whole.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,17 +68,18 @@ class KeptEntry(NamedTuple):
         """Whether what is personal in it is what was committed to, or was erased."""
         if self.personal is None:
             return True
-        return self.commitment is not None and hmac.compare_digest(
-            commitment_of(self.personal), self.commitment
-        )
+        texts = isinstance(self.personal, str) and isinstance(self.commitment, str)
+        return texts and commitment_of(self.personal) == self.commitment
 
     def sealed_bytes(self) -> bytes:
         """What a seal vouches for: all but ``personal``, in one unambiguous form.
 
+        SQLite lets anything stand in a column: bytes where text belongs have a form, too.
+
         >>> KeptEntry(7, 5, "key:k", "decided", "refund:r", '{"a":1}', None, None).sealed_bytes()
         b'[7,5,"key:k","decided","refund:r","{\\\\"a\\\\":1}",null]'
         """
-        return orjson.dumps(self[:-1])
+        return orjson.dumps(self[:-1], default=lambda raw: {"bytes": raw.hex()})
 
     def entry(self) -> AuditEntry:
         """The entry, parsed."""

@@ -156,7 +156,13 @@ def rekey(connection: Connection, database: Database, secret: bytes, new_secret:
 def _wrapped(connection: Connection) -> dict[int, str]:
     names = meta.c.name.startswith(_FORMER, autoescape=True)
     rows = connection.execute(select(meta.c.name, meta.c.value).where(names)).fetchall()
-    return {int(name.removeprefix(_FORMER)): value for name, value in rows}
+    try:
+        return {int(name.removeprefix(_FORMER)): value for name, value in rows}
+    except ValueError:
+        raise KeyLostError(
+            f"a row in meta whose name begins with {_FORMER!r} was put there: "
+            "expected a position after it"
+        ) from None
 
 
 def _wrap(key: bytes, until: int, secret: bytes) -> str:
@@ -170,7 +176,7 @@ def _open(wrapped: str, until: int, secret: bytes) -> bytes:
     try:
         sealed = bytes.fromhex(wrapped)
         return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], f"{until}".encode())
-    except (ValueError, InvalidTag):
+    except (TypeError, ValueError, InvalidTag):
         raise KeyLostError(
             f"the key that sealed the audit log up to position {until} was altered in the store, "
             "or put there under another secret"

@@ -256,6 +256,38 @@ def test_every_kind_of_tampering_is_named(log: Log) -> None:
         tampered_with(log, tamper, ["Ann", None, "Bob", None], 1)
 
 
+NO_VALUES = ("x'00ff'", "CAST(x'ff' AS TEXT)", "5", "'é'", "5.5")
+"""What SQLite lets stand in a column of any kind."""
+
+
+@pytest.mark.parametrize("i", [0, 3])
+@pytest.mark.parametrize("value", NO_VALUES)
+def test_what_is_of_no_kind_is_named_and_not_stumbled_over(
+    on_sqlite: Log, value: str, i: int
+) -> None:
+    """Else one such value would keep whoever verifies from all the others."""
+    log, persons = on_sqlite, ["Ann", None, "Bob", "Eve"]
+    for column in ("at", "action", "content", "commitment", "personal"):
+        tampered_with(log, lambda *_: set(), persons, i)
+        (seq,) = (row[0] for row in log.rows(f"SELECT seq FROM audit_log LIMIT 1 OFFSET {i}"))
+        altered(column, value)(log, [seq], 0)
+        assert ("personal_altered" if column == "personal" else "altered", seq) in log.found()
+    for column in ("mac", "seq"):
+        tampered_with(log, lambda *_: set(), persons, i)
+        log.run(f"UPDATE audit_seals SET {column} = {value} WHERE position = {i + 1}")
+        log.vouch()
+        assert {one.position for one in log.findings} >= {i + 1}
+        assert all(str(one) for one in log.findings)
+
+
+def test_a_key_that_was_put_into_the_store_is_refused(log: Log) -> None:
+    for name in ("audit_key:x", "audit_key:7"):
+        log.run("INSERT INTO meta VALUES (:name, '00')", name=name)
+        with pytest.raises(KeyLostError):
+            log.vouch()
+        log.run("DELETE FROM meta WHERE name = :name", name=name)
+
+
 @pytest.mark.each_store
 def test_the_database_refuses_to_change_or_remove_a_seal(log: Log) -> None:
     log.fill([entry(1)])
@@ -389,7 +421,7 @@ def test_a_file_of_heads_stays_small_and_keeps_what_the_chain_does_not_have(
 ) -> None:
     monkeypatch.setattr(heads, "MOST_LINES", 20)
     file = HeadFile(tmp_path / "head.jsonl")
-    told = [Head(n * 86_400_000 // 10, n, n, "ab") for n in range(21)]  # ten a day
+    told = [Head(n * 86_400_000 // 10, n + 1, n + 1, "ab") for n in range(21)]  # ten a day
     for head in told[:2]:
         file.append(head)
     with file.path.open("ab") as half:  # a crash in the midst of a line
