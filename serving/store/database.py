@@ -75,6 +75,7 @@ class Prepared:
 
 
 _BEGIN: Final = Prepared("BEGIN IMMEDIATE", (), {})
+_COMMIT: Final = Prepared("COMMIT", (), {})
 _LAST_SEQ: Final = Prepared("SELECT seq FROM sqlite_sequence WHERE name = 'events'", (), {})
 
 
@@ -161,21 +162,28 @@ class Database:
         found: Connection | None = getattr(self._of_thread, "connection", None)
         if found is None or found.closed:
             found = self._of_thread.connection = self._reading.connect()
+            self._of_thread.raw = found.connection.dbapi_connection
             self._kept.add(found)
         return found
 
     @contextmanager
     def _sqlite_transaction(self) -> Iterator[Connection]:
         connection = self._own()
-        raw: Any = connection.connection.dbapi_connection
+        raw = self._of_thread.raw
         if raw.in_transaction:
             raise RuntimeError("write: expected no transaction of this thread, got one under way")
+        # SQLAlchemy has its own idea of a transaction, once something went through it; all that it
+        # does at the end of one takes as long as three small statements.
         if connection.in_transaction():
-            connection.rollback()  # SQLAlchemy's idea of one, since something was read through it
-        with connection.begin():
-            # The write lock is taken first: taken later, the snapshot may be stale by then.
-            self.run(connection, _BEGIN, ())
+            connection.rollback()
+        # The write lock is taken first: taken later, the snapshot may be stale by then.
+        self.run(connection, _BEGIN, ())
+        try:
             yield connection
+            self.run(connection, _COMMIT, ())
+        finally:
+            if raw.in_transaction:
+                raw.rollback()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -241,24 +249,34 @@ class Database:
         SQLAlchemy's own way around the driver costs 25 µs a statement, half of a decision's
         writes. Errors are SQLAlchemy's all the same.
         """
-        cursor = connection.connection.cursor()
+        cursor = self._cursor(connection)
         try:
             cursor.execute(statement.sql, values)
-            return list(cursor.fetchall()) if cursor.description else []
+            found: list[Row] = cursor.fetchall() if cursor.description else []
         except self._driver_error as error:
             raise self._wrapped(error, statement, values) from error
         finally:
             cursor.close()
+        return found
 
     def run_many(self, connection: Connection, statement: Prepared, rows: Sequence[Row]) -> None:
         """Execute a prepared statement once per row."""
-        cursor = connection.connection.cursor()
+        cursor = self._cursor(connection)
         try:
-            cursor.executemany(statement.sql, rows)
+            if len(rows) == 1:
+                cursor.execute(statement.sql, rows[0])
+            else:
+                cursor.executemany(statement.sql, rows)
         except self._driver_error as error:
             raise self._wrapped(error, statement, rows) from error
         finally:
             cursor.close()
+
+    def _cursor(self, connection: Connection) -> Any:
+        """A cursor of the driver: that of this thread's own connection without a pool's detour."""
+        if getattr(self._of_thread, "connection", None) is connection and not connection.closed:
+            return self._of_thread.raw.cursor()
+        return connection.connection.cursor()
 
     def _wrapped(self, error: Exception, statement: Prepared, values: Any) -> BaseException:
         return sqlalchemy.exc.DBAPIError.instance(

@@ -256,10 +256,9 @@ class Refunds:
     def get(self, connection: Connection, refund_ids: Sequence[str]) -> dict[str, Refund]:
         """Those of the refunds that are known, by id."""
         size = padded_size(len(refund_ids))
-        columns = [refunds.c[name] for name in _COLUMNS]
         prepared = self._database.prepared(
             ("refunds", size),
-            lambda: select(*columns).where(
+            lambda: select(*(refunds.c[name] for name in _COLUMNS)).where(
                 refunds.c.refund_id.in_([bindparam(f"id{i}") for i in range(size)])
             ),
         )

@@ -115,10 +115,9 @@ class Reservations:
         self, connection: Connection, order_id: str, besides: str
     ) -> tuple[Reservation, ...]:
         """What other refunds than ``besides`` hold of an order, in the order of their ids."""
-        columns = [reservations.c[name] for name in _COLUMNS]
         prepared = self._database.prepared(
             "reservations_of_order",
-            lambda: select(*columns).where(
+            lambda: select(*(reservations.c[name] for name in _COLUMNS)).where(
                 reservations.c.order_id == bindparam("order"),
                 reservations.c.refund_id != bindparam("besides"),
             ),
@@ -132,10 +131,9 @@ class Reservations:
     ) -> dict[str, list[Reservation]]:
         """What each of these refunds holds, of any order; those without a decision left out."""
         size = padded_size(len(refund_ids))
-        columns = [reservations.c[name] for name in _COLUMNS]
         prepared = self._database.prepared(
             ("reservations", size),
-            lambda: select(*columns).where(
+            lambda: select(*(reservations.c[name] for name in _COLUMNS)).where(
                 reservations.c.refund_id.in_([bindparam(f"id{i}") for i in range(size)])
             ),
         )

@@ -25,6 +25,8 @@ def upgrade(connection: Connection, to: str = "head") -> None:
     An empty database gets its tables. Rows are kept, and the index of keys where it need not be
     made anew (see `serving.store.database.Database.is_current`).
     """
+    if not connection.in_transaction():
+        connection.begin()  # the caller's, told to SQLAlchemy: Alembic would begin and end its own
     scripts = ScriptDirectory(Path(__file__).parent)
 
     def steps(reached: Any, _: MigrationContext) -> Iterable[MigrationStep]:
