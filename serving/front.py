@@ -3,7 +3,7 @@
 BentoML's own layers (its metrics by address, tracing, a task and a timer for each request's
 time-out, a request context) take 0.2 ms of CPU a request, a sixth of a decision. Our application
 has metrics, traces and a deadline of its own. /livez and /readyz stay BentoML's, and so does the
-start and the end of a worker.
+start and the end of a worker. Its connections are `serving.connection`'s.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service, its first mounted application reached before BentoML's layers."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """The application that a worker serves."""
+        """The application that a worker serves, and from here on over connections of ours."""
+        from uvicorn.config import HTTP_PROTOCOLS
+
+        HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedProtocol"
         theirs: ASGIApp = super().to_asgi(is_main=is_main)
         ours: ASGIApp = self.mount_apps[0][0]
         return Front(ours, theirs)

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -58,6 +59,26 @@ def _name_request(_: object, __: str, entry: MutableMapping[str, Any]) -> Mutabl
 
 def _as_line(entry: MutableMapping[str, Any], **_: Any) -> str:
     return orjson.dumps(entry, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class _Line(logging.Formatter):
+    """What a library says by `logging`, as a line like ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON, with exceptions as ours are told."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        entry: MutableMapping[str, Any] = {
+            "event": record.getMessage(), "logger": record.name, "exc_info": record.exc_info,
+            "level": record.levelname.lower(), "timestamp": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }  # fmt: skip
+        return _as_line(_name_request(None, "", without_values(None, "", entry)))
+
+
+def configure_libraries() -> None:
+    """Let what libraries say in this process be lines of JSON too, where they say it already."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.Logger.manager.loggerDict)]
+    for handler in {id(each): each for one in loggers for each in one.handlers}.values():
+        handler.setFormatter(_Line())
 
 
 def configure_logs(level: str, count: Callable[[str, str], None] | None = None) -> None:

@@ -90,8 +90,10 @@ class Recourse:
     def __init__(self) -> None:
         with not_installed("pandas", "sklearn"):
             import lightgbm  # noqa: F401 - it is to be loaded here
+        from serving.logs import configure_libraries
         from serving.worker import Worker
 
+        configure_libraries()
         settings = Settings()
         end_with(os.getppid(), settings.stop_seconds)
         _WORKERS.append(Worker(settings))

@@ -1,0 +1,105 @@
+"""A head that has no end costs a worker neither memory nor a descriptor; all is told in JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from serving import connection
+from serving.connection import MOST_HEAD_BYTES, BoundedProtocol
+from serving.logs import configure_libraries
+
+HEAD = b"GET /v2/policies HTTP/1.1\r\nHost: x\r\n"
+PIECE = b"X: " + b"a" * 30_000
+
+
+async def answered(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200,
+                "headers": [(b"content-length", b"2")]})  # fmt: skip
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def told(*pieces: bytes, wait_for_end: bool = True) -> tuple[bytes, Any]:
+    """The status line, and the body, that a connection answers these pieces with."""
+
+    async def asked() -> bytes:
+        config = Config(answered, log_config=None, lifespan="off")
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> BoundedProtocol:
+            return BoundedProtocol(config, state, {})
+
+        server = await loop.create_server(protocol, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        found = await reader.read() if wait_for_end else await reader.readuntil(b"ok")
+        writer.close()
+        server.close()
+        return found
+
+    head, _, body = asyncio.run(asked()).partition(b"\r\n\r\n")
+    return head, body
+
+
+def test_a_head_is_bounded_and_what_is_no_http_is_told_so_in_the_envelope() -> None:
+    large = told(HEAD, *[PIECE] * (MOST_HEAD_BYTES // len(PIECE) + 1))
+    assert large[0].startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(large[1])["message"].endswith(f"at most {MOST_HEAD_BYTES} bytes together")
+    assert b"\r\nx-request-id: " in large[0]
+    broken = told(b"how do you do\r\n\r\n")
+    assert broken[0].startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(broken[1])["status"] == 400
+
+
+def test_a_head_in_pieces_is_answered_and_many_on_one_connection_are_none_too_large() -> None:
+    ask: Callable[[], list[bytes]] = lambda: [HEAD, PIECE + b"\r\n\r\n"]  # noqa: E731
+    head, body = told(*ask(), *ask(), *ask(), wait_for_end=False)
+    assert (head[:15], body[:2]) == (b"HTTP/1.1 200 OK", b"ok")
+
+
+@pytest.mark.parametrize(("pieces", "status"), [([HEAD], b"HTTP/1.1 408"), ([], b"")])
+def test_a_head_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, pieces: list[bytes], status: bytes
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
+    assert told(*pieces)[0][:12] == status
+
+
+def test_what_a_library_says_is_json_and_quotes_no_value(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {handler: handler.formatter for handler in logging.getLogger().handlers}
+    configure_libraries()
+    try:
+        try:
+            raise KeyError("c-4711")
+        except KeyError:
+            logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+        said = json.loads(caplog.handler.format(caplog.records[-1]))
+    finally:
+        for handler, formatter in before.items():
+            handler.setFormatter(formatter)
+    assert (said["event"], said["level"]) == ("Exception in ASGI application", "error")
+    assert said["exception"].startswith("KeyError") and "c-4711" not in json.dumps(said)
+
+
+def test_a_wish_for_another_protocol_is_passed_over() -> None:
+    head, body = told(
+        HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        wait_for_end=False,
+    )
+    assert (head[:15], body[:2]) == (b"HTTP/1.1 200 OK", b"ok")
