@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import orjson
 
+from serving.store import answered
+from serving.store.answered import name_of
 from serving.store.decisions import FirstResult
 from serving.store.store import Store, Transaction
 from serving.wire import InvalidRequest, Problem, shown
@@ -58,7 +60,7 @@ class Claim:
     @property
     def name(self) -> str:
         """What it is called while it is in flight."""
-        return f"{self.api_key_id} {self.key}"
+        return name_of(self.api_key_id, self.key)
 
     def result(self, body: Mapping[str, Any], at: int) -> FirstResult:
         """What is kept of an answer given at ``at`` (epoch ms)."""
@@ -150,7 +152,7 @@ def begin(store: Store, claim: Claim, at: int) -> Answer | None:
     if first is None:
         return None
     store.flights.end(claim.name)
-    return Answer(first.response, replayed=True)
+    return Answer(answered.open_(store.identifiers, claim.name, first.response), replayed=True)
 
 
 def end(store: Store, claim: Claim, body: Mapping[str, Any] | None, at: int) -> None:
@@ -158,7 +160,7 @@ def end(store: Store, claim: Claim, body: Mapping[str, Any] | None, at: int) -> 
     try:
         if body is not None:
             with store.write() as tx:
-                claim.keep(tx, body, at)
+                claim.keep(tx, answered.seal(store.identifiers, claim.name, body), at)
     finally:
         store.flights.end(claim.name)
 
@@ -171,7 +173,7 @@ def once(
     ``act`` commits what it does by itself, so a process that is killed between that and the keeping
     of its answer does it again when the request is sent again: it must bear that. Scored requests
     and reports do not: their answer is kept in the transaction of what they do. What is answered
-    must name no person. ``at`` is the present (epoch ms).
+    is kept sealed, as it may name a person. ``at`` is the present (epoch ms).
     """
     if claim is None:
         return Answer(act())

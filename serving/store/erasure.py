@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
 
 from features.events import COLUMN_OF
+from serving.store.answered import delete_naming
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE, Database
 from serving.store.holdings import Holdings, Person, have_moved, holdings_of, in_parts
@@ -96,12 +97,14 @@ def _erase(
     successor = new["customer", holdings.customer]
     refund_ids = [name.value for name in holdings.about if name.kind == "refund_request"]
     former = _former(store, connection, new)
+    said = {value for _, value in [*new, *former]} | _originals(store, connection, new)
     rows = {
         **change_events(store.database, connection, holdings.seqs, _anonymous(new)),
         "entities": rename_entities(connection, new),
         "refunds": rename_refunds(connection, new, refund_ids),
         "decisions": _change_decisions(connection, holdings.decided, new),
-        "idempotency_keys": _delete_results(connection, holdings.results),
+        "idempotency_keys": _delete_results(connection, holdings.results)
+        + delete_naming(connection, store.identifiers, said),
         "lists": _delete_named(connection, lists, lists.c.entity, lists.c.value, new),
         "identifiers": _delete_named(connection, identifiers, identifiers.c.kind,
                                      identifiers.c.mac, [*new, *former]),
@@ -195,6 +198,19 @@ def _delete_named(
         connection.execute(delete(table).where(kind == named, value == pseudonym)).rowcount
         for named, pseudonym in sorted(persons)
     )
+
+
+def _originals(store: Store, connection: Connection, new: Renames) -> set[str]:
+    """What the pseudonyms stand for."""
+    i = identifiers.c
+    statement = select(i.kind, i.mac, i.ciphertext)
+    return {
+        store.identifiers.reveal(kind, mac, sealed)
+        for part in in_parts(sorted(new))
+        for kind, mac, sealed in connection.execute(
+            statement.where(tuple_(i.kind, i.mac).in_(part))
+        )
+    }
 
 
 def _former(store: Store, connection: Connection, new: Renames) -> list[Person]:

@@ -17,6 +17,7 @@ import sqlalchemy
 from sqlalchemy import Column, Connection, Engine, bindparam, delete, event, select, tuple_, update
 
 from features.events import ENTITIES
+from serving.store.answered import name_of, reseal
 from serving.store.audit import AuditEntry
 from serving.store.database import Database, StoreRefusedError
 from serving.store.identifiers import Identifiers
@@ -28,6 +29,7 @@ from serving.store.schema import (
     entities,
     event_keys,
     events,
+    idempotency_keys,
     identifiers,
     lists,
     meta,
@@ -126,6 +128,10 @@ class _Rotation:
                                            [lists.c.entity], self._name)),
             ("refunds", lambda: self._change([refunds.c.refund_id], refunds.c.customer, (),
                                              lambda old: self._name(old, "customer"))),
+            ("idempotency_keys", lambda: self._change(
+                [idempotency_keys.c.api_key_id, idempotency_keys.c.key],
+                idempotency_keys.c.response,
+                [idempotency_keys.c.api_key_id, idempotency_keys.c.key], self._answer)),
             ("webhook_endpoints", self._outbox),
             ("event_keys", self._reindex),
         )  # fmt: skip
@@ -166,9 +172,13 @@ class _Rotation:
         return kind, pseudonym, self._after.key_id, self._after.seal(kind, pseudonym, original)
 
     def _audited(self) -> set[str]:
-        """The subjects of audit entries that are persons."""
-        subject = audit_log.c.subject
-        return {
+        """The persons that audit entries are about, or name in what is personal."""
+        subject, personal = audit_log.c.subject, audit_log.c.personal
+        named = self._connection.execute(
+            select(personal).where(subject == "customer", personal.is_not(None))
+        ).scalars()
+        exported = {f"customer:{orjson.loads(text)['personal'].get('customer')}" for text in named}
+        return exported | {
             found
             for kind in ENTITIES
             for found in self._connection.execute(
@@ -194,6 +204,9 @@ class _Rotation:
         keys = record["keys"]
         record["keys"] = {k: self._names.get((k, old), old) for k, old in keys.items()}
         return orjson.dumps(record).decode()
+
+    def _answer(self, text: str, api_key_id: str, key: str) -> str:
+        return reseal(self._before, self._after, name_of(api_key_id, key), text)
 
     def _name(self, old: str | None, kind: str) -> str | None:
         return None if old is None else self._names.get((kind, old), old)
