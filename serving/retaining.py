@@ -77,6 +77,9 @@ class RetentionWatch:
         except STORE_UNAVAILABLE as error:
             log.error("retention_failed", error=type(error).__name__)
             return False
+        except Exception as error:  # a fault of ours: the thread goes on
+            log.error("retention_failed", exc_info=error)
+            return False
         if gone := {table: count for table, count in applied.rows.items() if count}:
             log.info("retention_applied", **gone)
         return True

@@ -18,6 +18,8 @@ from features.money import MINOR_UNIT_DIGITS
 from serving.limits import DEFAULT_FAILURES, DEFAULT_RATE, DEFAULT_WAITING
 
 MIN_SECRET_CHARACTERS = 32
+MOST_DAYS = 36_525
+"""A hundred years: what is to be kept longer is to be kept for ever."""
 
 
 class Settings(BaseSettings):
@@ -107,25 +109,25 @@ class Settings(BaseSettings):
     Best where whoever administers the database cannot write.
     """
 
-    retention_days_events: Annotated[int, Field(ge=365)] | None = None
+    retention_days_events: Annotated[int, Field(ge=365, le=MOST_DAYS)] | None = None
     """How long orders, refunds and what belongs to them are kept; for ever when not given.
 
     At least the 365 days that features look back.
     """
 
-    retention_days_decisions: Annotated[int, Field(ge=1)] | None = None
+    retention_days_decisions: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
     """How long decisions and their grounds are kept; for ever when not given."""
 
-    retention_days_idempotency: Annotated[int, Field(ge=1)] = 2
+    retention_days_idempotency: Annotated[int, Field(ge=1, le=MOST_DAYS)] = 2
     """How long first results of idempotency keys are kept; they are told again for 24 hours."""
 
-    retention_days_audit: Annotated[int, Field(ge=1)] | None = None
+    retention_days_audit: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
     """How long names and reasons in audit entries are kept; for ever when not given.
 
     The entries themselves stay.
     """
 
-    retention_days_lists: Annotated[int, Field(ge=1)] | None = None
+    retention_days_lists: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
     """How long list entries are kept once they have expired; for ever when not given."""
 
     webhook_allow_private: bool = False

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from features.events import Event, RefundOutcome, RefundRequest
 from features.money import DAY_MS
+from serving.retaining import RetentionWatch
 from serving.store.decisions import Decision, FirstResult
 from serving.store.retention import Keep, apply
 from serving.store.store import Store
@@ -101,6 +102,19 @@ def test_what_a_window_reads_is_refused_to_go() -> None:
         Keep(events=364)
     with pytest.raises(ValueError, match="at least 1 day"):
         Keep(idempotency=0)
+
+
+def test_a_fault_of_ours_ends_no_later_pass(
+    store: Store, refund: Refund, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.write() as tx:
+        tx.append([refund("r1", known_at=1)])
+    watch = RetentionWatch(store, Keep(events=365))
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.retaining.apply", lambda *_, **__: 1 // 0)
+        assert not watch.look(NOW)
+    assert watch.look(NOW)
+    assert not list(store.events())
 
 
 def test_a_store_of_replays_keeps_its_events(refund: Refund) -> None:

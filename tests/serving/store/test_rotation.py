@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from features.events import Label, Order, RefundRequest
+from serving.disclosure import document
 from serving.heads import HeadFile
+from serving.idempotency import Answer, Claim, once
 from serving.sealing import Sealer
 from serving.store.database import StoreRefusedError
 from serving.store.erasure import erase
@@ -55,6 +57,10 @@ def test_everything_is_as_it_was_under_another_secret(
         tx.put_on_list("block", "customer", "c1", reason="said Ann", author="ann", at=1)
         listed = store.identifiers.mac("customer", "c1")
         tx.audit("ann", "listed", f"customer:{listed}", {}, at=1, personal={"reason": "said Ann"})
+    exported = store.identifiers.mac("customer", "c2")
+    assert b"".join(document(store, "c2", actor="ann", at=1))
+    claim = Claim("key_1", "k", "content")
+    once(store, claim, 1, lambda: {"data": {"id": "c1"}})
     erase(store, "c0", actor="ann", at=2)
     rest = [request for request in asked if request.customer_id != "c0"]
     features = [features_of(store, request) for request in rest]
@@ -77,13 +83,18 @@ def test_everything_is_as_it_was_under_another_secret(
     assert store.keys.verify(key) is not None
     assert [entry.list for entry in store.matching_lists({"customer": "c1"}, 10)] == ["block"]
     assert not store.read({"customer": "c0"}, 9_999, ()).first_seen["customer"]
+    assert '"c1"' not in everything(store), "an answer is kept sealed"
+    assert once(store, claim, 2, dict) == Answer({"data": {"id": "c1"}}, replayed=True)
     mac = store.identifiers.mac("customer", "c1")
     assert store.reveal("customer", [mac]) == {mac: "c1"}
     # What was audited under the old pseudonym can be read, and is erased with the person.
     assert store.reveal("former:customer", [listed]) == {listed: "c1"}
     [entry] = store.audit_about(f"customer:{listed}")
     assert entry.personal == {"reason": "said Ann"}
-    erase(store, "c1", actor="ann", at=4)
+    assert erase(store, "c1", actor="ann", at=4).rows["idempotency_keys"] == 1
+    assert exported in everything(store)
+    erase(store, "c2", actor="ann", at=4)
+    assert exported not in everything(store), "nor what was audited of an export"
     assert not store.reveal("former:customer", [listed])
     [entry] = store.audit_about(f"customer:{listed}")
     assert entry.personal is None
