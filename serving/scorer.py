@@ -7,11 +7,10 @@ both go through the same function, as they go through the same engine before it.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +27,7 @@ from rules.engine import Circumstances, Score, decide
 from rules.policy import Policy
 from serving.explain import TreeExplainer
 from serving.facts import facts_of
+from serving.keyed import KeyedHash
 from serving.model import AbuseModel, FeatureMismatch, ModelError
 from serving.reasons import Ranking, Reason, risk_level
 
@@ -259,8 +259,11 @@ def exploration_draw(secret: bytes, refund_id: str, policy_hash: str) -> float:
     >>> 0 <= exploration_draw(b"key", "refund-1", "policy") < 1
     True
     """
-    digest = hmac.digest(secret, f"{refund_id}|{policy_hash}".encode(), hashlib.sha256)
+    digest = _hash_under(secret).digest(f"{refund_id}|{policy_hash}".encode())
     return int.from_bytes(digest[:7], "big") / 2**56
+
+
+_hash_under: Final = lru_cache(maxsize=4)(KeyedHash)
 
 
 def keys_of(request: RefundRequest) -> dict[str, str]:

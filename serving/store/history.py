@@ -48,7 +48,7 @@ from serving.store.indexing import (
     StoredEvent,
     rows_of,
 )
-from serving.store.refunds import Refunds
+from serving.store.refunds import Decided, Refunds
 from serving.store.schema import entities, event_keys, events, identifiers
 from serving.store.statements import (
     CROWDED,
@@ -133,27 +133,31 @@ class History:
 
     # --- appending ---------------------------------------------------------------------------
 
-    def append(self, connection: Connection, arriving: Iterable[Event]) -> list[Appended]:
+    def append(
+        self, connection: Connection, arriving: Iterable[Event], decided: Decided | None = None
+    ) -> list[Appended]:
         """Store events in the order given; one whose ``event_id`` is there already is ignored."""
         pseudonyms = Pseudonyms(self._identifiers)
         drafts = [_draft(event, pseudonyms) for event in arriving]
-        return self.append_drafts(connection, drafts, pseudonyms)
+        return self.append_drafts(connection, drafts, pseudonyms, decided)
 
     def append_drafts(
-        self, connection: Connection, drafts: Sequence[Draft], pseudonyms: Pseudonyms
-    ) -> list[Appended]:
-        """Store drafts; ``pseudonyms`` made theirs."""
+        self, connection: Connection, drafts: Sequence[Draft], pseudonyms: Pseudonyms,
+        decided: Decided | None = None,
+    ) -> list[Appended]:  # fmt: skip
+        """Store drafts; ``pseudonyms`` made theirs. See `Refunds.follow` for what was decided."""
         if not drafts:
             return []
         self._database.lock(connection, _names_of(drafts))
         new = self._number(connection, drafts)
         if not new:
+            self._refunds.follow(connection, (), decided)
             return [Appended(draft.event_id, False) for draft in drafts]
         attribution = self._attribution(connection, new)
         for event in new:
             attribution.add(event)
         self._insert(connection, new, attribution, pseudonyms)
-        unexpected = self._refunds.follow(connection, new)
+        unexpected = self._refunds.follow(connection, new, decided)
         fresh = {event.event_id for event in new}
         answers = []
         for draft in drafts:
@@ -327,7 +331,7 @@ class History:
 
     def read(
         self, connection: Connection, keys: Mapping[str, str], cutoff: int,
-        reads: Sequence[tuple[str, str]],
+        reads: Sequence[tuple[str, str]], pseudonyms: Mapping[str, str] | None = None,
     ) -> Slices:  # fmt: skip
         """The slices that a request with these keys owns, as of its cutoff.
 
@@ -335,12 +339,14 @@ class History:
         ``reads`` are pairs of key and event type; pairs without an event are left out.
         Each slice holds the latest 1,001 events with ``cutoff - 365 days <= known_at < cutoff``,
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
+        ``pseudonyms`` are those of the keys, if they are made already.
         """
-        given, pairs = {kind: keys[kind] for kind in KEYS if keys.get(kind)}, tuple(reads)
-        pseudonyms = self._identifiers.macs(given)
+        pairs = tuple(reads)
+        if pseudonyms is None:
+            pseudonyms = self.pseudonyms(keys)
         # One statement whatever keys are given: building one takes longer than a decision may. No
         # pseudonym is empty, so the arms of a key without a value find nothing.
-        values = {**dict.fromkeys(KEYS, ""), **pseudonyms,
+        values = {**_NO_KEYS, **pseudonyms,
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
         run, prepared = self._database.run, self._database.prepared
         at_once = prepared(("read", pairs), lambda: reading(self._database, pairs))
@@ -356,7 +362,14 @@ class History:
                 raise AssertionError("read one by one: expected no word of a crowded key")
         return slices
 
-    def order_events(self, connection: Connection, request: RefundRequest) -> list[Event]:
+    def pseudonyms(self, keys: Mapping[str, str]) -> dict[str, str]:
+        """The keys that are given, entities under their pseudonyms, in the order of `KEYS`."""
+        return self._identifiers.macs({kind: keys[kind] for kind in KEYS if keys.get(kind)})
+
+    def order_events(
+        self, connection: Connection, request: RefundRequest,
+        pseudonyms: Mapping[str, str] | None = None,
+    ) -> list[Event]:  # fmt: skip
         """What `features.ledger.order_ledger` needs of a request's order, up to its cutoff.
 
         The order's versions, updates, transactions and refund requests, with the outcomes of those
@@ -440,6 +453,9 @@ class History:
         )
         found = self._database.run(connection, moved, (customer,))
         return (found[0][0] if found else 0) != slices.customer_seen
+
+
+_NO_KEYS: Final = dict.fromkeys(KEYS, "")
 
 
 def _event_of(event_type: str, payload: str, originals: Mapping[str, str]) -> Event:

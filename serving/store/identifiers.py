@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from features.events import COLUMN_OF, ENTITIES
+from serving.keyed import KeyedHash
 
 KIND_OF_COLUMN: Final[Mapping[str, str]] = {
     **{COLUMN_OF[entity]: entity for entity in ENTITIES},
@@ -51,7 +51,7 @@ class Identifiers:
             raise ValueError(
                 f"secret: expected at least {MIN_SECRET_BYTES} bytes, got {len(secret)}"
             )
-        self._mac_key = _derive(secret, b"recourse pseudonym")
+        self._hash = KeyedHash(_derive(secret, b"recourse pseudonym"))
         self._cipher = AESGCM(_derive(secret, b"recourse identifier"))
         self.key_id = _derive(secret, b"recourse key id")[:8].hex()
         """Tells secrets apart without giving them away."""
@@ -63,7 +63,7 @@ class Identifiers:
         return self._mac_of(kind, value)
 
     def _made_mac(self, kind: str, value: str) -> str:
-        digest = hmac.digest(self._mac_key, f"{kind}|{value}".encode(), "sha256")[:16]
+        digest = self._hash.digest(f"{kind}|{value}".encode())[:16]
         return base64.urlsafe_b64encode(digest)[:22].decode()
 
     def macs(self, keys: Mapping[str, str]) -> dict[str, str]:

@@ -109,7 +109,14 @@ class Lists:
         self, connection: Connection, keys: Mapping[str, str], at: int
     ) -> tuple[ListEntry, ...]:
         """The entries in force at ``at`` about any of these entities (kind -> original)."""
-        wanted = [self._identifiers.mac(k, keys[k]) if keys.get(k) else None for k in ENTITIES]
+        given = {kind: keys[kind] for kind in ENTITIES if keys.get(kind)}
+        return self.of_pseudonyms(connection, self._identifiers.macs(given), at)
+
+    def of_pseudonyms(
+        self, connection: Connection, pseudonyms: Mapping[str, str], at: int
+    ) -> tuple[ListEntry, ...]:
+        """As `matching`, of entities whose pseudonyms are known (kind -> pseudonym)."""
+        wanted = [pseudonyms.get(kind) for kind in ENTITIES]
         prepared = self._database.prepared(
             "matching_lists",
             lambda: select(*(lists.c[name] for name in _COLUMNS)).where(

@@ -27,7 +27,7 @@ from serving.store.leases import Leases
 from serving.store.lists import ListEntry, ListName, Lists, NewEntry
 from serving.store.outbox import EventType, Outbox
 from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
-from serving.store.refunds import Refund, Refunds, State
+from serving.store.refunds import Decided, Refund, Refunds, State
 from serving.store.reservations import Reservation, Reservations
 from serving.store.schema import fx_rates, identifiers
 
@@ -137,12 +137,12 @@ class Store:
 
         ``keys`` are the request's and ``reads`` the slices wanted, as `read` takes them.
         """
-        at = request.known_at
+        at, pseudonyms = request.known_at, self.history.pseudonyms(keys)
         with self.database.read() as connection:
             return Grounds(
-                self.history.read(connection, keys, at, reads),
-                self.lists.matching(connection, keys, at),
-                self.history.order_events(connection, request),
+                self.history.read(connection, keys, at, reads, pseudonyms),
+                self.lists.of_pseudonyms(connection, pseudonyms, at),
+                self.history.order_events(connection, request, pseudonyms),
             )
 
     def refund_events(self, refund_id: str) -> list[StoredEvent]:
@@ -348,14 +348,15 @@ class Transaction:
         """
         return self._store.history.customer_moved(self._connection, slices)
 
-    def append(self, events: Iterable[Event]) -> list[Appended]:
+    def append(self, events: Iterable[Event], decided: Decided | None = None) -> list[Appended]:
         """Store events in the order given; one whose ``event_id`` is there already is ignored.
 
         Refund requests and outcomes move the refund's lifecycle as what they are: reports. An
-        outcome that is told again once the refund stands otherwise is a new one.
+        outcome that is told again once the refund stands otherwise is a new one. What was
+        ``decided`` on the refund that the events ask for comes after them.
         """
         taken = self._store.refunds.taken_again(self._connection, events)
-        return self._store.history.append(self._connection, taken)
+        return self._store.history.append(self._connection, taken, decided)
 
     def transition(self, refund_id: str, *to: State, at: int, reported: bool = False) -> bool:
         """Move a refund through states; returns whether a report was unexpected.
@@ -396,9 +397,9 @@ class Transaction:
         """The latest decision about exactly this content."""
         return self._store.decision_log.find(self._connection, refund_id, content_hash)
 
-    def save_decision(self, decision: Decision) -> None:
-        """Store a decision and make it the refund's last one."""
-        self._store.decision_log.save(self._connection, decision)
+    def save_decision(self, decision: Decision, *, is_last: bool = False) -> None:
+        """Store a decision and make it the refund's last one, unless it ``is_last`` already."""
+        self._store.decision_log.save(self._connection, decision, is_last=is_last)
 
     def first_result(self, api_key_id: str, key: str, at: int) -> FirstResult | None:
         """What an idempotency key got at first, if that is not 24 hours old."""
