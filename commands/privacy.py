@@ -149,9 +149,11 @@ def rotate(
     is_made_here = settings.secret is None and settings.secret_file is None
     if is_made_here and mode is None:
         kept = settings.home / f"secret.{Identifiers(old).key_id}"
-        _replace_secret(settings.home / "secret", new, kept)
-        note.print(f"the service finds the new secret in RECOURSE_HOME; the old one is kept as "
-                   f"{kept}, for backups that need it", markup=False)  # fmt: skip
+        if _replace_secret(settings.home / "secret", new, kept):
+            note.print(f"the service finds the new secret in RECOURSE_HOME; the old one is kept as "
+                       f"{kept}, for backups that need it", markup=False)  # fmt: skip
+        else:
+            note.print("the secret in RECOURSE_HOME is the new one already", markup=False)
     else:
         note.print(_THEN, markup=False)
 
@@ -187,16 +189,20 @@ def apply(
         note.print(f"left alone: {left}", markup=False)
 
 
-def _replace_secret(path: Path, new: bytes, kept: Path) -> None:
-    """Put the new secret in the place of the old one, which is kept under another name."""
+def _replace_secret(path: Path, new: bytes, kept: Path) -> bool:
+    """Put the new secret in the place of the old one, which is kept under another name.
+
+    Returns whether it was another one.
+    """
     if path.read_bytes().strip() == new:
-        return
+        return False
     staged = path.with_name(f".secret-{os.getpid()}")
     with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(new)
     kept.unlink(missing_ok=True)
     os.link(path, kept)
     staged.replace(path)
+    return True
 
 
 def _id(given: str) -> str:

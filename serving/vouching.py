@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
+import orjson
 
 from serving.heads import Head
 from serving.store.audit import KeptEntry
@@ -20,10 +21,11 @@ from serving.store.store import Store
 
 PART: Final = 10_000
 _LOWEST: Final = -(2**63)
+_ERASING: Final = ("customer_erased", "retention_applied")
 
 Problem: TypeAlias = Literal[
     "altered", "personal_altered", "removed", "inserted", "seal_altered", "seal_removed", "cut_off",
-    "head_differs", "no_head",
+    "head_differs", "no_head", "erased_unrecorded",
 ]  # fmt: skip
 
 
@@ -103,6 +105,11 @@ def _vouch(
             walk.found(_named("inserted", told, entry))
     with store.database.read() as connection:
         unsealed, unsealed_since = log.count_after(connection, last)
+    recorded = walk.recorded + sum(map(_erased_by, _tail(store, last)))
+    if walk.erased > recorded:
+        told = (f"what is personal is gone from {walk.erased:,} entries, but erasures and "
+                f"retention account for {recorded:,} of them")  # fmt: skip
+        walk.found(Finding("erased_unrecorded", told))
     return Vouched(
         sealed=len(walk.seqs), erased=walk.erased, head=walk.head,
         sealed_since=walk.position - (walk.head.position if walk.head else 0),
@@ -160,6 +167,28 @@ def _these(store: Store, seqs: Sequence[int]) -> Iterator[KeptEntry]:
             yield from store.audit_log.these(connection, seqs[start : start + 500])
 
 
+def _tail(store: Store, seq: int) -> Iterator[KeptEntry]:
+    """What is not sealed yet: also what erased while this was looked at."""
+    while True:
+        with store.database.read() as connection:
+            part = store.audit_log.after(connection, seq, limit=PART)
+        if not part:
+            return
+        yield from part
+        seq = part[-1].seq
+
+
+def _erased_by(entry: KeptEntry) -> int:
+    """From how many entries an act took what was personal, as it says itself."""
+    if entry.action not in _ERASING:
+        return 0
+    try:
+        erased = orjson.loads(entry.content)["rows"].get("audit_log", 0)
+    except (AttributeError, KeyError, TypeError, ValueError):  # altered, and found to be so
+        return 0
+    return erased if isinstance(erased, int) else 0
+
+
 class _Walk:
     """Along the chain, seal by seal.
 
@@ -181,7 +210,7 @@ class _Walk:
         self._entry: KeptEntry | None = None
         self.position = 0
         self.seqs: list[int] = []
-        self.erased = self.findings = 0
+        self.erased = self.recorded = self.findings = 0
         self.head: Head | None = None
 
     def found(self, finding: Finding) -> None:
@@ -218,6 +247,7 @@ class _Walk:
             self._name("personal_altered", "what is personal in it is not what was committed to",
                        position, entry)  # fmt: skip
         self.erased += entry.is_erased
+        self.recorded += _erased_by(entry)
         expected = [self._keys.seal(before, position, entry) for before in self._before]
         follows = expected.index(mac) if mac in expected else None
         self._settle(follows)

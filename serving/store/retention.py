@@ -9,7 +9,7 @@ entity was first seen stays: features know it for life.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ SEVERAL: Final = 500
 _LOOKED_AT: Final = 200_000
 """How many events one pass looks at; the next pass goes on from there."""
 
+_AUDIT_LOG: Final = "audit_log"
 _CURSOR: Final = "retention_seq"
 _PAUSE_SECONDS: Final = 0.02
 
@@ -97,16 +98,21 @@ def apply(
     with the clock ``event`` the present tells no age, so events and decisions stay.
     """
     applied = Applied()
-    run = _Pass(store, at, applied, dry_run, pause)
+
+    def entry(rows: Mapping[str, int]) -> AuditEntry:
+        content = {"keep_days": vars(keep), "rows": dict(rows)}
+        return AuditEntry(at, via or actor, "retention_applied", "retention", content,
+                          {"by": actor})  # fmt: skip
+
+    run = _Pass(store, at, applied, dry_run, pause, entry)
     try:
         _let_go(store, keep, run, applied, whole=whole)
     finally:  # what went before something failed did go
-        if not dry_run and any(applied.rows.values()):
-            entry = AuditEntry(at, via or actor, "retention_applied", "retention",
-                               {"keep_days": vars(keep), "rows": applied.rows},
-                               {"by": actor})  # fmt: skip
+        # What went of the audit log was recorded with it.
+        rows = {table: n for table, n in applied.rows.items() if table != _AUDIT_LOG}
+        if not dry_run and any(rows.values()):
             with store.write() as tx:
-                tx.audit_many([entry])
+                tx.audit_many([entry(rows)])
     return applied
 
 
@@ -131,10 +137,11 @@ class _Pass:
     """One pass over a store."""
 
     def __init__(
-        self, store: Store, at: int, applied: Applied, dry_run: bool, pause: Callable[[float], None]
-    ) -> None:
+        self, store: Store, at: int, applied: Applied, dry_run: bool,
+        pause: Callable[[float], None], entry: Callable[[Mapping[str, int]], AuditEntry],
+    ) -> None:  # fmt: skip
         self._store, self._at, self._applied, self._dry_run = store, at, applied, dry_run
-        self._pause = pause
+        self._pause, self._entry = pause, entry
 
     def _limit(self, days: int) -> int:
         return self._at - days * DAY_MS
@@ -161,7 +168,7 @@ class _Pass:
             self._pause(_PAUSE_SECONDS)
 
     def audit(self, days: int) -> None:
-        """Erase what is personal in audit entries."""
+        """Erase what is personal in audit entries, and record it: `serving.vouching` counts."""
         if self._dry_run:
             is_old = audit_log.c.personal.is_not(None) & (audit_log.c.at < self._limit(days))
             counting = select(func.count()).select_from(audit_log).where(is_old)
@@ -170,6 +177,9 @@ class _Pass:
             return
         with self._store.database.write() as connection:
             erased = self._store.audit_log.erase_personal(connection, before=self._limit(days))
+            if erased:
+                entry = self._entry({_AUDIT_LOG: erased})
+                self._store.audit_log.append(connection, entry)
         self._applied.add("audit_log", erased)
 
     # --- events --------------------------------------------------------------------------------

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from features.money import DAY_MS
 from serving import heads
 from serving.heads import Head, HeadFile
 from serving.sealing import AT_ONCE, LEASE_MS, ChainMovedError, Sealer
 from serving.store.audit import AuditEntry
+from serving.store.retention import Keep, apply
 from serving.store.seals import KeyLostError, SealKeys, rekey, seal_of
 from serving.store.store import Store
 from serving.vouching import Finding, Vouched, vouch
@@ -135,7 +137,7 @@ def personal_altered(log: Log, seqs: list[int], i: int) -> set[tuple[str, int | 
 
 def committed_anew(log: Log, seqs: list[int], i: int) -> set[tuple[str, int | None]]:
     log.run(f"UPDATE audit_log SET personal = NULL, commitment = 'ab' WHERE seq = {seqs[i]}")
-    return {("altered", seqs[i])}
+    return {("altered", seqs[i]), ("erased_unrecorded", None)}
 
 
 def swapped(log: Log, seqs: list[int], i: int) -> set[tuple[str, int | None]]:
@@ -306,10 +308,14 @@ def test_the_database_refuses_to_change_or_remove_a_seal(log: Log) -> None:
 def test_erasing_what_is_personal_is_no_tampering(log: Log) -> None:
     log.fill([entry(1, "Ann"), entry(2, "Bob"), entry(3)])
     log.seal()
-    with log.store.database.write() as connection:
-        log.store.audit_log.erase_personal(connection, subjects=["refund:r-1"])
+    keep = Keep(audit=1)
+    apply(log.store, keep, at=DAY_MS + 2, actor="ann")
     vouched = log.vouch()
     assert (vouched.findings, vouched.sealed, vouched.erased) == (0, 3, 1)
+    log.seal()
+    assert log.found() == set()
+    log.run("UPDATE audit_log SET personal = NULL WHERE subject = 'refund:r-2'")
+    assert log.found() == {("erased_unrecorded", None)}, "nobody recorded this one"
 
 
 def test_what_is_not_vouched_for_is_told(log: Log) -> None:
