@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -127,6 +128,12 @@ class RuleResult:
     reason: str
     description: str
     unknown_facts: tuple[str, ...] = ()
+    #: What is kept of a miss, made once: a decision keeps dozens of the same.
+    brief: Mapping[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        brief = {"rule_id": self.rule_id, "version": self.version, "mode": self.mode._value_}
+        object.__setattr__(self, "brief", brief)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain JSON values."""
@@ -171,16 +178,27 @@ class Decision:
     policy_version: str
     policy_hash: str
     follow_up: FollowUp | None = None
+    _others: tuple[RuleResult, ...] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def hits(self) -> tuple[RuleResult, ...]:
         """The rules that hit, live and shadow, in policy order."""
-        return tuple([rule for rule in self.rules if rule.outcome is Outcome.HIT])
+        return tuple([rule for rule in self._no_misses() if rule.outcome is Outcome.HIT])
 
     @property
     def unknowns(self) -> tuple[RuleResult, ...]:
         """The rules that could not be settled, live and shadow, in policy order."""
-        return tuple([rule for rule in self.rules if rule.outcome is Outcome.UNKNOWN])
+        return tuple([rule for rule in self._no_misses() if rule.outcome is Outcome.UNKNOWN])
+
+    def _no_misses(self) -> tuple[RuleResult, ...]:
+        """The few rules that did not miss: an answer and its record ask for them six times."""
+        if self._others is None:
+            others = tuple([rule for rule in self.rules if rule.outcome is not Outcome.MISS])
+            object.__setattr__(self, "_others", others)
+            return others
+        return self._others
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as plain JSON values; missed rules by id and version only."""
@@ -191,11 +209,7 @@ class Decision:
             "list_reasons": list(self.list_reasons),
             "hits": [rule.to_json() for rule in self.hits],
             "unknowns": [rule.to_json() for rule in self.unknowns],
-            "misses": [
-                {"rule_id": rule.rule_id, "version": rule.version, "mode": rule.mode._value_}
-                for rule in self.rules
-                if rule.outcome is Outcome.MISS
-            ],
+            "misses": [rule.brief for rule in self.rules if rule.outcome is Outcome.MISS],
             "band": self.band._value_ if self.band else None,
             "explored": self.explored,
             "exploration_draw": self.exploration_draw,

@@ -10,6 +10,7 @@ import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from features.catalog import FEATURES, MODEL_FEATURES
@@ -22,7 +23,6 @@ from rules.policy import Policy
 from serving import answers
 from serving.facts import BESIDE
 from serving.fields import fields_of
-from serving.reasons import as_json
 from serving.reports import RefundReport
 from serving.scorer import Shadow, Verdict
 from serving.store.decisions import FirstResult
@@ -79,7 +79,7 @@ def answer_of(case: Case, judged: Judged) -> Mapping[str, Any]:
     action, codes = decision.action, decision.reasons
     by_rule = [
         {"code": rule.reason, "description": _said(rule)}
-        for rule in decision.rules
+        for rule in (decision.rules if codes else ())
         if rule.calls_for is action and rule.mode is Mode.LIVE and rule.reason in codes
     ]
     by_list = [{"code": "LISTED", "description": reason} for reason in decision.list_reasons]
@@ -91,7 +91,7 @@ def answer_of(case: Case, judged: Judged) -> Mapping[str, Any]:
         score_id=case.score_id,
         probability=verdict.score.probability if verdict.score else None,
         risk_level=verdict.risk_level,
-        reasons=[*by_rule, *by_list, *map(as_json, verdict.reasons)],  # type: ignore[list-item]
+        reasons=[*by_rule, *by_list, *verdict.told_reasons],  # type: ignore[list-item]
         rules=[_rule_body(rule) for rule in decision.hits],
         warnings=_warnings(case, judged),
         model_version=verdict.model_version,
@@ -113,14 +113,19 @@ def _warnings(case: Case, judged: Judged) -> list[answers.WarningBody]:
         warnings.append(answers.customer_not_found())
     if slices.named.get("order") is None and case.request.order_amount_minor is None:
         warnings.append(answers.order_not_found())
-    live = (rule for rule in verdict.decision.unknowns if rule.mode is Mode.LIVE)
-    for rule in live:
-        told_by = {fact: fields_of(fact) for fact in rule.unknown_facts}
-        holds = rule.calls_for > Action.ALLOW
-        warnings.append(answers.unsettled(rule.rule_id, told_by, holds=holds))
+    for rule in verdict.decision.unknowns:
+        if rule.mode is Mode.LIVE:
+            holds = rule.calls_for is not Action.ALLOW
+            warnings.append(_unsettled(rule.rule_id, rule.unknown_facts, holds))
     if verdict.decision.degraded:
         warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
     return warnings
+
+
+@lru_cache(maxsize=1024)
+def _unsettled(rule_id: str, facts: tuple[str, ...], holds: bool) -> answers.WarningBody:
+    """Kept for the next one: the same few facts are missing of most requests."""
+    return answers.unsettled(rule_id, {fact: fields_of(fact) for fact in facts}, holds=holds)
 
 
 def _said(rule: RuleResult) -> str:
@@ -171,7 +176,7 @@ def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, An
         "decision": verdict.decision.to_json(),
         "probability": scored.probability if scored else None,
         "expected_loss_minor": scored.expected_loss_minor if scored else None,
-        "reasons": [as_json(reason) for reason in verdict.reasons],
+        "reasons": verdict.told_reasons,
         "features": verdict.row,
         "facts": _facts(verdict),
         "lists": _lists(circumstances.lists),

@@ -495,6 +495,8 @@ def _open_lists(model: type[Wire]) -> tuple[tuple[str, str, Known], ...]:
 def _unknown_values(path: str, part: Wire) -> Iterator[answers.WarningBody]:
     for name, wire_name, known in _open_lists(type(part)):
         value = getattr(part, name)
+        if not value or value in known.choices:
+            continue
         at = f"{path}.{wire_name}"
         said = (
             {f"{at}[{i}]": word for i, word in enumerate(value)}

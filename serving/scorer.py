@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +29,7 @@ from serving.explain import TreeExplainer
 from serving.facts import facts_of
 from serving.keyed import KeyedHash
 from serving.model import AbuseModel, FeatureMismatch, ModelError
-from serving.reasons import Ranking, Reason, risk_level
+from serving.reasons import Ranking, Reason, as_json, risk_level
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ class Verdict:
     """Why there is no score, where there is none."""
     model_version: str | None = None
     """The version that was asked for the score."""
+
+    @cached_property
+    def told_reasons(self) -> list[Mapping[str, str | float | None]]:
+        """The reasons as response and record show them."""
+        return [as_json(reason) for reason in self.reasons]
 
 
 @dataclass(frozen=True)
