@@ -6,12 +6,11 @@ when that is committed. What was answered before is answered again without being
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from features.events import RefundRequest, due_minor
+from features.events import due_minor
 from rules.decision import Action, Mode
 from serving import announcements, answers
 from serving.case import Case, Judged, answer_of, impersonal, record_of
@@ -20,7 +19,7 @@ from serving.metrics import degraded_reason
 from serving.reports import RefundReport, Report
 from serving.store.decisions import IDEMPOTENCY_MS, FirstResult
 from serving.store.decisions import Decision as StoredDecision
-from serving.store.refunds import ENDED, TRANSITIONS, Refund, State
+from serving.store.refunds import ENDED, Decided, State
 from serving.store.reservations import Reservation
 from serving.store.store import Transaction
 from serving.together import Job, MovedError
@@ -246,10 +245,7 @@ class Scoring(_Keyed):
     def _keep(self, tx: Transaction, case: Case, judged: Judged) -> Mapping[str, Any]:
         """Write the decision and all it rests on; returns what is answered."""
         request, decision = case.request, judged.verdict.decision
-        tx.append(case.events)
-        before = tx.refund(request.refund_id) or Refund(request.refund_id)
-        self._move(tx, before, request, decision.action)
-        self._reserve(tx, request, decision.action)
+        tx.append(case.events, self._decided(case, decision.action))
         body = answer_of(case, judged)
         tx.save_decision(
             StoredDecision(
@@ -259,7 +255,8 @@ class Scoring(_Keyed):
                 decided_at=request.known_at,
                 record=record_of(case, judged, self.desk.rates.base),
                 response=impersonal(body),
-            )
+            ),
+            is_last=True,
         )
         content = {"score_id": case.score_id, "action": decision.action.value,
                    "source": decision.source.value}  # fmt: skip
@@ -269,41 +266,22 @@ class Scoring(_Keyed):
         tx.announce("refund.decided", told, request.known_at)
         return body
 
-    def _move(
-        self, tx: Transaction, before: Refund, request: RefundRequest, action: Action
-    ) -> None:
-        """Take the refund from where it is to where the decision puts it, if a way leads there.
-
-        One that was denied or canceled and is asked for again begins anew (see
-        `serving.store.refunds.Refund.ask_again`), so its state follows the last decision. One that
-        was approved or paid stays so, whatever is decided on other fields: its payment may be under
-        way, and its state tells what became of it.
-        """
-        state, goal = before.state, STATE_OF_ACTION[action]
-        if state in ENDED:
-            tx.ask_again(request.refund_id, at=request.known_at)
-            state = "REQUESTED"
-        way: tuple[State, ...] = ("VALIDATED", "DECIDED", goal) if state == "REQUESTED" else (goal,)
-        if all(to in TRANSITIONS[at] for at, to in itertools.pairwise((state, *way))):
-            tx.transition(request.refund_id, *way, at=request.known_at)
-
-    def _reserve(self, tx: Transaction, request: RefundRequest, action: Action) -> None:
-        """Hold what may be paid of the order's balance, until an outcome releases it.
+    def _decided(self, case: Case, action: Action) -> Decided:
+        """What the decision makes of the refund.
 
         What was promised before may be under way, so no later decision lets go of it: not one on
         a smaller amount, not a refusal, not one on another order.
         """
-        if request.order_id is None:
-            return
+        request = case.request
         due = due_minor(request.amount_minor, request.non_refundable_minor)
-        held = tx.reservation(request.refund_id, request.order_id, request.currency)
-        if action is Action.PREVENT:
-            held = held.refuse()
-        elif action is Action.ALLOW:
-            held = held.allow(due)
-        else:
-            held = held.review(due)
-        tx.reserve(held)
+
+        def hold(held: Reservation) -> Reservation:
+            if action is Action.PREVENT:
+                return held.refuse()
+            return held.allow(due) if action is Action.ALLOW else held.review(due)
+
+        return Decided(request.refund_id, STATE_OF_ACTION[action], case.score_id, request.known_at,
+                       request.order_id, request.currency, hold)  # fmt: skip
 
 
 class Telling(_Keyed):

@@ -84,8 +84,8 @@ class Decisions:
         self._names_of: dict[str, tuple[str, ...]] = {}
         self._kept: set[str] = set()
 
-    def save(self, connection: Connection, decision: Decision) -> None:
-        """Store a decision and make it the refund's last one."""
+    def save(self, connection: Connection, decision: Decision, *, is_last: bool = False) -> None:
+        """Store a decision and make it the refund's last one, unless it ``is_last`` already."""
         d, record = decision, dict(decision.record)
         numbers: list[bytes | str | None] = []
         for part in NUMBERED:
@@ -94,6 +94,8 @@ class Decisions:
         row = (d.score_id, d.refund_id, d.content_hash, d.decided_at, _json(record),
                _json(d.response), *numbers)  # fmt: skip
         self._database.run(connection, self._database.inserting(decisions, _DECISION), row)
+        if is_last:
+            return
         last = self._database.prepared(
             "last_decision",
             lambda: (

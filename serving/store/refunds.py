@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Literal, TypeAlias
 
 import orjson
@@ -115,6 +117,26 @@ class Refund:
         if self.state in ENDED:
             self._enter("REQUESTED", max(at, self.state_at))
 
+    def decide(self, goal: State, at: int) -> bool:
+        """Go where a decision puts it, if a way leads there; returns whether one did.
+
+        One that was denied or canceled and is asked for again begins anew, so its state follows the
+        last decision. One that was approved or paid stays so, whatever is decided on other fields:
+        its payment may be under way, and its state tells what became of it.
+
+        >>> refund = Refund("r", "CANCELED", 10, customer="c")
+        >>> refund.decide("APPROVED", at=20), refund.state, refund.decide("DENIED", at=30)
+        (True, 'APPROVED', False)
+        """
+        self.ask_again(at)
+        way: tuple[State, ...] = (goal,)
+        if self.state == "REQUESTED":
+            way = ("VALIDATED", "DECIDED", goal)
+        if not all(to in TRANSITIONS[by] for by, to in itertools.pairwise((self.state, *way))):
+            return False
+        self._enter(goal, at)
+        return True
+
     def report(self, to: State, at: int) -> bool:
         """Take in what a backend says has happened; returns whether it was unexpected.
 
@@ -151,10 +173,28 @@ class Refund:
         return held.fail() if state == "FAILED" else held
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a decision makes of a refund: where it goes, and what it holds of its order.
+
+    ``goal`` is the state that the decision is for; ``hold`` gives what is held after it of what was
+    held before, of ``order_id`` in ``currency``: without an order there is nothing to hold.
+    """
+
+    refund_id: str
+    goal: State
+    score_id: str
+    at: int
+    order_id: str | None
+    currency: str
+    hold: Callable[[Reservation], Reservation]
+
+
 _COLUMNS: Final = (
     "refund_id", "state", "state_at", "customer", "order_id", "first_known_at",
     "payable_minor", "currency",
 )  # fmt: skip
+_DECIDED: Final = (*_COLUMNS, "score_id")
 
 
 class Refunds:
@@ -164,12 +204,20 @@ class Refunds:
         self._database = database
         self._reservations = Reservations(database)
 
-    def follow(self, connection: Connection, new: Iterable[StoredEvent]) -> set[str]:
-        """Take in new events; returns the ids of those that were unexpected reports."""
+    def follow(
+        self, connection: Connection, new: Iterable[StoredEvent], decided: Decided | None = None
+    ) -> set[str]:
+        """Take in new events; returns the ids of those that were unexpected reports.
+
+        Then take in what was decided, so that a refund's row is read and written once.
+        """
         relevant = [e for e in new if e.event_type in ("refund_request", "refund_outcome")]
-        if not relevant:
+        named = dict.fromkeys(event.payload["refund_id"] for event in relevant)
+        if decided is not None:
+            named[decided.refund_id] = None
+        if not named:
             return set()
-        ids = list({event.payload["refund_id"]: None for event in relevant})
+        ids = list(named)
         found = self.get(connection, ids)
         are_told = any(event.event_type == "refund_outcome" for event in relevant)
         held = self._reservations.of_refunds(connection, ids) if are_told else {}
@@ -186,9 +234,30 @@ class Refunds:
             if refund_id in held and not is_late:
                 paid_minor = event.payload.get("amount_minor")
                 held[refund_id] = [refund.settled(r, state, paid_minor) for r in held[refund_id]]
-        self._put(connection, found.values())
         self._reservations.put(connection, (one for each in held.values() for one in each))
+        if decided is not None:
+            refund = found.pop(decided.refund_id, Refund(decided.refund_id))
+            self._decide(connection, refund, decided)
+        self._put(connection, found.values())
         return unexpected
+
+    def _decide(self, connection: Connection, refund: Refund, decided: Decided) -> None:
+        """Move a refund and what it holds as was decided, and make this its last decision."""
+        moved = refund.decide(decided.goal, decided.at)
+        row = (*_row(refund), decided.score_id)
+        self._database.run(connection, self._database.inserting(refunds, _DECIDED, "replace"), row)
+        ends = moved and refund.state in STATE_OF_OUTCOME.values()
+        if decided.order_id is None and not ends:
+            return
+        id = refund.refund_id
+        before = self._reservations.of_refunds(connection, [id]).get(id, [])
+        held = {(one.order_id, one.currency): one for one in before}
+        if ends:
+            held = {name: refund.settled(one, refund.state, None) for name, one in held.items()}
+        if decided.order_id is not None:
+            name = decided.order_id, decided.currency
+            held[name] = decided.hold(held.get(name) or Reservation(id, *name))
+        self._reservations.put(connection, set(held.values()).difference(before))
 
     def taken_again(self, connection: Connection, arriving: Iterable[Event]) -> list[Event]:
         """The events, outcomes that are told again of a refund that stands otherwise as new ones.
@@ -267,8 +336,11 @@ class Refunds:
 
     def _put(self, connection: Connection, changed: Iterable[Refund]) -> None:
         statement = self._database.inserting(refunds, _COLUMNS, "replace")
-        rows = sorted(tuple(getattr(r, name) for name in _COLUMNS) for r in changed)
-        self._database.run_many(connection, statement, rows)
+        if rows := sorted(map(_row, changed)):
+            self._database.run_many(connection, statement, rows)
+
+
+_row: Final = attrgetter(*_COLUMNS)
 
 
 def _is_late(refund: Refund, event: StoredEvent) -> bool:

@@ -257,10 +257,10 @@ def test_one_that_fails_takes_no_other_with_it(open_desk, now, monkeypatch):
     desk = open_desk()
     save = desk.store.decision_log.save
 
-    def fails(connection: Any, decision: Any) -> None:
+    def fails(connection: Any, decision: Any, **given: Any) -> None:
         if decision.refund_id == "r-1":
             raise RuntimeError("boom")
-        save(connection, decision)
+        save(connection, decision, **given)
 
     monkeypatch.setattr(desk.store.decision_log, "save", fails)
     first, second, third = together([scoring(desk, now, of(number)) for number in range(3)])

@@ -141,7 +141,7 @@ def test_nothing_personal_is_logged(call: Client, capfd: Any, caplog: Any) -> No
     for method, path, *body in calls:
         call(method, path, *body, scopes=EVERY)
 
-    def fails(*_: Any) -> None:
+    def fails(*_: Any, **__: Any) -> None:
         raise KeyError(marked["customer"], marked["email"])
 
     call.desk.store.decision_log.save = fails  # type: ignore[method-assign]
