@@ -62,6 +62,7 @@ class Sealer:
         self._leads_until = 0
         self._keys = SealKeys(secret)
         self._last: Seal | None = None
+        self._sealed_by_us: Head | None = None
         self._exported = 0
         self._lines = 0
         self._settling: tuple[int, frozenset[str]] | None = None
@@ -146,7 +147,13 @@ class Sealer:
         return False
 
     def _take_up(self) -> None:
-        """Begin where the chain ends; what was exported and is not in it is told."""
+        """Begin where the chain ends; what was exported and is not in it is told.
+
+        So is what this process sealed itself: if the chain is cut off while the service runs, and
+        the file is taken away, the next file has it.
+        """
+        if self._sealed_by_us is not None and not self._fits(self._sealed_by_us):
+            self._file.append(self._sealed_by_us)
         heads = self._file.read()
         with self._store.database.read() as connection:
             self._keys = SealKeys.kept(connection, self._secret)
@@ -155,6 +162,8 @@ class Sealer:
             if not self._fits(head):
                 log.error("audit_head_differs", exported_at=head.at, exported=head.position,
                           found=last.position, see="recourse audit verify")  # fmt: skip
+        if last.position and not heads:
+            log.warning("audit_head_missing", found=last.position, see="recourse audit verify")
         self._last, self._lines = last, len(heads)
         self._exported = heads[-1].position if heads and self._fits(heads[-1]) else 0
 
@@ -203,7 +212,8 @@ class Sealer:
     # --- the head ----------------------------------------------------------------------------
 
     def _export(self, last: Seal) -> None:
-        self._file.append(Head(self._now(), last.position, last.seq, last.mac.hex()))
+        self._sealed_by_us = Head(self._now(), last.position, last.seq, last.mac.hex())
+        self._file.append(self._sealed_by_us)
         self._exported = last.position
         self._lines += 1
         if self._lines > MOST_LINES:

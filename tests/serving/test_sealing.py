@@ -374,6 +374,20 @@ def test_a_process_that_was_stopped_while_another_sealed_seals_nothing_twice(log
     assert log.found() == set()
 
 
+def test_who_cuts_off_under_a_running_service_and_takes_the_heads_away_is_found(log: Log) -> None:
+    sealer = log.sealer()
+    log.fill([entry(n) for n in range(4)])
+    assert sealer.seal() == 4
+    log.disarm()
+    log.run("DELETE FROM audit_log WHERE seq > 2", "DELETE FROM audit_seals WHERE position > 2")
+    log.head.unlink()
+    log.fill([entry(n) for n in range(9, 12)])
+    with pytest.raises(ChainMovedError):
+        sealer.seal()
+    assert sealer.seal() == 3
+    assert log.found() == {("head_differs", None)}
+
+
 def test_a_head_that_was_not_exported_before_a_crash_is_exported_after_it(log: Log) -> None:
     log.fill([entry(1)])
     log.seal()
