@@ -7,6 +7,7 @@ a worker's memory, or all of its file descriptors. What is no HTTP is refused in
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from asyncio import TimerHandle, Transport
 from http import HTTPStatus
@@ -25,6 +26,10 @@ HEAD_SECONDS: Final = 10.0
 """A head is to be complete so long after its connection was made, or its first bytes came."""
 
 
+_UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_PASSED_OVER: Final = b"\r\nx-asked:"
+"""As long as what it stands for."""
+
 _FAILURES: Final = logging.getLogger("recourse.connection")
 _FAILURES.setLevel(logging.ERROR)  # a line for each request that is no HTTP is a way to fill disks
 
@@ -33,7 +38,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """A connection that is closed, with 431 or 408, when a head is too large or too slow.
 
     A head that comes in one piece, as nearly all do, costs nothing more; it starts no timer. A wish
-    to speak another protocol, as some clients have by default (h2c), is passed over: HTTP goes on.
+    to speak another protocol is passed over. Java's client has it by default (h2c), and of a head
+    that holds it the parser takes no body.
     """
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -41,6 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.logger = _FAILURES
         self._head_bytes, self._in_head = 0, False
+        self._is_between = True
         self._head_timer: TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -50,6 +57,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse a head that has no end."""
+        if self._is_between and _UPGRADE.search(data):
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(_PASSED_OVER, head) + end + rest
         super().data_received(data)
         if not self._in_head or self.transport.is_closing():
             return
@@ -67,9 +77,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is whole."""
-        self._in_head = False
+        self._in_head = self._is_between = False
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._is_between = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""

@@ -75,10 +75,16 @@ class _Line(logging.Formatter):
 
 
 def configure_libraries() -> None:
-    """Let what libraries say in this process be lines of JSON too, where they say it already."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, logging.Logger.manager.loggerDict)]
-    for handler in {id(each): each for one in loggers for each in one.handlers}.values():
-        handler.setFormatter(_Line())
+    """Let what libraries say in this process be lines like ours: JSON, on standard error, once."""
+    root = logging.getLogger()
+    loggers = [root, *map(logging.getLogger, [*logging.Logger.manager.loggerDict])]
+    for logger in loggers:
+        if logger is not root and logger.propagate and root.handlers:
+            logger.handlers.clear()  # what root's say again
+        for handler in logger.handlers:
+            handler.setFormatter(_Line())
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+                handler.setStream(sys.stderr)
 
 
 def configure_logs(level: str, count: Callable[[str, str], None] | None = None) -> None:

@@ -21,9 +21,14 @@ PIECE = b"X: " + b"a" * 30_000
 
 
 async def answered(scope: Any, receive: Any, send: Any) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    body = body or b"ok"
     await send({"type": "http.response.start", "status": 200,
-                "headers": [(b"content-length", b"2")]})  # fmt: skip
-    await send({"type": "http.response.body", "body": b"ok"})
+                "headers": [(b"content-length", str(len(body)).encode())]})  # fmt: skip
+    await send({"type": "http.response.body", "body": body})
 
 
 def told(*pieces: bytes, wait_for_end: bool = True) -> tuple[bytes, Any]:
@@ -96,10 +101,10 @@ def test_what_a_library_says_is_json_and_quotes_no_value(
     assert said["exception"].startswith("KeyError") and "c-4711" not in json.dumps(said)
 
 
-def test_a_wish_for_another_protocol_is_passed_over() -> None:
-    head, body = told(
-        HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        wait_for_end=False,
-    )
-    assert (head[:15], body[:2]) == (b"HTTP/1.1 200 OK", b"ok")
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_a_wish_for_another_protocol_is_passed_over_and_the_body_is_read(protocol: bytes) -> None:
+    head = HEAD.replace(b"GET", b"POST") + b"connection: Upgrade\r\nupgrade: " + protocol
+    asked = head + b"\r\nContent-Length: 16\r\n\r\n", b"two\r\nupgrade: ok"
+    for pieces in (asked, [b"".join(asked)], [b"".join(asked)] * 2):
+        found, body = told(*pieces, wait_for_end=False)
+        assert (found[:15], body[:16]) == (b"HTTP/1.1 200 OK", b"two\r\nupgrade: ok")
