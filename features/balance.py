@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from features.documents import OrderDocuments
@@ -44,7 +45,7 @@ class Money:
         self._voided = {t.transaction_id: t for t in went if t.kind == "VOID"}
         named = {t.transaction_id for t in documents.transactions if t.kind != "VOID"}
         self._unmatched = [t for name, t in self._voided.items() if name not in named]
-        self._paid = {asked.refund_id: asked for asked in documents.paid()}
+        self._paid = {asked.refund_id: asked for asked in documents.paid}
         self._refunds_of: dict[str | None, list[Transaction]] = {}
         for transaction in self._refunds:
             self._refunds_of.setdefault(transaction.refund_id, []).append(transaction)
@@ -65,6 +66,7 @@ class Money:
         """
         return None if self._unmatched else _sum(map(self._capture, self._captures))
 
+    @cached_property
     def paid_back(self) -> int | None:
         """All that transactions say, or all that is said of each refund: whichever is more.
 
@@ -85,7 +87,7 @@ class Money:
         Of each less what transactions paid of it already.
         """
         decided = {hold.refund_id for hold in self._holds}
-        undecided = (a for a in self._documents.open() if a.refund_id not in decided)
+        undecided = (a for a in self._documents.open if a.refund_id not in decided)
         return _sum([
             *(self._left_of_hold(hold) for hold in self._holds if hold.is_promised),
             *map(self._left_of, undecided),
@@ -109,7 +111,7 @@ class Money:
         moved = [*self._captures, *self._refunds]
         if method is None or self._unmatched or any(t.payment_method_id is None for t in moved):
             return None
-        paid_back, by_transactions = self.paid_back(), self._moved(self._refunds)
+        paid_back, by_transactions = self.paid_back, self._moved(self._refunds)
         if paid_back is None or paid_back != by_transactions:
             return None
         captured = _sum(self._capture(t) for t in self._captures if t.payment_method_id == method)
@@ -120,7 +122,12 @@ class Money:
         return amount_minor if currency == self._currency else None
 
     def _moved(self, transactions: Iterable[Transaction]) -> int | None:
-        return _sum(self._in_currency(t.amount_minor, t.currency) for t in transactions)
+        total, currency = 0, self._currency
+        for transaction in transactions:
+            if transaction.currency != currency:
+                return None
+            total += transaction.amount_minor
+        return total
 
     def _capture(self, capture: Transaction) -> int | None:
         """A capture less what was voided of it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
@@ -80,21 +81,29 @@ class OrderDocuments:
 
     def first(self, told: Callable[[Order], AnyValue | None]) -> AnyValue | None:
         """What the first version of the order says that says it."""
-        return next((said for order in self.orders if (said := told(order)) is not None), None)
+        for order in self.orders:
+            said = told(order)
+            if said is not None:
+                return said
+        return None
 
-    def paid(self) -> Iterator[RefundRequest]:
+    @cached_property
+    def paid(self) -> Sequence[RefundRequest]:
         """The other refunds that were paid, as they were asked for when they were."""
+        found = []
         for refund_id, versions in self.asked.items():
             outcome = self.outcomes.get(refund_id)
             if outcome is not None and outcome.status == "COMPLETED":
                 until = [v for v in versions if v.known_at <= outcome.known_at]
-                yield (until or versions[:1])[-1]
+                found.append((until or versions[:1])[-1])
+        return found
 
-    def open(self) -> Iterator[RefundRequest]:
+    @cached_property
+    def open(self) -> Sequence[RefundRequest]:
         """The other refunds of which no outcome is known, as they are asked for now."""
-        for refund_id, versions in self.asked.items():
-            if refund_id not in self.outcomes:
-                yield versions[-1]
+        outcomes = self.outcomes
+        return [versions[-1] for refund_id, versions in self.asked.items()
+                if refund_id not in outcomes]  # fmt: skip
 
 
 def _each_once(events: Iterable[Event]) -> Iterable[Event]:

@@ -23,8 +23,8 @@ class Goods:
         self._asked = _pieces(request.items)
         self._listed = documents.first(lambda order: order if order.items else None)
         self._ordered = _all_ordered(self._listed)
-        self._back = _pieces_of(documents.paid())
-        self._open = _pieces_of(documents.open())
+        self._back = _pieces_of(documents.paid)
+        self._open = _pieces_of(documents.open)
         delivered_at = request.delivered_at
         self._delivered_at = (
             delivered_at if delivered_at is not None and delivered_at <= request.known_at else None

@@ -133,7 +133,7 @@ def order_ledger(
     return {
         **said,
         "order_captured_minor": exact_minor(money.captured()),
-        "order_paid_back_minor": exact_minor(money.paid_back()),
+        "order_paid_back_minor": exact_minor(money.paid_back),
         "order_reserved_minor": exact_minor(money.reserved()),
         "order_held_minor": exact_minor(money.held()),
         "tender_left_minor": exact_minor(money.tender_left()),
