@@ -13,6 +13,7 @@ from commands.shared import (
     AsJson,
     ModeOption,
     instant,
+    kept_store_of,
     now_ms,
     print_json,
     print_table,
@@ -20,10 +21,10 @@ from commands.shared import (
     refuse,
     settings_of,
     shown_time,
-    store_of,
 )
 
 if TYPE_CHECKING:
+    from serving.store.audit import KeptEntry
     from serving.vouching import Finding, Vouched
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: verify, show, seal.")
@@ -62,7 +63,7 @@ def verify(mode: ModeOption = "live", head: HeadOption = None, as_json: AsJson =
         if not as_json:
             print(f"  {finding}")
 
-    with store_of(mode) as store, progress_of("seals") as progress:
+    with kept_store_of(mode) as store, progress_of("seals") as progress:
         try:
             vouched = vouch(store, settings.secret_bytes(), HeadFile(file).read(), tell,
                             progress=progress)  # fmt: skip
@@ -107,20 +108,32 @@ def show(
     Example: `recourse audit show --subject policy:3 --mode live`
     """
     first = instant(since, "--since")
-    with store_of(mode) as store, store.database.read() as connection:
+    with kept_store_of(mode) as store, store.database.read() as connection:
         kept = store.audit_log.latest(connection, subject=subject, since=first, limit=limit)
-    entries = [
-        {"seq": one.seq, **asdict(one.entry()), "erased": one.is_erased} for one in reversed(kept)
-    ]
+    entries = [{"seq": one.seq, **_told(one), "erased": one.is_erased} for one in reversed(kept)]
     if as_json:
         print_json(entries)
         return
     for entry in entries:
         details = {**entry["content"], **(entry["personal"] or {})}
         erased = "  (personal part erased)" if entry["erased"] else ""
-        print(f"  {entry['seq']:>8}  {shown_time(entry['at'])}  {entry['actor']}  "
+        at = shown_time(entry["at"]) if isinstance(entry["at"], int) else entry["at"]
+        print(f"  {entry['seq']:>8}  {at}  {entry['actor']}  "
               f"{entry['action']}  {entry['subject']}  {orjson.dumps(details).decode()}"
               f"{erased}")  # fmt: skip
+
+
+def _told(one: KeptEntry) -> dict[str, Any]:
+    """An entry; one that somebody altered so that it is none any more, as it stands."""
+    try:
+        told = asdict(one.entry())
+        orjson.dumps(told)
+    except (KeyError, TypeError, ValueError):
+        names = ("at", "actor", "action", "subject")
+        texts = {name: str(getattr(one, name)) for name in names}
+        altered = {"altered": str(one.content), "personal": str(one.personal)}
+        return {**texts, "content": altered, "personal": None}
+    return told
 
 
 @app.command()
@@ -132,7 +145,7 @@ def seal(mode: ModeOption = "live") -> None:
     from serving.sealing import Sealer
 
     settings = settings_of()
-    with store_of(mode) as store:
+    with kept_store_of(mode) as store:
         head = settings.audit_head(_store_name(mode))
         sealer = Sealer(store, settings.secret_bytes(), head, now=now_ms)
         try:

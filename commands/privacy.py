@@ -16,6 +16,7 @@ from commands.shared import (
     Mode,
     ModeOption,
     asking,
+    kept_store_of,
     note,
     now_ms,
     person,
@@ -23,7 +24,6 @@ from commands.shared import (
     progress_of,
     refuse,
     settings_of,
-    store_of,
 )
 
 app = typer.Typer()
@@ -59,7 +59,7 @@ def export(
     """
     from serving.disclosure import document
 
-    with store_of(mode) as store:
+    with kept_store_of(mode) as store:
         parts = document(store, _id(customer_id), actor=person(by), at=now_ms(), via=asking())
         if out is None:
             for part in parts:
@@ -88,7 +88,7 @@ def erase(
 
     name = _id(customer_id)
     _confirm(yes, f"Erase customer {name} from the {mode} store for good?")
-    with store_of(mode) as store:
+    with kept_store_of(mode) as store:
         erased = erased_from(store, name, actor=person(by), at=now_ms(), via=asking())
     if as_json:
         print_json({"erased": dict(erased.rows)})
@@ -175,7 +175,7 @@ def apply(
     from serving.store.erasure import forget_log
     from serving.store.retention import apply as applied_to
 
-    with store_of(mode) as store:
+    with kept_store_of(mode) as store:
         applied = applied_to(store, keep_of(settings_of()), at=now_ms(), actor=person(by),
                              via=asking(), dry_run=dry_run)  # fmt: skip
         if not dry_run:

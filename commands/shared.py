@@ -183,6 +183,22 @@ def store_of(mode: Mode) -> Iterator[Store]:
         store.close()
 
 
+@contextmanager
+def kept_store_of(mode: Mode) -> Iterator[Store]:
+    """As `store_of`, but refused where there is none: of one that was just made nothing is told.
+
+    Else whoever looks in the wrong place hears that all is well, or that somebody is erased.
+    """
+    from serving.store.rotation import key_id_of
+
+    url = settings_of().database_url_of("live" if mode == "live" else "sandbox")
+    if key_id_of(url) is None:
+        refuse(f"the {mode} store: there is none; expected the RECOURSE_HOME or the database that "
+               "the service has")  # fmt: skip
+    with store_of(mode) as store:
+        yield store
+
+
 def login() -> str:
     """The login of this process: what the system says, not the environment, which anybody sets."""
     if sys.platform == "win32":

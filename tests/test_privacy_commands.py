@@ -38,6 +38,30 @@ def opened(home: Path) -> Store:
     return Store.open(settings.database_url_of("live"), settings.secret_bytes())
 
 
+def test_of_a_store_that_is_not_there_nothing_is_told(run: Run, tmp_path: Path) -> None:
+    for asked in (("audit", "verify"), ("audit", "show"), ("audit", "seal"),
+                  ("customer", "erase", "c1", "--yes"), ("customer", "export", "c1"),
+                  ("retention", "apply", "--dry-run")):  # fmt: skip
+        assert "there is none" in run(*asked, code=1)
+    assert not list(tmp_path.iterdir()), "nor is one made"
+
+
+def test_an_entry_that_was_altered_into_none_is_shown(run: Run, tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with store.write() as tx:
+        tx.audit("key:k", "decided", "refund:r", {}, at=1)
+    with store.database.write() as connection:
+        for (name,) in connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'"
+        ).fetchall():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        connection.exec_driver_sql("UPDATE audit_log SET content = x'00ff', at = 'then'")
+    store.close()
+    assert "\\x00\\xff" in run("audit", "show")
+    [entry] = orjson.loads(run("audit", "show", "--json"))
+    assert (entry["at"], entry["actor"]) == ("then", "key:k")
+
+
 def test_a_customer_from_export_to_erasure_under_another_secret(run: Run, tmp_path: Path) -> None:
     store = opened(tmp_path)
     with store.write() as tx:
