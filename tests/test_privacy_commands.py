@@ -57,7 +57,7 @@ def test_an_entry_that_was_altered_into_none_is_shown(run: Run, tmp_path: Path) 
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
         connection.exec_driver_sql("UPDATE audit_log SET content = x'00ff', at = 'then'")
     store.close()
-    assert "\\x00\\xff" in run("audit", "show")
+    assert r"\\x00\\xff" in run("audit", "show")
     [entry] = orjson.loads(run("audit", "show", "--json"))
     assert (entry["at"], entry["actor"]) == ("then", "key:k")
 
