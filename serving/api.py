@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
 from starlette.requests import Request
@@ -49,6 +50,11 @@ from serving.wire import InvalidRequest, Problem, did_you_mean, shown
 SCORE_VALUE: Final = "refundRequest"
 MAX_LATENCY_MS: Final = 10_000
 """The longest delay that a sandbox client can ask for with ``Recourse-Min-Latency``."""
+
+LEAST_READ_SECONDS: Final = 10.0
+LEAST_BYTES_PER_SECOND: Final = 100_000
+"""A body is to be complete within so many seconds, and as many as the largest takes at this rate:
+who sends one byte a minute holds no place for ever."""
 
 BODY: Final = "recourse.body"
 """Where a request's scope holds its body once it was read."""
@@ -209,11 +215,20 @@ class Api:
         declared = _whole_number(request.headers.get("content-length", ""))
         if declared is not None and declared > most:
             raise too_large
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise ApiError(415, f"Content-Encoding: must be identity, got {coding[:40]}")
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise too_large
+        seconds = LEAST_READ_SECONDS + most / LEAST_BYTES_PER_SECOND
+        try:
+            async with asyncio.timeout(seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > most:
+                        raise too_large
+        except TimeoutError:
+            told = f"body: must be complete within {seconds:.0f} s"
+            raise ApiError(408, told, headers={"Connection": "close"}) from None
         request.scope[BODY] = whole = bytes(body)
         return whole
 
@@ -222,7 +237,10 @@ class Api:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         how = {"WWW-Authenticate": "Bearer"}
         if scheme.lower() not in ("token", "bearer") or not key.strip():
-            raise ApiError(401, "Authorization: is required, as in: token sk_live_…", headers=how)
+            told = f"must be token or Bearer and a key, got the scheme {scheme[:20]}" if key else (
+                "is required")  # what has no space in it may be a key, and is not told again
+            told = f"Authorization: {told}, as in: token sk_live_…"
+            raise ApiError(401, told, headers=how)
         key = key.strip()
         desk = self.desks["test" if "_test_" in key else "live"]
         at = time.time_ns() // 1_000_000
@@ -271,6 +289,7 @@ class Api:
         started, least_seconds = time.monotonic(), _least_seconds(request)
         wanted = request.query_params.get("score")
         if wanted is None:
+            _refuse_misspelt(request.query_params)
             response = await self._record(request, lambda b: contract.parse_refund(b, scored=False))
         else:
             response = await self._score(request, wanted, started)
@@ -341,7 +360,7 @@ class Api:
         def find(desk: Desk) -> Mapping[str, Any]:
             decision = desk.store.decision(score_id)
             if decision is None:
-                raise ApiError(404, f"scoreId: no decision {score_id!r} is known")
+                raise ApiError(404, f"scoreId: no decision {shown(score_id)!r} is known")
             return {"scoreId": score_id, "decidedAt": decision.decided_at,
                     "record": decision.record, "response": decision.response}  # fmt: skip
 
@@ -359,6 +378,13 @@ def _score_problems(wanted: str) -> list[Problem]:
         return []
     hint = did_you_mean(wanted, [SCORE_VALUE]) or f", expected {SCORE_VALUE}"
     return [Problem("score", f"is not a score we make{hint}", shown(wanted))]
+
+
+def _refuse_misspelt(given: Iterable[str]) -> None:
+    """Refuse what was probably meant to be ``score``: a report would pass for a decision."""
+    near = [name for name in given if get_close_matches(name.lower(), ["score"], cutoff=0.75)]
+    if near:
+        raise InvalidRequest([Problem(near[0][:40], "is no parameter (did you mean score?)")])
 
 
 def _least_seconds(request: Request) -> float:

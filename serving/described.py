@@ -71,7 +71,7 @@ class Described:
         if self.scopes:
             found |= {401, 403, 429, 503}
         if self.bodies:
-            found |= {400, 413, 415}
+            found |= {400, 408, 413, 415}
         if any(each.where == "query" for each in self.parameters):
             found.add(400)
         if any(each.where == "path" for each in self.parameters):
@@ -103,9 +103,13 @@ REFUSALS: Final[Mapping[int, tuple[str, Any]]] = {
         "The address does not allow this method.",
         _error(405, "PUT is not allowed at this address, but OPTIONS, POST"),
     ),
+    408: (
+        "The body did not come in time; nothing was acknowledged. Send it again.",
+        _error(408, "body: must be complete within 13 s"),
+    ),
     409: (
         "It conflicts with what is going on, or with what is there.",
-        _error(409, "policy 2 is in force already"),
+        _error(409, "policy 2: is in force already"),
     ),
     413: ("The body is too large.", _error(413, "body: must be at most 262144 bytes")),
     415: (
@@ -114,11 +118,14 @@ REFUSALS: Final[Mapping[int, tuple[str, Any]]] = {
     ),
     422: (
         "The idempotency key came with other content before.",
-        _error(422, "Idempotency-Key: 'k-1' was used with other content; use a new one"),
+        _error(
+            422,
+            "Idempotency-Key: 'k-1' was used with other content, or on another call; use a new one",
+        ),
     ),
     429: (
         "Too much was asked with this key, or from this address with unknown keys.",
-        _error(429, "this key may ask again in 2 seconds"),
+        _error(429, "this API key asks more than 2000 times a second"),
     ),
     500: ("Something went wrong on our side.", _error(500, "something went wrong on our side")),
     503: (
@@ -157,7 +164,7 @@ IDEMPOTENCY_KEY: Final = Parameter(
 """Taken by every POST."""
 MIN_LATENCY: Final = Parameter(
     "Recourse-Min-Latency", "header",
-    "In the sandbox: answer after so many milliseconds at the earliest.",
+    "In the sandbox: answer after so many milliseconds at the earliest, at most 10000.",
     {"type": "integer", "minimum": 0, "maximum": MAX_LATENCY_MS},
 )  # fmt: skip
 NOTE: Final = Parameter(

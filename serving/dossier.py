@@ -13,6 +13,7 @@ from serving.envelope import ApiError
 from serving.store.indexing import StoredEvent
 from serving.store.refunds import State
 from serving.store.store import Store
+from serving.wire import shown
 
 
 class OutcomeBody(TypedDict):
@@ -101,7 +102,7 @@ def refund_data(store: Store, refund_id: str) -> RefundData:
     """All that is known of a refund; raises `ApiError` (404) for one that nothing ever named."""
     refund = store.refund(refund_id)
     if refund is None:
-        raise ApiError(404, f"refundId: no refund {refund_id!r} is known")
+        raise ApiError(404, f"refundId: no refund {shown(refund_id)!r} is known")
     facts = [_fact(event) for event in store.refund_events(refund_id)]
     return {
         "refundId": refund_id,

@@ -5,8 +5,9 @@ They run on a thread of their own, so that no decision waits while a policy is c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,6 +42,9 @@ DOCUMENTS: Final = (JSON, "application/yaml", "application/x-yaml", "text/yaml")
 
 MOST_ENTRIES: Final = 1_000
 """How many list entries one answer holds at most."""
+
+LISTING: Final = ("entity", "expired", "reveal", "limit", "after")
+"""What a list is asked for by."""
 
 REVIEW: Final = ("review", "admin")
 ADMIN: Final = ("admin",)
@@ -115,7 +119,7 @@ class Management:
         body = await self._api.body(request, DOCUMENTS, at_most=LONGEST)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            note = validate(NoteBody, dict(request.query_params)).note
+            note = _validated(NoteBody, dict(request.query_params)).note
             try:
                 text = body.decode()
             except UnicodeDecodeError as error:
@@ -141,7 +145,7 @@ class Management:
         body = await self._api.body(request)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            note = validate(NoteBody, load_object(body)).note if body.strip() else None
+            note = _validated(NoteBody, load_object(body)).note if body.strip() else None
             if self._second_person and key.name is None:
                 policies.refuse_unnamed(desk.store, version, key_id=key.id, at=at)
             person = policies.person_of(key.name, key.id)
@@ -198,7 +202,7 @@ class Management:
         body = await self._api.body(request)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            name, given = _list(request), validate(EntryBody, load_object(body))
+            name, given = _list(request), _validated(EntryBody, load_object(body))
             try:
                 entry = listing.Entry.of(given.entity, given.id, given.reason, given.expires_at, at)
             except InvalidRequest as error:
@@ -241,6 +245,30 @@ class Management:
             return {"list": name, "entity": given.entity, "id": given.id}
 
         return await self._call(request, REVIEW, work)
+
+
+Given = TypeVar("Given", bound=Wire)
+
+
+def _validated(model: type[Given], raw: Mapping[str, Any]) -> Given:
+    """As `validate`, and what the model does not know is refused.
+
+    These calls are typed by people: an ``expires_at`` passed over would be an entry for ever.
+    """
+    known = [str(field.alias) for field in model.model_fields.values()]
+    return validate(model, raw, _unknown(raw, known))
+
+
+def _unknown(given: Mapping[str, Any], known: Sequence[str]) -> list[Problem]:
+    """A problem for each name that is none of those known."""
+    nearest_of = {name.lower().replace("_", ""): name for name in known}
+    problems = []
+    for name in given.keys() - set(known):
+        near = get_close_matches(name.lower().replace("_", ""), nearest_of, 1)
+        hint = f" (did you mean {nearest_of[near[0]]}?)" if near else ""
+        told = f"is not known here, expected one of {', '.join(known)}{hint}"
+        problems.append(Problem(shown(name), told, shown(given[name])))
+    return sorted(problems, key=str)
 
 
 def _list(request: Request) -> ListName:
@@ -290,7 +318,8 @@ class _Query:
         self._problems: list[Problem] = []
 
     def refuse(self) -> None:
-        """Raise what is wrong so far, if anything is."""
+        """Raise what is wrong so far, if anything is, and what no listing is asked for."""
+        self._problems += _unknown(self._given, LISTING)
         if self._problems:
             raise InvalidRequest(self._problems)
 

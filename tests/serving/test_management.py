@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 from sqlalchemy import update
+from starlette.requests import Request
 
 from rules.source import LONGEST
 from serving import policies
 from serving.api import Api, create_app
 from serving.desk import Desk
+from serving.envelope import ApiError
 from serving.store.schema import api_keys
 from tests.serving.documents import document, rule
 from tests.serving.test_desk import BODY, ME, NAMES, NOW, Clock, data, open_desk, report, url
@@ -282,6 +285,17 @@ def test_a_bad_entry_is_refused_by_every_field(call):
     assert "in the query or in a JSON body" in neither["message"]
 
 
+def test_a_misspelt_field_is_refused_and_makes_no_entry_for_ever(call):
+    later = {**ENTRY, "expires_at": 1_900_000_000}
+    body = refused(call("POST", "/v2/lists/block", later), 400, "expires_at")
+    assert "did you mean expiresAt?" in body["message"]
+    assert told(call("GET", "/v2/lists/block"))["entries"] == []
+    body = refused(call("GET", "/v2/lists/block?limt=3"), 400, "limt")
+    assert "did you mean limit?" in body["message"]
+    refused(call("POST", "/v2/policies/1/activate", {"not": "x"}), 400, "not")
+    refused(call("POST", "/v2/refund?scores=refundRequest", {}), 400, "scores")
+
+
 def test_a_bad_question_is_refused_by_every_field(call):
     query = "entity=devise&limit=0&after=x&reveal=yes&expired=1"
     refused(call("GET", f"/v2/lists/block?{query}"), 400,
@@ -317,6 +331,25 @@ def test_each_call_needs_one_of_its_scopes(call, method, path, body, scopes):
 def test_a_body_of_another_kind_or_size_is_refused(call):
     refused(call("POST", "/v2/lists/block", "x", kind="text/csv"), 415)
     refused(call("POST", "/v2/policies", "x", kind="text/plain"), 415)
+    packed = {"Content-Encoding": "gzip", "Authorization": "token sk_live_nobody"}
+    body = refused(call.http.request("POST", "/v2/order", headers=packed), 415)
+    assert body["message"] == "Content-Encoding: must be identity, got gzip"
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(call, monkeypatch):
+    monkeypatch.setattr("serving.api.LEAST_READ_SECONDS", -1_000)
+    scope = {"type": "http", "method": "POST", "path": "/v2/order", "headers": []}
+    request = Request(scope, asyncio.Event().wait)
+    with pytest.raises(ApiError, match="body: must be complete within") as refusal:
+        asyncio.run(call.api.body(request))
+    assert (refusal.value.status, refusal.value.headers) == (408, {"Connection": "close"})
+
+
+def test_who_gives_no_key_is_told_the_form_and_never_what_may_be_a_key(call):
+    for given, told_of in (("Basic abc", "the scheme Basic"), ("sk_live_x", "is required")):
+        answer = call.http.request("GET", "/v2/policies", headers={"Authorization": given})
+        message = refused(answer, 401)["message"]
+        assert told_of in message and given not in message
 
 
 def test_a_policy_that_is_being_checked_keeps_no_decision_waiting(call, desk, monkeypatch):

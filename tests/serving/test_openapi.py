@@ -15,6 +15,7 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 from sqlalchemy.exc import OperationalError
+from starlette.requests import Request
 
 from benchmarks.inprocess import NOW, Answered, InProcess
 from features.money import Rates
@@ -233,6 +234,9 @@ def test_every_refusal_is_as_the_document_says(app, asked, monkeypatch):
         413: asked(b" " * 70_000),
         415: asked(headers={"content-type": "text/plain"}),
     }
+    with monkeypatch.context() as late:
+        late.setattr(Request, "stream", raising(TimeoutError()))
+        provoked[408] = asked()
     key = {"idempotency-key": "k-1"}
     assert asked(headers=key).status == 200
     changed = deepcopy(asked.body)
