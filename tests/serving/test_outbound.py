@@ -48,11 +48,16 @@ def test_whatever_is_typed_is_a_url_or_refused(text: str, before: str) -> None:
     assert (url.scheme, bool(url.host), url.userinfo) == ("https", True, b"")
 
 
-@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "localhost"])
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "localhost", "x.localhost."])
 def test_another_way_to_write_a_private_address_is_found_out(host: str) -> None:
-    url = checked_url(f"https://{host}/", allow_private=False)  # it looks like a name
+    with pytest.raises(UrlRefused, match="is not a public address"):
+        checked_url(f"https://{host}/", allow_private=False)
+    assert checked_url(f"https://{host}/", allow_private=True).host == host
+
+
+def test_a_name_of_a_private_address_is_found_out_when_it_is_resolved() -> None:
     with pytest.raises(UrlRefused, match="which is not a public address"):
-        address_of(url, allow_private=False)
+        address_of(httpx.URL("https://localhost/"), allow_private=False)
 
 
 def test_a_name_with_a_private_address_beside_a_public_one_is_refused(
