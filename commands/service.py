@@ -56,7 +56,8 @@ def serve(
         "RECOURSE_HOME": str(settings.home.resolve()),
         "RECOURSE_CLOCK": settings.clock,
         "RECOURSE_WORKERS": str(workers),
-        "BENTOML_HOME": str(settings.home.resolve() / "bentoml"),
+        # By port: BentoML empties it at the start, the counts of another service's workers too.
+        "BENTOML_HOME": str(settings.home.resolve() / "bentoml" / str(port)),
         "BENTOML_DO_NOT_TRACK": "True",
     }
     os.execve(sys.executable, command, environment)

@@ -117,7 +117,7 @@ def open_store(mode: Mode) -> Store:
     settings = settings_of()
     configure_logs(settings.log_level)
     which: Literal["live", "sandbox"] = "live" if mode == "live" else "sandbox"
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     url, secret = settings.database_url_of(which), settings.secret_bytes()
     try:
         with suppress(StoreRefusedError):  # a store that is there has its clock already

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import stat
@@ -18,6 +19,9 @@ from features.money import MINOR_UNIT_DIGITS
 from serving.limits import DEFAULT_FAILURES, DEFAULT_RATE, DEFAULT_WAITING
 
 MIN_SECRET_CHARACTERS = 32
+DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+"""The schemes of a store's URL."""
+
 MOST_DAYS = 36_525
 """A hundred years: what is to be kept longer is to be kept for ever."""
 
@@ -189,13 +193,16 @@ class Settings(BaseSettings):
         return value
 
     def database_url_of(self, mode: Literal["live", "sandbox"]) -> str:
-        """The URL of one of the two stores."""
+        """The URL of one of the two stores; raises `ValueError` for one of neither database."""
         if mode == "live":
             given, file = self.database_url, self.database_url_file
         else:
             given, file = self.sandbox_database_url, self.sandbox_database_url_file
+        name = "RECOURSE_DATABASE_URL" if mode == "live" else "RECOURSE_SANDBOX_DATABASE_URL"
         if file is not None:
-            given = read_private(file)
+            given, name = read_private(file), f"{name}_FILE"
+        if given:
+            _check_database_url(name, given)
         return given or f"sqlite:///{(self.home / f'{mode}.db').absolute()}"
 
     def clock_of(self, mode: Literal["live", "sandbox"]) -> Literal["ingest", "event"]:
@@ -217,7 +224,7 @@ class Settings(BaseSettings):
             return read_private(self.secret_file).encode()
         path = self.home / "secret"
         if not path.exists():
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Written whole under another name, then linked: of two workers that start together
             # one wins, and neither reads half a secret.
             handle, made = tempfile.mkstemp(dir=self.home, prefix=".secret-")
@@ -227,6 +234,25 @@ class Settings(BaseSettings):
                 os.link(made, path)
             Path(made).unlink()
         return read_private(path).encode()
+
+
+def _check_database_url(name: str, url: str) -> None:
+    """Refuse what is the URL of no store, without a word of it after its scheme: a password may be.
+
+    >>> _check_database_url("RECOURSE_DATABASE_URL", "mysql://u:p@h/x")
+    Traceback (most recent call last):
+    ...
+    ValueError: RECOURSE_DATABASE_URL: expected sqlite:////path/to/file or \
+postgresql://user:password@host/database, got mysql://…
+    """
+    scheme, is_url, _ = url.partition("://")
+    if scheme not in DATABASES or not is_url:
+        got = f"{scheme[:20]}://…" if is_url else "no URL"
+        expected = "sqlite:////path/to/file or postgresql://user:password@host/database"
+        raise ValueError(f"{name}: expected {expected}, got {got}")
+    if scheme.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        raise ValueError(f"{name}: PostgreSQL's driver is not installed, expected: "
+                         'pip install "psycopg[binary]>=3.2"')  # fmt: skip
 
 
 def read_private(path: Path) -> str:

@@ -70,7 +70,7 @@ def main() -> None:
 def run(home: Path, port: int) -> None:
     """Train if nothing is served yet, import, serve, ask."""
     os.environ |= {"RECOURSE_HOME": str(home), "RECOURSE_CLOCK": "event"}
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     tables = read_folder(SAMPLE).tables
     steps: list[tuple[str, ...]] = []
     if not (home / "model" / "current").exists():

@@ -68,7 +68,7 @@ class Registry:
     def __init__(self, home: Home) -> None:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        home.root.mkdir(parents=True, exist_ok=True)
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.home = home
         self._client = mlflow.MlflowClient(home.tracking_uri)
         # MLflow makes its tables when first asked, and two of it at once would both.

@@ -100,6 +100,21 @@ def test_the_secret_is_made_once_and_for_its_owner_only(tmp_path):
     assert [path.name for path in home.iterdir()] == ["secret"]
 
 
+def test_a_new_home_is_its_owners_only(tmp_path):
+    Settings(home=tmp_path / "home").secret_bytes()
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("url", "got"),
+    [("mysql://u:hunter2@h/x", "got mysql://"), ("u:hunter2@h/x", "got no URL")],
+)
+def test_a_database_that_is_neither_is_refused_by_name_and_its_password_is_not_told(url, got):
+    with pytest.raises(ValueError, match=f"^RECOURSE_SANDBOX_DATABASE_URL: .*{got}") as refusal:
+        Settings(sandbox_database_url=url).database_url_of("sandbox")
+    assert "hunter2" not in str(refusal.value)
+
+
 def test_workers_that_start_at_once_agree_on_the_secret(tmp_path):
     settings = Settings(home=tmp_path / "home")
     with ThreadPoolExecutor(8) as pool:
