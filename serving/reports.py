@@ -49,8 +49,9 @@ class Report(Wire):
     @functools.cached_property
     def content_hash(self) -> str:
         """Digest of the recognised fields, whatever their order, less timestamp and userAgent."""
-        left_out: dict[str, Any] = {"timestamp": True, "device": {"user_agent"}}
-        content = self.model_dump(exclude=left_out, exclude_none=True)
+        content = _content(self)
+        content.pop("timestamp", None)
+        content.get("device", {}).pop("user_agent", None)
         canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
@@ -381,6 +382,22 @@ class LabelReport(Report):
                 reviewer=self.reviewer and (self.reviewer.email or self.reviewer.name),
             )
         ]
+
+
+def _content(part: Wire) -> dict[str, Any]:
+    """As ``part.model_dump(exclude_none=True)``, which takes three times as long."""
+    given = part.__dict__
+    found: dict[str, Any] = {}
+    for name in part.__pydantic_fields__:
+        value = given[name]
+        if value is None:
+            continue
+        if isinstance(value, Wire):
+            value = _content(value)
+        elif isinstance(value, tuple):
+            value = [_content(one) if isinstance(one, Wire) else one for one in value]
+        found[name] = value
+    return found
 
 
 # --- reports to events ---------------------------------------------------------------------------

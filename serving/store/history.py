@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -57,7 +57,6 @@ from serving.store.statements import (
     OF_EVENT,
     SNAPSHOT,
     Builder,
-    Pairs,
     events_about,
     first_versions,
     is_one_of,
@@ -123,13 +122,22 @@ class Draft(NamedTuple):
     payload: dict[str, Any]
 
 
+class _Reading(NamedTuple):
+    """How some pairs of key and event type are read: by slot, at once, or one by one."""
+
+    pairs: Mapping[int, tuple[str, str]]
+    at_once: Prepared
+    one_by_one: Callable[[], Prepared]
+
+
 class History:
-    """Events of one database. Holds no state of its own."""
+    """Events of one database. Holds no state but statements."""
 
     def __init__(self, database: Database, pseudonyms_of: Identifiers) -> None:
         self._database = database
         self._identifiers = pseudonyms_of
         self._refunds = Refunds(database)
+        self._read_before: tuple[Sequence[tuple[str, str]], _Reading] | None = None
 
     # --- appending ---------------------------------------------------------------------------
 
@@ -341,26 +349,40 @@ class History:
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
         ``pseudonyms`` are those of the keys, if they are made already.
         """
-        pairs = tuple(reads)
+        pairs, at_once, one_by_one = self._reading_of(reads)
         if pseudonyms is None:
             pseudonyms = self.pseudonyms(keys)
         # One statement whatever keys are given: building one takes longer than a decision may. No
         # pseudonym is empty, so the arms of a key without a value find nothing.
         values = {**_NO_KEYS, **pseudonyms,
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
-        run, prepared = self._database.run, self._database.prepared
-        at_once = prepared(("read", pairs), lambda: reading(self._database, pairs))
+        run = self._database.run
         found = run(connection, at_once, at_once.bind(values))
         slices = _slices(found, pairs, pseudonyms, cutoff)
         if slices is None:
-            one_by_one = prepared(
-                ("read one by one", pairs), lambda: reading(self._database, pairs, crowded=True)
-            )
-            found = run(connection, one_by_one, one_by_one.bind(values))
+            statement = one_by_one()
+            found = run(connection, statement, statement.bind(values))
             slices = _slices(found, pairs, pseudonyms, cutoff)
             if slices is None:
                 raise AssertionError("read one by one: expected no word of a crowded key")
         return slices
+
+    def _reading_of(self, reads: Sequence[tuple[str, str]]) -> _Reading:
+        """How these pairs are read. Decisions ask for the same ones: hashing them takes 3 µs."""
+        before = self._read_before
+        if before is not None and before[0] is reads:
+            return before[1]
+        pairs, prepared = tuple(reads), self._database.prepared
+        made = _Reading(
+            {SLICE_OF[pair]: pair for pair in pairs if pair in SLICE_OF},
+            prepared(("read", pairs), lambda: reading(self._database, pairs)),
+            lambda: prepared(
+                ("read one by one", pairs), lambda: reading(self._database, pairs, crowded=True)
+            ),
+        )
+        if isinstance(reads, tuple):  # a list may be another when it comes again
+            self._read_before = reads, made
+        return made
 
     def pseudonyms(self, keys: Mapping[str, str]) -> dict[str, str]:
         """The keys that are given, entities under their pseudonyms, in the order of `KEYS`."""
@@ -525,7 +547,7 @@ def _entity_rows(
 
 def _slices(
     found: Iterable[tuple[int, bytes, str]],
-    pairs: Pairs,
+    pairs: Mapping[int, tuple[str, str]],
     pseudonyms: Mapping[str, str],
     cutoff: int,
 ) -> Slices | None:
@@ -537,7 +559,8 @@ def _slices(
     transactions = ""
     for slot, packed, note in found:
         if slot < ENTITY:
-            rows[_PAIR_OF[slot]] = packed
+            if (pair := pairs.get(slot)) is not None:
+                rows[pair] = packed
         elif slot < NAMED:
             kind = KEYS[slot - ENTITY]
             seen, moved, latest = map(int, note.split())
@@ -552,11 +575,7 @@ def _slices(
             snapshot = int(highest)
         elif note is not None:
             return None
-    asked_for = {pair: rows[pair] for pair in pairs if pair in rows}
     return Slices(
-        asked_for, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest,
+        rows, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest,
         transactions or None,
     )  # fmt: skip
-
-
-_PAIR_OF: Final = {number: pair for pair, number in SLICE_OF.items()}
