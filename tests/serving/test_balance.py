@@ -91,8 +91,10 @@ class ByHand:
     def stands_by(self, place: Place, amount: int, action: str) -> bool:
         """Whether an answer that was given may be given again."""
         stands = self.stands[place[0]]
-        if action == "PREVENT" or stands == "COMPLETED":
+        if action == "PREVENT":
             return True
+        if stands == "COMPLETED":  # what was paid less than promised is anybody's again
+            return action != "ALLOW" or amount <= self.promised[place]
         most = max(self.promised[place], self.waiting[place] if action != "ALLOW" else 0)
         return stands not in ENDED and amount <= most
 
