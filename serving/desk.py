@@ -41,6 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 READS: Final = tuple(PLAN.reads)
+_EVERY_ENTITY: Final = frozenset(ENTITIES)
 
 SANDBOX_ACTIONS: Final[Mapping[str, Action]] = {
     "qa-force-refund-allow": Action.ALLOW,
@@ -137,7 +138,7 @@ class Desk:
             lists=ListMatch(
                 block=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "block"),
                 allow=tuple(ListHit(e.entity, e.reason) for e in entries if e.list == "allow"),
-                entities=frozenset(ENTITIES) & keys.keys(),
+                entities=_EVERY_ENTITY & keys.keys(),
             ),
             sandbox=_forced(request.email) if self.is_sandbox else None,
             exploration_draw=exploration_draw(self.secret, request.refund_id, policy.hash),
