@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     'sqlite:////srv/recourse/live.db'
     """
 
-    model_config = SettingsConfigDict(env_prefix="RECOURSE_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RECOURSE_", env_file=".env", extra="ignore",
+                                      hide_input_in_errors=True)  # fmt: skip
 
     home: Path = Path("var")
     """Where all state lives: the stores, MLflow's database, the served model, the secret."""
@@ -162,6 +163,13 @@ class Settings(BaseSettings):
             raise ValueError("expected an ISO 4217 code")
         return value
 
+    @field_validator("database_url", "sandbox_database_url")
+    @classmethod
+    def _of_a_database(cls, url: str | None) -> str | None:
+        if url:
+            _check_database_url(url)
+        return url
+
     @field_validator("secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
@@ -183,6 +191,8 @@ class Settings(BaseSettings):
             cls._long_enough(SecretStr(text))
         elif not text:
             raise ValueError("expected a file with a URL, it is empty")
+        else:
+            _check_database_url(text)
         return path
 
     @field_validator("trusted_proxies", mode="before")
@@ -193,16 +203,13 @@ class Settings(BaseSettings):
         return value
 
     def database_url_of(self, mode: Literal["live", "sandbox"]) -> str:
-        """The URL of one of the two stores; raises `ValueError` for one of neither database."""
+        """The URL of one of the two stores."""
         if mode == "live":
             given, file = self.database_url, self.database_url_file
         else:
             given, file = self.sandbox_database_url, self.sandbox_database_url_file
-        name = "RECOURSE_DATABASE_URL" if mode == "live" else "RECOURSE_SANDBOX_DATABASE_URL"
         if file is not None:
-            given, name = read_private(file), f"{name}_FILE"
-        if given:
-            _check_database_url(name, given)
+            given = read_private(file)
         return given or f"sqlite:///{(self.home / f'{mode}.db').absolute()}"
 
     def clock_of(self, mode: Literal["live", "sandbox"]) -> Literal["ingest", "event"]:
@@ -236,22 +243,22 @@ class Settings(BaseSettings):
         return read_private(path).encode()
 
 
-def _check_database_url(name: str, url: str) -> None:
+def _check_database_url(url: str) -> None:
     """Refuse what is the URL of no store, without a word of it after its scheme: a password may be.
 
-    >>> _check_database_url("RECOURSE_DATABASE_URL", "mysql://u:p@h/x")
+    >>> _check_database_url("mysql://u:p@h/x")
     Traceback (most recent call last):
     ...
-    ValueError: RECOURSE_DATABASE_URL: expected sqlite:////path/to/file or \
-postgresql://user:password@host/database, got mysql://…
+    ValueError: expected sqlite:////path/to/file or postgresql://user:password@host/database, \
+got mysql://…
     """
     scheme, is_url, _ = url.partition("://")
     if scheme not in DATABASES or not is_url:
         got = f"{scheme[:20]}://…" if is_url else "no URL"
         expected = "sqlite:////path/to/file or postgresql://user:password@host/database"
-        raise ValueError(f"{name}: expected {expected}, got {got}")
+        raise ValueError(f"expected {expected}, got {got}")
     if scheme.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
-        raise ValueError(f"{name}: PostgreSQL's driver is not installed, expected: "
+        raise ValueError("PostgreSQL's driver is not installed, expected what comes of "
                          'pip install "psycopg[binary]>=3.2"')  # fmt: skip
 
 

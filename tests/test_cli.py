@@ -276,7 +276,8 @@ BAD_SETTINGS = {
     "RECOURSE_WORKERS=many": "RECOURSE_WORKERS: ",
     "RECOURSE_SECRET=hunter2": "RECOURSE_SECRET: expected at least 32 characters",
     "RECOURSE_HOME=/dev/null": "/dev/null: File exists",
-    "RECOURSE_DATABASE_URL=nonsense": "the store: Could not parse SQLAlchemy URL",
+    "RECOURSE_DATABASE_URL=nonsense": "RECOURSE_DATABASE_URL: expected sqlite:////path/to/file or ",
+    "RECOURSE_DATABASE_URL=mysql://u:hunter2@h/x": "got mysql://",
     "RECOURSE_DATABASE_URL=sqlite://": "expected a file",
     "RECOURSE_DATABASE_URL=sqlite:////dev/null/x.db": "the store: unable to open database file",
 }
