@@ -8,6 +8,7 @@ start and the end of a worker. Its connections are `serving.connection`'s.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 import bentoml
@@ -41,14 +42,25 @@ class Front:
         await (self._ours if is_ours else self._theirs)(scope, receive, send)
 
 
+def set_up_server() -> None:
+    """Let uvicorn's next server in this process have our connections, and believe no header.
+
+    By itself it takes a peer at 127.0.0.1 for a proxy, whose word for whom it asks is taken: who
+    guesses at keys through a tunnel or a sidecar would be another address with each guess. Whose
+    word is taken is for `serving.gate` to know (``RECOURSE_TRUSTED_PROXIES``).
+    """
+    from uvicorn.config import HTTP_PROTOCOLS
+
+    HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedProtocol"
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
+
+
 class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]
     """A BentoML service, its first mounted application reached before BentoML's layers."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that a worker serves, and from here on over connections of ours."""
-        from uvicorn.config import HTTP_PROTOCOLS
-
-        HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedProtocol"
+        set_up_server()
         theirs: ASGIApp = super().to_asgi(is_main=is_main)
         ours: ASGIApp = self.mount_apps[0][0]
         return Front(ours, theirs)

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from serving import connection
 from serving.connection import MOST_HEAD_BYTES, BoundedProtocol
+from serving.front import set_up_server
 from serving.logs import configure_libraries
 
 HEAD = b"GET /v2/policies HTTP/1.1\r\nHost: x\r\n"
@@ -26,6 +27,8 @@ async def answered(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body, more = body + message["body"], message["more_body"]
     body = body or b"ok"
+    if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
+        body = scope["client"][0].encode() + b" ok"
     await send({"type": "http.response.start", "status": 200,
                 "headers": [(b"content-length", str(len(body)).encode())]})  # fmt: skip
     await send({"type": "http.response.body", "body": body})
@@ -35,8 +38,10 @@ def told(*pieces: bytes, wait_for_end: bool = True) -> tuple[bytes, Any]:
     """The status line, and the body, that a connection answers these pieces with."""
 
     async def asked() -> bytes:
+        set_up_server()
         config = Config(answered, log_config=None, lifespan="off")
         config.load()
+        assert config.http_protocol_class is BoundedProtocol
         state = ServerState()
         loop = asyncio.get_running_loop()
 
@@ -108,3 +113,9 @@ def test_a_wish_for_another_protocol_is_passed_over_and_the_body_is_read(protoco
     for pieces in (asked, [b"".join(asked)], [b"".join(asked)] * 2):
         found, body = told(*pieces, wait_for_end=False)
         assert (found[:15], body[:16]) == (b"HTTP/1.1 200 OK", b"two\r\nupgrade: ok")
+
+
+def test_no_peer_is_taken_at_its_word_for_whom_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    forwarded = HEAD + b"X-Forwarded-For: 203.0.113.9\r\n\r\n"
+    assert told(forwarded, wait_for_end=False)[1] == b"127.0.0.1 ok"
