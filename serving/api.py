@@ -83,6 +83,14 @@ class Api:
         self.turns = Turns(self.limits.waiting, LONGEST_WAIT_SECONDS)
         self._office_turns = Turns(self.limits.waiting)
 
+    def warm_up(self) -> None:
+        """Go the way of a decision once on the thread of the desks, which has its own connections.
+
+        To be called before the first request, and not from the event loop.
+        """
+        for desk in self.desks.values():
+            self._thread.do(desk.warm_up)
+
     def finish(self) -> None:
         """Finish what was accepted, and accept nothing more."""
         self._thread.close()

@@ -15,6 +15,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
@@ -171,10 +172,10 @@ class _Waiting:
 
     __slots__ = ("context", "future", "job", "loop", "work")
 
-    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop | None) -> None:
         self.work, self.loop = work, loop
         self.context = copy_context()
-        self.future: asyncio.Future[Any] = loop.create_future()
+        self.future: asyncio.Future[Any] | None = loop.create_future() if loop else None
         self.job: Job | None = None
 
 
@@ -199,7 +200,25 @@ class DeskThread:
             raise RuntimeError("the desk is closed")
         waiting = _Waiting(work, asyncio.get_running_loop())
         self._asked.put(waiting)
+        assert waiting.future is not None
         return await waiting.future
+
+    def do(self, work: Work) -> None:
+        """Do ``work`` on the thread, and come back when it is done; raises what it raises.
+
+        What a thread is to have at hand, such as its connections, only it can make ready. Not to be
+        called from an event loop.
+        """
+        done: Future[Any] = Future()
+
+        def reported() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self._asked.put(_Waiting(reported, None))
+        done.result()
 
     def close(self) -> None:
         """Finish what was asked for, and take no more."""
@@ -273,6 +292,8 @@ def _choose(turns: deque[_Waiting]) -> list[_Waiting]:
 def _answer(those: Sequence[_Waiting], results: Sequence[Any]) -> None:
     told = list(zip(those, results, strict=True))
     loop = those[0].loop
+    if loop is None:
+        return  # see `DeskThread.do`
     try:
         loop.call_soon_threadsafe(_set, told)
     except RuntimeError:  # the loop is closed, and nobody waits any more
@@ -281,7 +302,7 @@ def _answer(those: Sequence[_Waiting], results: Sequence[Any]) -> None:
 
 def _set(told: Sequence[tuple[_Waiting, Any]]) -> None:
     for one, result in told:
-        if one.future.done():
+        if one.future is None or one.future.done():
             continue  # who asked has gone
         if isinstance(result, Exception):
             one.future.set_exception(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from serving.retaining import RetentionWatch, keep_of
 from serving.sealing import Sealer
 from serving.sending import sender_of
 from serving.settings import Settings
+from serving.store.mapping import enter_pages
 from serving.store.store import Store
 from serving.tracing import Tracing
 
@@ -72,6 +74,7 @@ class Worker:
             self.desks, settings.max_body_bytes, second_person=settings.policy_second_person,
             limits=limits_of(settings),
         )  # fmt: skip
+        self.api.warm_up()
         pages = {"/metrics": self._metrics_page}
         answering = create_app(lambda: self.api, pages, settings.trusted_proxies)
         self.app: ASGIApp = Access(answering, self.metrics, self.tracing, settings.log_requests)
@@ -92,6 +95,7 @@ class Worker:
         for watch in self._watches:
             watch.start()
         self._carry()
+        self._enter_pages()
         log.info("ready", seconds=round(time.monotonic() - started, 2))
 
     @property
@@ -112,6 +116,21 @@ class Worker:
         self._carry()
         if self.tracing is not None:
             self.tracing.close()
+
+    def _enter_pages(self) -> None:
+        """Have the pages of the stores at hand soon, and what lives for good out of the way.
+
+        Beside the first decisions, as the pages of a large store may have to come from the disk.
+        What was made until now is kept until the end, so no collection needs to look at it again.
+        """
+        paths = [desk.store.database.path for desk in self.desks.values()
+                 if desk.store.database.is_sqlite]  # fmt: skip
+        entering = threading.Thread(
+            target=lambda: [enter_pages(path) for path in paths], name="pages", daemon=True
+        )
+        entering.start()
+        gc.collect()
+        gc.freeze()
 
     def _sealer(self, mode: Mode, settings: Settings) -> Sealer:
         head = settings.audit_head(STORE_OF[mode])
@@ -141,7 +160,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def open_desks(settings: Settings, models: Models, metrics: Metrics) -> dict[Mode, Desk]:
-    """Both desks over their own stores and policies, sharing models, warmed up.
+    """Both desks over their own stores and policies, sharing models.
 
     A store without a policy gets the one that the settings name. Raises PolicyError, with every
     problem, and StoreRefusedError for a policy in force that cannot decide.
@@ -155,9 +174,7 @@ def open_desks(settings: Settings, models: Models, metrics: Metrics) -> dict[Mod
         rates = Rates.of(settings.base_currency, store.fx_rates())
         policy = start_with(store, settings, time.time_ns() // 10**6)
         log.info("policy_in_force", store=name, version=policy.version, hash=policy.hash)
-        made = Desk(store, Policies(policy), models, rates, secret, settings.deadline_ms,
+        return Desk(store, Policies(policy), models, rates, secret, settings.deadline_ms,
                     mode == "test", metrics.of(name))  # fmt: skip
-        made.warm_up()
-        return made
 
     return {"live": desk("live"), "test": desk("test")}
