@@ -50,7 +50,13 @@ def _end(text: str | None, now: int) -> int | None:
     """When a key ends, of ``--expires``: a span from now, or a time after now."""
     if text is None:
         return None
-    end = now + span_ms(text, "--expires") if text[-1:] in MS_OF else instant(text, "--expires")
+    try:
+        end = now + span_ms(text, "--expires") if text[-1:] in MS_OF else instant(text, "--expires")
+    except typer.BadParameter:
+        raise typer.BadParameter(
+            f"expected a span, as 90d, 12h or 30m, or an ISO 8601 time with offset, got {text!r}",
+            param_hint="--expires",
+        ) from None
     if end is not None and end <= now:
         raise typer.BadParameter(
             f"expected a time that is still to come, got {text!r}", param_hint="--expires"

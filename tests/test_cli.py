@@ -293,6 +293,12 @@ def test_a_bad_setting_is_refused_by_name(run, setting, told):
     assert "hunter2" not in ended.err
 
 
+def test_when_a_key_ends_is_told_as_its_help_says(run):
+    wrong = run("keys", "create", "--scope", "score", "--expires", "tomorrow")
+    assert wrong.code == 2
+    assert "expected a span, as 90d, 12h or 30m" in wrong.err
+
+
 def test_two_bad_settings_are_one_sentence(run):
     ended = run("keys", "list", RECOURSE_WORKERS="0", RECOURSE_CLOCK="sundial")
     assert is_one_sentence(ended.err)
