@@ -245,10 +245,10 @@ class Api:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         how = {"WWW-Authenticate": "Bearer"}
         if scheme.lower() not in ("token", "bearer") or not key.strip():
-            told = f"must be token or Bearer and a key, got the scheme {scheme[:20]}" if key else (
-                "is required")  # what has no space in it may be a key, and is not told again
-            told = f"Authorization: {told}, as in: token sk_live_…"
-            raise ApiError(401, told, headers=how)
+            told = "is required"  # what has no space in it may be a key, and is not told again
+            if key:
+                told = f"must be token or Bearer and a key, got the scheme {scheme[:20]}"
+            raise ApiError(401, f"Authorization: {told}, as in: token sk_live_…", headers=how)
         key = key.strip()
         desk = self.desks["test" if "_test_" in key else "live"]
         at = time.time_ns() // 1_000_000
