@@ -295,7 +295,8 @@ def test_whatever_comes_together_each_content_is_decided_once(two_desks, request
     desks, clock, number = two_desks
     tag = next(number)
     jobs = [
-        scoring(desks[which], clock, of(refund, f"r-{tag}-{refund}", amount=amount),
+        # Of customers of their own: once limited, who asked for less would wait with less.
+        scoring(desks[which], clock, of(10 * tag + refund, f"r-{tag}-{refund}", amount=amount),
                 Sender("key_1", key and f"{tag} {key}"))
         for which, refund, amount, key in requests
     ]  # fmt: skip
