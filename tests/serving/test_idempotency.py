@@ -220,8 +220,10 @@ def scoring(desk: Desk, now: Clock, said: Any, sender: Sender = ME) -> Scoring:
 
 
 def of(number: int, refund_id: str | None = None, **refund: Any) -> Any:
-    """A refund of a customer, an order and a device of its own."""
+    """A refund of a customer, an order, a device and a card of its own."""
     body = deepcopy(BODY)
+    body["paymentMethods"] = [{"paymentMethodId": f"card {number}"}]
+    body["device"]["ipAddress"] = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
     for part, name in (("customer", "customerId"), ("order", "orderId"), ("device", "deviceId")):
         body[part][name] = f"{name} {number}"
     body["customer"]["email"] = f"{number}@in-clear.example"
