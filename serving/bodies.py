@@ -116,9 +116,7 @@ class RefundItemPart(ItemPart):
 class StatusPart(Wire):
     """Where an order stands and who moved it."""
 
-    stage: Annotated[
-        Word | None, Known(tuple(ORDER_STAGES), "no change is recorded")
-    ] = None
+    stage: Annotated[Word | None, Known(tuple(ORDER_STAGES), "no change is recorded")] = None
     actor: Text | None = None
 
 
