@@ -56,6 +56,7 @@ def serve(
         "RECOURSE_HOME": str(settings.home.resolve()),
         "RECOURSE_CLOCK": settings.clock,
         "RECOURSE_WORKERS": str(workers),
+        "RECOURSE_SUPERVISOR": str(os.getpid()),  # the process stays, as another program
         # By port: BentoML empties it at the start, the counts of another service's workers too.
         "BENTOML_HOME": str(settings.home.resolve() / "bentoml" / str(port)),
         "BENTOML_DO_NOT_TRACK": "True",

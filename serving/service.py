@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from serving.worker import Worker
 
 PARENT_CHECK_SECONDS = 0.2
+SUPERVISOR = "RECOURSE_SUPERVISOR"
+"""Where `recourse serve` says which process it is, before it starts workers."""
 
 log = structlog.get_logger()
 
@@ -36,6 +38,14 @@ _WORKERS: list[Worker] = []
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """What the worker serves."""
     await _WORKERS[0].app(scope, receive, send)
+
+
+def supervisor() -> int:
+    """The process that started this worker.
+
+    As it says itself: one that is killed while its workers start is no longer their parent.
+    """
+    return int(os.environ.get(SUPERVISOR, os.getppid()))
 
 
 def end_with(parent: int, stop_seconds: float) -> None:
@@ -95,7 +105,7 @@ class Recourse:
 
         configure_libraries()
         settings = Settings()
-        end_with(os.getppid(), settings.stop_seconds)
+        end_with(supervisor(), settings.stop_seconds)
         _WORKERS.append(Worker(settings))
 
     async def __is_ready__(self) -> bool:

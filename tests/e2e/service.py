@@ -72,8 +72,8 @@ class Service:
         finally:
             store.close()
 
-    def start(self) -> Service:
-        """Start and wait until it is ready."""
+    def launch(self) -> None:
+        """Start it."""
         with (self.home / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [RECOURSE, "serve", "--port", str(self.port), "--clock", self.clock,
@@ -82,6 +82,10 @@ class Service:
                 env=environment(self.home, RECOURSE_DEADLINE_MS="10000", **self.settings),
                 cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+
+    def start(self) -> Service:
+        """Start and wait until it is ready."""
+        self.launch()
         until = time.monotonic() + READY_SECONDS
         while time.monotonic() < until:
             assert self.process.poll() is None, (self.home / "service.log").read_text()

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.service import Service
@@ -77,3 +78,19 @@ def test_told_to_stop_it_answers_what_it_accepted_seals_and_ends(served: Service
         served.client.get("/readyz")
     sealed = rows(served.home, "SELECT max(seq) FROM audit_seals")
     assert sealed == rows(served.home, "SELECT max(seq) FROM audit_log") > 0
+
+
+def test_a_supervisor_that_is_killed_while_its_workers_start_leaves_none(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.launch()
+    supervisor = psutil.Process(service.process.pid)
+    workers: list[psutil.Process] = []
+    while not workers:
+        time.sleep(0.01)
+        workers = supervisor.children(recursive=True)
+    supervisor.kill()
+    service.process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert not alive
