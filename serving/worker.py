@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 from starlette.responses import Response
@@ -34,6 +34,8 @@ from serving.tracing import Tracing
 log = structlog.get_logger()
 
 Mode = Literal["live", "test"]
+
+WRITE_BACK_SECONDS: Final = 0.5
 
 STORE_OF: dict[Mode, StoreName] = {"live": "live", "test": "sandbox"}
 
@@ -91,6 +93,15 @@ class Worker:
             *(self._sealer(mode, settings) for mode in self.desks),
             *(RetentionWatch(desk.store, keep_of(settings)) for desk in self.desks.values()),
             Repeated("metrics", CARRY_SECONDS, self._carry),
+            *(
+                Repeated(
+                    f"write-back-{STORE_OF[mode]}",
+                    WRITE_BACK_SECONDS,
+                    desk.store.database.write_back,
+                )
+                for mode, desk in self.desks.items()
+                if desk.store.database.is_sqlite
+            ),
         )
         for watch in self._watches:
             watch.start()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from features.events import RefundRequest
@@ -57,3 +61,29 @@ def test_the_mark_of_the_rates_moves_when_they_do(store):
         marks.append(mark())
     assert len(set(marks)) == len(marks)
     assert mark() == marks[-1]
+
+
+def test_the_log_is_written_back_to_the_file(tmp_path):
+    """What only the log had is in the file, as a copy of the file alone shows."""
+    opened = Store.open(f"sqlite:///{tmp_path}/store.db", SECRET)
+    with opened.write() as tx:
+        tx.audit("ann", "decided", "refund:r", {}, at=7)
+
+    def count() -> int:
+        alone = tmp_path / "alone.db"
+        shutil.copy(tmp_path / "store.db", alone)
+        with closing(sqlite3.connect(alone)) as copy:
+            try:
+                return int(copy.execute("SELECT count(*) FROM audit_log").fetchone()[0])
+            except sqlite3.OperationalError:  # its tables are in the log, too
+                return 0
+
+    assert count() == 0
+    opened.database.write_back()
+    assert count() == 1
+    opened.close()
+
+
+def test_where_there_is_no_log_nothing_is_written_back(store):
+    store.database.write_back()
+    assert vitals(store.database).unsealed == 0
