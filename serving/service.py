@@ -70,8 +70,8 @@ def end_with(parent: int, stop_seconds: float) -> None:
 def not_installed(*names: str) -> Iterator[None]:
     """Let these packages look as if they were not installed, as they are not in a Bento.
 
-    LightGBM loads pandas and scikit-learn where it finds them, which takes a worker a second and
-    120 MB, and serving uses neither.
+    LightGBM loads pandas and scikit-learn where it finds them, which takes a worker two seconds and
+    130 MB, and serving uses neither.
     """
     hidden: dict[str, Any] = {name: None for name in names if name not in sys.modules}
     sys.modules.update(hidden)  # an import that finds None there fails as for want of the package
