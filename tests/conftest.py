@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
@@ -53,6 +54,12 @@ def made_once(
             make(folder)
             (folder / ".made").touch()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def logs_as_delivered() -> None:
+    """Let no test hear less than another: a command that ran before may ask for errors alone."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

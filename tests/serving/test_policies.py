@@ -48,11 +48,8 @@ def store(url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def told() -> Iterator[list[Any]]:
-    kept = structlog.get_config()
-    structlog.reset_defaults()  # whatever ran before may have asked for errors alone
     with structlog.testing.capture_logs() as entries:
         yield entries
-    structlog.configure(**kept)
 
 
 def propose(store: Store, document: str, author: str = "ann", at: int = 10) -> Any:

@@ -10,7 +10,6 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-import structlog
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from benchmarks.inprocess import Answered, InProcess
@@ -61,11 +60,9 @@ def settings(tmp_path, monkeypatch) -> Settings:
 
 @pytest.fixture
 def asked(settings) -> Iterator[Asked]:
-    kept = structlog.get_config()
     worker = Worker(settings)
     yield Asked(worker)
     worker.close()
-    structlog.configure(**kept)
 
 
 def lines(told: str) -> list[dict[str, Any]]:
