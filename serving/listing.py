@@ -2,7 +2,7 @@
 
 What is wrong with an entry is said all at once, by field. An id is what the wire takes as one, so
 that whoever can ask for a refund can be listed. Each entry that is put on a list or taken off it
-leaves an audit entry in the same transaction, under the entity's pseudonym.
+leaves an audit entry in the same transaction, with the entity's pseudonym in what can be erased.
 """
 
 from __future__ import annotations
@@ -153,9 +153,9 @@ def put(
             part = every[start : start + _AT_ONCE]
             put_now = tx.put_many_on_list(name, part, author=author, at=at)
             tx.audit_many(
-                AuditEntry(at, via or author, "listed", f"{entry.entity}:{entry.value}",
-                           {"list": name, "expires_at": entry.expires_at},
-                           {"by": author, "reason": entry.reason})
+                AuditEntry(at, via or author, "listed", f"list:{name}",
+                           {"entity": entry.entity, "expires_at": entry.expires_at},
+                           {"by": author, "reason": entry.reason, "value": entry.value})
                 for entry in put_now
             )  # fmt: skip
         done += put_now
@@ -172,8 +172,8 @@ def take_off(
         was_there = tx.take_off_list(name, gone.entity, gone.original)
         if was_there:
             value = store.identifiers.mac(gone.entity, gone.original)
-            tx.audit(via or actor, "unlisted", f"{entity}:{value}", {"list": name}, at=at,
-                     personal={"by": actor})  # fmt: skip
+            tx.audit(via or actor, "unlisted", f"list:{name}", {"entity": gone.entity}, at=at,
+                     personal={"by": actor, "value": value})  # fmt: skip
     return was_there
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, update
 
 from serving.store.database import Database
+from serving.store.holdings import in_parts
 from serving.store.schema import audit_log
 
 _COLUMNS: Final = ("at", "actor", "action", "subject", "content")
@@ -24,14 +25,16 @@ _PERSONAL: Final = (*_COLUMNS, "commitment", "personal")
 _KEPT: Final = ("seq", *_PERSONAL)
 _SALT_BYTES: Final = 16
 _AT_ONCE: Final = 500
+_IN_ONE_TEXT: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One entry, at an instant in epoch ms.
 
-    ``content`` must hold no identifier and no name of a person, and no free text: those go into
-    ``personal``, which can be erased. None there is nothing personal, or what was erased.
+    ``subject`` and ``content`` must hold no identifier, pseudonym or name of a person, and no free
+    text: those go into ``personal``, which can be erased. None there is nothing personal, or what
+    was erased.
     """
 
     at: int
@@ -40,6 +43,10 @@ class AuditEntry:
     subject: str
     content: Mapping[str, Any]
     personal: Mapping[str, Any] | None = None
+
+
+NAMING: Final = ("customer", "list:allow", "list:block")
+"""The subjects of entries whose ``personal`` may hold a pseudonym."""
 
 
 class KeptEntry(NamedTuple):
@@ -186,27 +193,28 @@ class AuditLog:
         """The highest seq, 0 for an empty log."""
         return connection.execute(select(func.max(audit_log.c.seq))).scalar() or 0
 
-    def erase_personal(
-        self, connection: Connection, *, subjects: Collection[str] | None = None,
-        before: int | None = None,
-    ) -> int:  # fmt: skip
-        """Erase for good what is personal in entries about these subjects, or of ``at < before``.
+    def erase_before(self, connection: Connection, before: int) -> int:
+        """Erase for good what is personal in entries of ``at < before``; returns in how many.
 
-        Both given, both must hold; one must be. Returns how many entries it was erased in. The
-        entries stay, and the chain of seals stays valid.
+        The entries stay, and the chain of seals stays valid.
         """
-        if subjects is None and before is None:
-            raise ValueError("erase_personal: expected subjects, a time, or both")
-        statement = update(audit_log).where(audit_log.c.personal.is_not(None))
-        if before is not None:
-            statement = statement.where(audit_log.c.at < before)
-        parts: list[Any] = [statement]
-        if subjects is not None:
-            every = sorted(subjects)
-            starts = range(0, len(every), _AT_ONCE)
-            parts = [statement.where(audit_log.c.subject.in_(every[at : at + _AT_ONCE]))
-                     for at in starts]  # fmt: skip
-        return sum(connection.execute(part.values(personal=None)).rowcount for part in parts)
+        return self._erase(connection, audit_log.c.at < before)
+
+    def erase_naming(self, connection: Connection, pseudonyms: Collection[str]) -> int:
+        """As `erase_before`, of entries that hold one of these pseudonyms."""
+        holds, every = func.instr if self._database.is_sqlite else func.strpos, sorted(pseudonyms)
+        return sum(
+            self._erase(
+                connection,
+                audit_log.c.subject.in_(NAMING)
+                & or_(*(holds(audit_log.c.personal, one) > 0 for one in part)),
+            )
+            for part in in_parts(every, _IN_ONE_TEXT)
+        )
+
+    def _erase(self, connection: Connection, which: ColumnElement[bool]) -> int:
+        is_it = audit_log.c.personal.is_not(None) & which
+        return connection.execute(update(audit_log).where(is_it).values(personal=None)).rowcount
 
 
 def _committed(personal: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

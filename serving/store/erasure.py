@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from sqlalchemy import Connection, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 
 from features.events import COLUMN_OF
 from serving.store.answered import delete_naming
@@ -37,7 +37,7 @@ from serving.store.renaming import (
     renamed,
     without_free_text,
 )
-from serving.store.schema import audit_log, decisions, idempotency_keys, identifiers, lists
+from serving.store.schema import decisions, idempotency_keys, identifiers, lists
 from serving.store.store import Store
 
 log = structlog.get_logger()
@@ -45,7 +45,6 @@ log = structlog.get_logger()
 TRIES: Final = 3
 """How often a customer's holdings are looked up beside those who write, before under their lock."""
 
-_IN_ONE_TEXT: Final = 40
 _CHECKPOINT_WAIT_MS: Final = 50
 _AFTER_FORMER: Final = FORMER[:-1] + ";"
 
@@ -108,7 +107,9 @@ def _erase(
         "lists": _delete_named(connection, lists, lists.c.entity, lists.c.value, new),
         "identifiers": _delete_named(connection, identifiers, identifiers.c.kind,
                                      identifiers.c.mac, [*new, *former]),
-        "audit_log": _erase_from_audit(store, connection, [*new, *former]),
+        "audit_log": store.audit_log.erase_naming(
+            connection, {value for _, value in [*new, *former]}
+        ),
     }  # fmt: skip
     entry = AuditEntry(at, via or actor, "customer_erased", f"customer:{successor}",
                        {"rows": rows}, {"by": actor})  # fmt: skip
@@ -181,7 +182,7 @@ def _impersonal(
 
 
 def _delete_results(connection: Connection, results: Sequence[tuple[str, str]]) -> int:
-    """First results of idempotency keys bear a hash of the request's content."""
+    """First results of idempotency keys bear a hash of what was sent, and may quote it."""
     key = idempotency_keys.c
     count = 0
     for api_key_id, name in results:
@@ -229,20 +230,6 @@ def _former(store: Store, connection: Connection, new: Renames) -> list[Person]:
     }
     return [(kind, mac) for kind, mac, sealed in former
             if (kind, reveal(kind, mac, sealed)) in theirs]  # fmt: skip
-
-
-def _erase_from_audit(store: Store, connection: Connection, persons: Sequence[Person]) -> int:
-    """What audit entries say of them goes; the entries stay, and so does the chain of seals."""
-    a, values = audit_log.c, sorted({value for _, value in persons})
-    count = store.audit_log.erase_personal(
-        connection, subjects=[f"{kind.removeprefix(FORMER)}:{value}" for kind, value in persons]
-    )
-    holds = func.instr if store.database.is_sqlite else func.strpos
-    for part in in_parts(values, _IN_ONE_TEXT):
-        naming = or_(*(holds(a.personal, value) > 0 for value in part))
-        is_it = (a.subject == "customer") & a.personal.is_not(None) & naming
-        count += connection.execute(update(audit_log).where(is_it).values(personal=None)).rowcount
-    return count
 
 
 # --- SQLite's files ----------------------------------------------------------------------------

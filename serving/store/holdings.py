@@ -28,6 +28,12 @@ AT_ONCE: Final = 500
 
 _PART: Final = 10_000
 
+_LATE_MS: Final = 60_000
+"""So much earlier than the latest the time of a result may be that is committed after it."""
+
+_NAMES_NOTHING: Final = '"data":{"recorded":'
+"""Stands in the answer to a report that names neither an order nor a refund, as it is kept."""
+
 _COLUMNS: Final = tuple(
     events.c[name] for name in ("seq", "event_id", "event_type", "known_at", "payload")
 )
@@ -43,10 +49,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How far a look reached: the last event, and on SQLite the last decision, in the file."""
+    """How far a look reached: the last event, and on SQLite the last decision, in the file.
+
+    ``result`` is the latest time of an idempotency key's first result (epoch ms).
+    """
 
     event: int
     decision: int
+    result: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,9 @@ class Holdings:
     ``own`` are their pseudonyms, theirs alone: the customer's, and those of e-mail, device, payment
     method, address and IP that no other customer's event bears. ``seqs`` are the events that bear
     one of these or are about the customer's orders and refunds, ``about`` those, ``decided`` the
-    decisions on the customer's requests, ``results`` the idempotency keys that got one of these.
+    decisions on the customer's requests. ``results`` are the idempotency keys that got one of
+    these, or an answer that names one of the orders and refunds; and all whose answer names
+    neither, of which nobody can tell whose they are.
     """
 
     customer: str
@@ -104,7 +116,7 @@ def holdings_of(database: Database, connection: Connection, customer: str) -> Ho
     own -= {person for e in strangers for person in _persons(e)}
     seqs = {e.seq for e in found if not own.isdisjoint(_persons(e))} | {e.seq for e in theirs}
     decided = look.decided(customer, after=0)
-    results = look.results(decided)
+    results = look.results(decided, about)
     return Holdings(customer, frozenset(own), tuple(sorted(seqs)), frozenset(about),
                     tuple(sorted(decided)), tuple(sorted(results)), seen)  # fmt: skip
 
@@ -119,6 +131,9 @@ def have_moved(database: Database, connection: Connection, holdings: Holdings) -
         again = holdings_of(database, connection, holdings.customer)
         return _content(again) != _content(holdings)
     look, after = _Look(database, connection), holdings.seen
+    results = look.results(holdings.decided, holdings.about, since=after.result - _LATE_MS)
+    if not set(results) <= set(holdings.results):
+        return True
     if look.reach() == after:
         return False
     bearing = next(look.bearing(holdings.own, after=after.event), None)
@@ -146,9 +161,11 @@ class _Look:
         """How far there is anything to see."""
         last = self._connection.execute(select(func.max(events.c.seq))).scalar()
         if not self._is_sqlite:
-            return Seen(last or 0, 0)
+            return Seen(last or 0, 0, 0)
         decided = select(func.max(_ROWID)).select_from(decisions)
-        return Seen(last or 0, self._connection.execute(decided).scalar() or 0)
+        kept = select(func.max(idempotency_keys.c.created_at))
+        return Seen(last or 0, self._connection.execute(decided).scalar() or 0,
+                    self._connection.execute(kept).scalar() or 0)  # fmt: skip
 
     def of_key(self, kind: str, value: str) -> list[StoredEvent]:
         """Events that the index has under an entity and that bear it themselves."""
@@ -247,13 +264,19 @@ class _Look:
             statement = statement.where(after < _ROWID)
         return [score_id for (score_id,) in self._run(statement)]
 
-    def results(self, decided: Sequence[str]) -> list[tuple[str, str]]:
-        """The idempotency keys that got one of these decisions."""
+    def results(
+        self, decided: Sequence[str], about: Iterable[Name], since: int = 0
+    ) -> set[tuple[str, str]]:
+        """The idempotency keys of ``Holdings.results``, of a time from ``since`` on."""
         keys = idempotency_keys.c
-        found = []
-        for part in in_parts(decided, _IN_ONE_TEXT):
-            statement = select(keys.api_key_id, keys.key).where(self._any_in(keys.response, part))
-            found += [(api_key_id, key) for api_key_id, key in self._run(statement)]
+        named = [f'"{_ANSWERED_AS[name.kind]}":{orjson.dumps(name.value).decode()}'
+                 for name in about]  # fmt: skip
+        found = set()
+        for part in in_parts([_NAMES_NOTHING, *decided, *named], _IN_ONE_TEXT):
+            statement = select(keys.api_key_id, keys.key).where(
+                keys.created_at >= since, self._any_in(keys.response, part)
+            )
+            found |= {(api_key_id, key) for api_key_id, key in self._run(statement)}
         return found
 
     def _any_in(self, column: ColumnElement[str], sought: Iterable[str]) -> ColumnElement[bool]:
@@ -262,6 +285,9 @@ class _Look:
     def _run(self, statement: Any) -> Sequence[Any]:
         return self._connection.execute(statement).fetchall()
 
+
+_ANSWERED_AS: Final = {"order": "orderId", "refund_request": "refundId"}
+"""What an answer to a report calls what it names."""
 
 _ROWID: Final[ColumnElement[int]] = literal_column("decisions.rowid")
 

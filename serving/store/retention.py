@@ -176,7 +176,7 @@ class _Pass:
                 self._applied.add("audit_log", connection.execute(counting).scalar_one())
             return
         with self._store.database.write() as connection:
-            erased = self._store.audit_log.erase_personal(connection, before=self._limit(days))
+            erased = self._store.audit_log.erase_before(connection, self._limit(days))
             if erased:
                 entry = self._entry({_AUDIT_LOG: erased})
                 self._store.audit_log.append(connection, entry)

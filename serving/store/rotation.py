@@ -16,9 +16,8 @@ import orjson
 import sqlalchemy
 from sqlalchemy import Column, Connection, Engine, bindparam, delete, event, select, tuple_, update
 
-from features.events import ENTITIES
 from serving.store.answered import name_of, reseal
-from serving.store.audit import AuditEntry
+from serving.store.audit import NAMING, AuditEntry
 from serving.store.database import Database, StoreRefusedError
 from serving.store.identifiers import Identifiers
 from serving.store.outbox import Outbox
@@ -172,19 +171,18 @@ class _Rotation:
         return kind, pseudonym, self._after.key_id, self._after.seal(kind, pseudonym, original)
 
     def _audited(self) -> set[str]:
-        """The persons that audit entries are about, or name in what is personal."""
-        subject, personal = audit_log.c.subject, audit_log.c.personal
-        named = self._connection.execute(
-            select(personal).where(subject == "customer", personal.is_not(None))
-        ).scalars()
-        exported = {f"customer:{orjson.loads(text)['personal'].get('customer')}" for text in named}
-        return exported | {
-            found
-            for kind in ENTITIES
-            for found in self._connection.execute(
-                select(subject).distinct().where(subject >= f"{kind}:", subject < f"{kind};")
-            ).scalars()
-        }
+        """The persons that audit entries name in what is personal."""
+        a, named = audit_log.c, set()
+        statement = select(a.content, a.personal).where(
+            a.subject.in_(NAMING), a.personal.is_not(None)
+        )
+        for content, text in self._connection.execute(statement):
+            personal = orjson.loads(text)["personal"]
+            if "customer" in personal:
+                named.add(f"customer:{personal['customer']}")
+            if "value" in personal:
+                named.add(f"{orjson.loads(content)['entity']}:{personal['value']}")
+        return named
 
     def _reindex(self) -> int:
         self._store.history.reindex(self._connection)

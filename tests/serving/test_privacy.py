@@ -13,10 +13,13 @@ import pytest
 
 from serving import policies
 from serving.desk import Desk
+from serving.heads import HeadFile
 from serving.logs import configure_logs
+from serving.sealing import Sealer
 from serving.store.erasure import erase
+from serving.vouching import vouch
 from tests.serving.documents import document
-from tests.serving.test_desk import BODY, NAMES, open_desk, url
+from tests.serving.test_desk import BODY, NAMES, SECRET, open_desk, url
 from tests.serving.test_management import Client, refused, told
 
 __all__ = ["open_desk", "url"]  # fixtures
@@ -111,6 +114,46 @@ def test_an_erased_customer_is_nobody_and_the_other_stays(call: Client) -> None:
     back = told(call("POST", "/v2/refund?score=refundRequest", again, scopes=EVERY))
     assert "customer-not-found" in {warning["class"] for warning in back["warnings"]}
     assert told(call("DELETE", "/v2/customer/nobody", scopes=EVERY))["erased"]["events"] == 0
+
+
+def keyed(call: Client, path: str, body: Any, key: str) -> None:
+    api_key = call.keys["ann", *EVERY]
+    headers = {"Authorization": f"token {api_key}", "Idempotency-Key": f'"{key}"'}
+    answer = call.http.request("POST", path, content=orjson.dumps(body), headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+def test_no_first_result_and_no_audit_entry_tells_of_an_erased_customer(
+    call: Client, tmp_path: Path
+) -> None:
+    """What a key got says what was reported, and the hash of it is that of the customer's id."""
+    act(call)
+    customer, store = NAMES["customer"], call.desk.store
+    label = {"category": "REFUND_ABUSE", "review": "REFUND_ABUSE"}
+    outcome = {"refund": {"refundId": "r-1", "status": "DECLINED"}}
+    dispute = {"dispute": {"disputeId": "d"}, "customer": {"customerId": customer}}
+    history = {"timestamp": 1_500_000_000, **dispute}
+    entry = {"entity": "customer", "id": customer, "reason": "again"}
+    for key, path, body in (
+        ("order", "/v2/order", BODY), ("outcome", "/v2/refund", outcome),
+        ("label", f"/v2/customer/{customer}/labels", label), ("dispute", "/v2/dispute", dispute),
+        ("scored", "/v2/refund?score=refundRequest", BODY), ("listed", "/v2/lists/block", entry),
+        ("history", "/v2/backfill/dispute", history), ("other's", "/v2/order", OTHER),
+    ):  # fmt: skip
+        keyed(call, path, body, key)
+    call("DELETE", "/v2/lists/block", {"entity": "customer", "id": customer}, scopes=EVERY)
+    head = tmp_path / "head"
+    assert Sealer(store, SECRET, head).seal()
+    counts = told(call("DELETE", f"/v2/customer/{customer}", scopes=EVERY))["erased"]
+    assert counts["idempotency_keys"] == 7
+    with store.database.read() as connection:
+        kept = connection.exec_driver_sql("SELECT key FROM idempotency_keys").scalars().all()
+        audited = repr(connection.exec_driver_sql("SELECT * FROM audit_log").fetchall())
+    assert kept == ["other's"]
+    assert store.identifiers.mac("customer", customer) not in audited
+    findings: list[Any] = []
+    assert vouch(store, SECRET, HeadFile(head).read(), findings.append).erased == 3
+    assert findings == []
 
 
 def test_nothing_personal_is_logged(call: Client, capfd: Any, caplog: Any) -> None:

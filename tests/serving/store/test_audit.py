@@ -30,9 +30,9 @@ def test_many_entries_at_once_come_back_in_order(store: Store) -> None:
 
 def test_what_is_personal_stands_beside_its_commitment_and_can_be_erased(either: Store) -> None:
     with either.write() as tx:
-        tx.audit("key:k", "listed", "device:d", {"list": "block"}, at=1, personal={"by": "Ann"})
-        tx.audit("key:k", "listed", "device:d", {"list": "block"}, at=2, personal={"by": "Ann"})
-        tx.audit("key:k", "listed", "device:e", {"list": "block"}, at=2, personal={"by": "Bob"})
+        for at, by, value in ((1, "Ann", "d"), (2, "Ann", "d"), (2, "Bob", "e")):
+            tx.audit("key:k", "listed", "list:block", {"entity": "device"}, at=at,
+                     personal={"by": by, "value": f"pseudonym-{value}"})  # fmt: skip
         tx.audit("key:k", "decided", "refund:r", {"score_id": "s"}, at=3)
     log, database = either.audit_log, either.database
     with database.read() as connection:
@@ -40,15 +40,16 @@ def test_what_is_personal_stands_beside_its_commitment_and_can_be_erased(either:
     assert all(entry.keeps_its_word for entry in before)
     assert [entry.commitment is None for entry in before] == [False, False, False, True]
     assert len({entry.commitment for entry in before}) == 4, "one name, two commitments"
-    assert before[0].entry().personal == {"by": "Ann"}
+    assert before[0].entry().personal == {"by": "Ann", "value": "pseudonym-d"}
     with database.write() as connection:
-        assert log.erase_personal(connection, subjects=["device:d", "refund:r"], before=2) == 1
-        assert log.erase_personal(connection, subjects=["device:e"]) == 1
+        assert log.erase_before(connection, 2) == 1
+        others = [f"other-{n}" for n in range(99)]
+        assert log.erase_naming(connection, ["pseudonym-e", *others]) == 1
     with database.read() as connection:
         after = log.after(connection, 0)
     assert [entry.is_erased for entry in after] == [True, False, True, False]
     assert [e.sealed_bytes() for e in before] == [e.sealed_bytes() for e in after]
-    assert either.audit_about("device:e")[0].personal is None
+    assert [one.personal is None for one in either.audit_about("list:block")] == [True, False, True]
 
 
 @pytest.mark.parametrize(

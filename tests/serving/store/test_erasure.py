@@ -154,15 +154,16 @@ def test_free_text_and_what_was_listed_go(either: Store, refund: Refund) -> None
         tx.append([order, payment, refund("r1", order_id="o1", claim="ANN LEE"), told, paid, label])
         tx.put_on_list("block", "customer", "c1", reason="Ann again", author="bob", at=1)
         tx.put_on_list("block", "payment_method", "card", reason="Ann's", author="bob", at=1)
-    listed = f"customer:{either.identifiers.mac('customer', 'c1')}"
+    said = {"reason": "Ann again", "value": either.identifiers.mac("customer", "c1")}
     with either.write() as tx:
-        tx.audit("bob", "listed", listed, {}, at=1, personal={"reason": "Ann again"})
+        tx.audit("bob", "listed", "list:block", {"entity": "customer"}, at=1, personal=said)
     assert "Ann" in everything(either)
     assert event_id in everything(either)
     counts = erase(either, "c1", actor="bob", at=9).rows
     assert (counts["lists"], counts["audit_log"]) == (2, 1)
     text = everything(either)
     assert "ann" not in text.lower()
+    assert said["value"] not in text
     assert event_id not in text  # it is a hash of the customer's id
     assert either.identifiers.mac("payment_method", "card") not in text
     assert dump(either) == reindexed(either)

@@ -56,7 +56,8 @@ def test_everything_is_as_it_was_under_another_secret(
         tx.append([order, label, *asked])
         tx.put_on_list("block", "customer", "c1", reason="said Ann", author="ann", at=1)
         listed = store.identifiers.mac("customer", "c1")
-        tx.audit("ann", "listed", f"customer:{listed}", {}, at=1, personal={"reason": "said Ann"})
+        said = {"reason": "said Ann", "value": listed}
+        tx.audit("ann", "listed", "list:block", {"entity": "customer"}, at=1, personal=said)
     exported = store.identifiers.mac("customer", "c2")
     assert b"".join(document(store, "c2", actor="ann", at=1))
     claim = Claim("key_1", "k", "content")
@@ -89,16 +90,17 @@ def test_everything_is_as_it_was_under_another_secret(
     assert store.reveal("customer", [mac]) == {mac: "c1"}
     # What was audited under the old pseudonym can be read, and is erased with the person.
     assert store.reveal("former:customer", [listed]) == {listed: "c1"}
-    [entry] = store.audit_about(f"customer:{listed}")
-    assert entry.personal == {"reason": "said Ann"}
+    [entry] = store.audit_about("list:block")
+    assert entry.personal == said
     assert erase(store, "c1", actor="ann", at=4).rows["idempotency_keys"] == 1
     assert exported in everything(store)
     erase(store, "c2", actor="ann", at=4)
     assert exported not in everything(store), "nor what was audited of an export"
     assert not store.reveal("former:customer", [listed])
-    [entry] = store.audit_about(f"customer:{listed}")
+    [entry] = store.audit_about("list:block")
     assert entry.personal is None
     assert mac not in everything(store)
+    assert listed not in everything(store)
     assert seal_and_vouch(store, NEW, tmp_path / "head") == []
     store.close()
 

@@ -144,20 +144,25 @@ def _audit() -> None:
 def _move_personal() -> None:
     connection = op.get_bind()
     rows = connection.execute(
-        sa.text("SELECT seq, content FROM audit_log WHERE action NOT IN ('decided', 'reported')")
-    ).fetchall()
-    for seq, text in rows:
+        sa.text("SELECT seq, action, subject, content FROM audit_log "
+                "WHERE action NOT IN ('decided', 'reported')")
+    ).fetchall()  # fmt: skip
+    for seq, action, subject, text in rows:
         content = json.loads(text)
         personal = {name: content.pop(name) for name in _PERSONAL if name in content}
+        if action in ("listed", "unlisted"):  # a pseudonym in a subject could never be erased
+            content["entity"], _, personal["value"] = subject.partition(":")
+            subject = f"list:{content.pop('list')}"
         if all(value is None for value in personal.values()):
             continue
         salted = json.dumps({"salt": secrets.token_hex(16), "personal": personal},
                             separators=(",", ":"))  # fmt: skip
         connection.execute(
-            sa.text("UPDATE audit_log SET content = :content, personal = :personal, "
-                    "commitment = :commitment WHERE seq = :seq"),
-            {"content": json.dumps(content, separators=(",", ":")), "personal": salted,
-             "commitment": hashlib.sha256(salted.encode()).hexdigest(), "seq": seq},
+            sa.text("UPDATE audit_log SET subject = :subject, content = :content, "
+                    "personal = :personal, commitment = :commitment WHERE seq = :seq"),
+            {"subject": subject, "content": json.dumps(content, separators=(",", ":")),
+             "personal": salted, "commitment": hashlib.sha256(salted.encode()).hexdigest(),
+             "seq": seq},
         )  # fmt: skip
 
 
