@@ -679,7 +679,8 @@ class Recourse(_Calls):
         """Ask whether to pay: the contract's body, or its parts by name, or both.
 
         ``refund.status`` and ``timestamp`` are filled in. Always gives a decision in time; raises
-        Refused for a body or a key that the service refuses, and then nothing is to be paid.
+        Refused for a body or a key that the service refuses, and then nothing is to be paid. A
+        refund that is asked for again after it was canceled or declined takes a new key.
         """
         return self._run(self._core.decide(self._asking(body, parts), idempotency_key))
 

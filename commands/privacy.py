@@ -91,8 +91,11 @@ def erase(
     with kept_store_of(mode) as store:
         erased = erased_from(store, name, actor=person(by), at=now_ms(), via=asking())
     if as_json:
-        print_json({"erased": dict(erased.rows)})
+        print_json({"known": erased.was_known, "erased": dict(erased.rows)})
         return
+    if not erased.was_known:
+        note.print(f"nothing was held of {name}: is this the id that the backend sends?",
+                   markup=False, highlight=False)  # fmt: skip
     print(f"{name} is erased from the {mode} store; rows changed or deleted:")
     _print_counts(erased.rows)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -388,11 +388,16 @@ def _score_problems(wanted: str) -> list[Problem]:
     return [Problem("score", f"is not a score we make{hint}", shown(wanted))]
 
 
-def _refuse_misspelt(given: Iterable[str]) -> None:
+def _refuse_misspelt(given: Mapping[str, str]) -> None:
     """Refuse what was probably meant to be ``score``: a report would pass for a decision."""
-    near = [name for name in given if get_close_matches(name.lower(), ["score"], cutoff=0.75)]
-    if near:
-        raise InvalidRequest([Problem(near[0][:40], "is no parameter (did you mean score?)")])
+    for name, value in given.items():
+        if _is_near(name, "score") or _is_near(value, SCORE_VALUE):
+            told = f"is no parameter (did you mean score={SCORE_VALUE}?)"
+            raise InvalidRequest([Problem(name[:40], told, shown(value))])
+
+
+def _is_near(said: str, meant: str) -> bool:
+    return bool(get_close_matches(said[:40].lower(), [meant.lower()], cutoff=0.75))
 
 
 def _least_seconds(request: Request) -> float:

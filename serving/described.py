@@ -158,7 +158,8 @@ SCORE: Final = Parameter(
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key", "header",
     "Sent again with the same key, the first answer is given again for 24 hours. Without it a "
-    "refund's id and content tell whether it is the same request.",
+    "refund's id and content tell whether it is the same request. A refund that was reported "
+    "CANCELED or DECLINED and is asked for again takes a new key: the old answer holds nothing.",
     {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS},
 )  # fmt: skip
 """Taken by every POST."""

@@ -126,7 +126,11 @@ class UnlistedData(TypedDict):
 
 
 class ErasedData(TypedDict):
-    """A customer who was erased: how many rows of which table were changed or deleted."""
+    """A customer who was erased: how many rows of which table were changed or deleted.
+
+    ``known`` is whether anything was held of them; of whom nothing was, the id may be a wrong one.
+    """
 
     customerId: str
+    known: bool
     erased: dict[str, int]

@@ -223,8 +223,9 @@ class Management:
         Many clients send no body with DELETE. An id in an address may be logged on its way, so
         what names a person is better sent in a body.
         """
-        query = {k: v for k, v in request.query_params.items() if k in ("entity", "id")}
         body = await self._api.body(request)
+        names = {"entity", "id"}.intersection(request.query_params)
+        query = dict(request.query_params) if names or not body.strip() else {}
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
             name = _list(request)
@@ -234,7 +235,9 @@ class Management:
             if query and body.strip():
                 message = "must be empty where the query names the entity: say it once"
                 raise InvalidRequest([Problem("body", message)])
-            given = validate(EntityBody, query or load_object(body))
+            given = (
+                _validated(EntityBody, query) if query else validate(EntityBody, load_object(body))
+            )
             was_there = listing.take_off(
                 desk.store, name, given.entity, given.id,
                 actor=policies.person_of(key.name, key.id), at=at, via=f"key:{key.id}",
@@ -277,7 +280,7 @@ def _list(request: Request) -> ListName:
         if request.path_params["name"] == name:
             return name
     got = request.path_params["name"]
-    hint = did_you_mean(got, ("BLOCK", "ALLOW")).lower()
+    hint = did_you_mean(got, ("block", "allow"))
     raise ApiError(404, f"list: expected block or allow, got {got!r}{hint}")
 
 

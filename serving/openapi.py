@@ -40,10 +40,10 @@ Every call but this page's takes a key: `Authorization: token sk_live_…` (or `
 field, the value and what was expected, all problems at once.
 
 Amounts are integers of minor units with an ISO 4217 currency. Times in requests are Unix seconds,
-milliseconds or nanoseconds, told apart by magnitude; in answers `timestamp` is Unix seconds, every
-other time epoch milliseconds. Fields that we do not know are ignored, but for those of lists and
-policies, which are refused; null says the same as leaving a field out. A value outside an open list
-of words is kept and answered with a warning.
+milliseconds, microseconds or nanoseconds, told apart by magnitude and kept to the millisecond; in
+answers `timestamp` is Unix seconds, every other time epoch milliseconds. Fields that we do not know
+are ignored, but for those of lists and policies, which are refused; null says the same as leaving a
+field out. A value outside an open list of words is kept and answered with a warning.
 
 `/livez`, `/readyz` and `/metrics` answer without a key: health, readiness, Prometheus."""
 

@@ -53,6 +53,7 @@ class Privacy:
                 desk.store, customer_id, actor=policies.person_of(key.name, key.id), at=at,
                 via=f"key:{key.id}",
             )  # fmt: skip
-            return {"customerId": customer_id, "erased": dict(erased.rows)}
+            return {"customerId": customer_id, "known": erased.was_known,
+                    "erased": dict(erased.rows)}  # fmt: skip
 
         return await self._api.manage(request, ADMIN, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -23,6 +23,9 @@ CALL: Final = "recourse.call"
 
 MOST_CHARACTERS: Final = 120
 """Of an address that is none: so much of it is looked at for the one that was meant."""
+
+NEAR: Final = 0.75
+"""How like it the one that was meant is at least."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Router(Generic[Owner]):
     """An ASGI application over a table of calls; of several that match the first one answers.
 
     ``pages`` are applications by their address, which no call has. Raises HTTPException: 404 for an
-    address that is none, 405 with every method that its address allows.
+    address that is none, 405 with every method that its address allows; both with the address that
+    was probably meant. A slash that ends an address, or follows another, is part of no parameter:
+    in an id it is sent as %2F.
 
     >>> import asyncio
     >>> async def answer(request): return Response(request.path_params.get("id", "all"))
@@ -74,6 +79,8 @@ class Router(Generic[Owner]):
     405 {'Allow': 'GET, HEAD, OPTIONS, POST'}
     >>> asyncio.run(ask("GET", "/thing/"))
     404 no such address (did you mean /things?)
+    >>> asyncio.run(ask("GET", "/things/7/"))
+    404 no such address (did you mean /things/{id}?)
     """
 
     def __init__(
@@ -85,8 +92,9 @@ class Router(Generic[Owner]):
         self._current, self._pages = current, pages
         self._plain: dict[str, dict[str, Call[Owner]]] = {}
         self._patterns = []
-        self._templates = [*dict.fromkeys(map(template_of, (call.path for call in calls))), *pages]
+        self._templates: dict[str, set[str]] = {page: {"GET"} for page in pages}
         for call in calls:
+            self._templates.setdefault(template_of(call.path), set()).add(call.method)
             if "{" in call.path:
                 pattern, _, convertors = compile_path(call.path)
                 self._patterns.append((pattern, convertors, call))
@@ -110,18 +118,20 @@ class Router(Generic[Owner]):
         elif (page := self._pages.get(path)) is not None:
             await page(scope, receive, send)
         else:
-            await self._otherwise(path, method)(scope, receive, send)
+            await self._otherwise(scope, path, method)(scope, receive, send)
 
     def _matching(self, scope: Scope, path: str, method: str) -> Call[Owner] | None:
         """The call whose pattern fits, its parameters in the scope."""
-        for call, found in self._fitting(path):
+        for call, found in self._fitting(scope, path):
             if call.method == method:
                 scope["path_params"] = found
                 return call
         return None
 
-    def _fitting(self, path: str) -> Iterator[tuple[Call[Owner], dict[str, Any]]]:
+    def _fitting(self, scope: Scope, path: str) -> Iterator[tuple[Call[Owner], dict[str, Any]]]:
         if "\0" in path:  # nothing has such a name, and PostgreSQL takes none
+            return
+        if b"//" in (scope.get("raw_path") or path.encode()) + b"/":
             return
         for pattern, convertors, call in self._patterns:
             match = pattern.match(path)
@@ -132,11 +142,13 @@ class Router(Generic[Owner]):
                     {n: convertors[n].convert(text) for n, text in match.groupdict().items()},
                 )
 
-    def _otherwise(self, path: str, method: str) -> ASGIApp:
+    def _otherwise(self, scope: Scope, path: str, method: str) -> ASGIApp:
         """What answers a method that none of an address's calls is declared with."""
-        allowed = {*self._plain.get(path, ()), *(call.method for call, _ in self._fitting(path))}
+        fitting = (call.method for call, _ in self._fitting(scope, path))
+        allowed = {*self._plain.get(path, ()), *fitting}
         if not allowed:
-            raise HTTPException(404, self._nearest(path))
+            near = _nearest(path, self._templates)
+            raise HTTPException(404, f"no such address (did you mean {near}?)" if near else None)
         if "GET" in allowed:
             allowed.add("HEAD")
         headers = {"Allow": ", ".join(sorted({*allowed, "OPTIONS"}))}
@@ -145,24 +157,57 @@ class Router(Generic[Owner]):
         if method == "HEAD" and "GET" in allowed:
             return self._head
         told = f"{method[:20]} is not allowed at this address, but {headers['Allow']}"
-        raise HTTPException(405, told, headers)
+        near = _nearest(path, [t for t, methods in self._templates.items() if method in methods])
+        raise HTTPException(
+            405, told + (f" (did you mean {method} {near}?)" if near else ""), headers
+        )
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What GET answers; the envelope leaves the body out."""
         await self({**scope, "method": "GET"}, receive, send)
 
-    def _nearest(self, path: str) -> str | None:
-        """The address that was probably meant, None where none is near."""
-        given = path[:MOST_CHARACTERS].rstrip("/").split("/")
-        known = {_filled(template, given): template for template in self._templates}
-        near = difflib.get_close_matches("/".join(given), known, 1, cutoff=0.75)
-        return f"no such address (did you mean {known[near[0]]}?)" if near else None
+
+def _nearest(path: str, templates: Iterable[str]) -> str | None:
+    """The address that was probably meant, None where none is near.
+
+    It is spelled nearly so; or else a step of it is, at the same place.
+
+    >>> _nearest("/v2/refnd", ["/v2/order", "/v2/refund"])
+    '/v2/refund'
+    >>> _nearest("/v2/refund/r-1/label", ["/v2/refund", "/v2/customer/{customerId}/labels"])
+    '/v2/customer/{customerId}/labels'
+    """
+    given = path[:MOST_CHARACTERS].rstrip("/").split("/")
+    known: dict[str, str] = {}
+    for template in templates:
+        known.setdefault("/".join(_filled(template.split("/"), given)), template)
+    near = difflib.get_close_matches("/".join(given), known, 1, cutoff=NEAR)
+    if near:
+        return known[near[0]]
+    likeness = {template: _likeness(template.split("/"), given) for template in known.values()}
+    best = max(likeness, key=likeness.__getitem__, default="")
+    return best if likeness.get(best) else None
 
 
-def _filled(template: str, given: Sequence[str]) -> str:
-    """A template with what an address has at the places of its parameters."""
-    steps = template.split("/")
-    return "/".join(
-        given[i] if step.startswith("{") and i < len(given) else step
-        for i, step in enumerate(steps)
-    )
+def _filled(steps: Sequence[str], given: Sequence[str]) -> Iterator[str]:
+    """A template's steps, with what an address has at the places of its parameters if it has it."""
+    for i, step in enumerate(steps):
+        if not step.startswith("{"):
+            yield step
+        elif i < len(given):
+            yield given[i]
+
+
+def _likeness(steps: Sequence[str], given: Sequence[str]) -> float:
+    """How like a template's steps an address is, the first and parameters apart.
+
+    0 where none of them is near: that the others are so-so says nothing.
+    """
+    if len(steps) != len(given):
+        return 0.0
+    ratios = [
+        difflib.SequenceMatcher(None, step, one).ratio()
+        for step, one in zip(steps[2:], given[2:], strict=True)
+        if not step.startswith("{")
+    ]
+    return sum(ratios) if max(ratios, default=0) >= NEAR else 0.0

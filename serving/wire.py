@@ -83,12 +83,16 @@ class InvalidRequest(ValueError):  # noqa: N818 - it names what the API answers,
 
 
 def nearest(value: str, known: Iterable[str]) -> str | None:
-    """The known value that ``value`` was probably meant to be.
+    """The known value that ``value`` was probably meant to be, whatever its case.
 
     >>> nearest("ITEM_NOT_RECIEVED", ["ITEM_DAMAGED", "ITEM_NOT_RECEIVED"])
     'ITEM_NOT_RECEIVED'
+    >>> nearest("refundrequst", ["refundRequest"])
+    'refundRequest'
     """
-    return next(iter(difflib.get_close_matches(value.upper()[:64], list(known), 1)), None)
+    spelled = {one.upper(): one for one in known}
+    near = difflib.get_close_matches(value.upper()[:64], spelled, 1)
+    return spelled[near[0]] if near else None
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:
@@ -278,8 +282,8 @@ Time = Annotated[
     AfterValidator(_of_this_age),
     Says(
         "time",
-        "must be Unix time as an integer of seconds, milliseconds or nanoseconds, "
-        "from 1990 to 2099",
+        "must be Unix time as an integer of seconds, milliseconds, microseconds or nanoseconds, "
+        "from 1990 to 2099; it is kept to the millisecond",
         {
             "anyOf": [
                 {"minimum": EARLIEST_MS * unit // 1000, "maximum": LATEST_MS * unit // 1000 - 1}

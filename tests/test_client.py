@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -390,6 +391,53 @@ def answering(act: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def allow(handler: BaseHTTPRequestHandler) -> None:
+    told = json.dumps(ALLOWED).encode()
+    handler.send_response(200)
+    handler.send_header("content-length", str(len(told)))
+    handler.end_headers()
+    handler.wfile.write(told)
+
+
+ALONE = """
+import asyncio, importlib.metadata, re, sys
+
+def needs(name):
+    try:
+        found = importlib.metadata.requires(name) or ()
+    except importlib.metadata.PackageNotFoundError:  # for another version of Python
+        return set()
+    plain = (re.match(r"[\\w.-]+", one)[0] for one in found if "extra ==" not in one)
+    return {name.replace("-", "_").lower()}.union(*map(needs, plain))
+
+there = sys.stdlib_module_names | needs("httpx") | {"client"}
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in there:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Block())
+from client import AsyncRecourse, Recourse
+
+async def ask():
+    async with AsyncRecourse(sys.argv[1], "sk", 10) as recourse:
+        refund = {"refundId": "r1", "amount": 9, "currency": "GBP"}
+        every = await asyncio.gather(*(recourse.decide(refund=refund) for _ in range(3)))
+        print({one.action for one in every}, {one.source for one in every})
+
+asyncio.run(ask())
+"""
+"""Asks where nothing can be imported but what httpx itself asks for."""
+
+
+def test_asyncio_takes_nothing_but_httpx() -> None:
+    with answering(allow) as url:
+        command = [sys.executable, "-c", ALONE, url]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=DOCS.parents[1])
+    assert (done.stdout, done.stderr) == ("{'ALLOW'} {'MODEL'}\n", "")
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:

@@ -59,6 +59,11 @@ class Erased:
     successor: str
     rows: Mapping[str, int]
 
+    @property
+    def was_known(self) -> bool:
+        """Whether anything was held of the customer; some first results go with anybody."""
+        return any(count for table, count in self.rows.items() if table != "idempotency_keys")
+
 
 def erase(store: Store, customer_id: str, *, actor: str, at: int, via: str | None = None) -> Erased:
     """Erase a customer; one of whom nothing is held is erased already.

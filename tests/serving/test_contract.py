@@ -744,7 +744,10 @@ def test_event_ids_ignore_time_and_persons_and_know_the_lines() -> None:
 
 ID = "must be a string of 1 to 256 characters"
 AMOUNT = "must be an integer of minor units"
-TIME = "must be Unix time as an integer of seconds, milliseconds or nanoseconds, from 1990 to 2099"
+TIME = (
+    "must be Unix time as an integer of seconds, milliseconds, microseconds or nanoseconds, "
+    "from 1990 to 2099; it is kept to the millisecond"
+)
 ISO_4217 = "must be an ISO 4217 code in upper case"
 EMAIL = "must be an e-mail address of at most 256 characters"
 COUNT = "must be a whole number from 0 to 10^6"

@@ -294,7 +294,16 @@ def test_a_misspelt_field_is_refused_and_makes_no_entry_for_ever(call):
     body = refused(call("GET", "/v2/lists/block?limt=3"), 400, "limt")
     assert "did you mean limit?" in body["message"]
     refused(call("POST", "/v2/policies/1/activate", {"not": "x"}), 400, "not")
-    refused(call("POST", "/v2/refund?scores=refundRequest", {}), 400, "scores")
+    body = refused(call("DELETE", "/v2/lists/block?entitty=device&id=d"), 400, "entitty", "entity")
+    assert "did you mean entity?" in body["message"]
+    for query in ("scores=refundRequest", "scoer=1", "type=refundrequest"):
+        body = refused(call("POST", f"/v2/refund?{query}", {}), 400, query.partition("=")[0])
+        assert "did you mean score=refundRequest?" in body["message"]
+    for wrong, hint in (("refundReqest", " (did you mean refundRequest?)"),
+                        ("REFUNDREQUEST", " (did you mean refundRequest?)"),
+                        ("customer", ", expected refundRequest")):  # fmt: skip
+        answer = call("POST", f"/v2/refund?score={wrong}", {}, scopes=("score",))
+        assert f'score: is not a score we make{hint}, got "{wrong}"' in answer.json()["message"]
 
 
 def test_a_bad_question_is_refused_by_every_field(call):

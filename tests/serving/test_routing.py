@@ -11,7 +11,9 @@ import pytest
 from serving.api import CALLS, Api, create_app
 
 
-def ask(method: str, path: str, **headers: str) -> tuple[int, dict[str, str], Any]:
+def ask(
+    method: str, path: str, raw_path: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], Any]:
     """An answer of the application without any desk; its headers by lower-case name."""
     sent: list[Any] = []
 
@@ -22,6 +24,7 @@ def ask(method: str, path: str, **headers: str) -> tuple[int, dict[str, str], An
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {"type": "http", "method": method, "path": path, "query_string": b"",
+             "raw_path": raw_path,
              "headers": [(k.encode(), v.encode()) for k, v in headers.items()]}  # fmt: skip
 
     async def served() -> None:
@@ -67,6 +70,37 @@ def test_an_address_that_is_nearly_one_is_told_which_was_meant(path: str, meant:
     status, _, body = ask("POST", path)
     assert status == 404
     assert f"did you mean {meant}?" in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [("POST", "/v2/refund/r-1/label", "POST /v2/customer/{customerId}/labels"),
+     ("POST", "/v2/refund/r-1", "POST /v2/refund"),
+     ("GET", "/v2/refund", "GET /v2/refund/{refundId}"),
+     ("GET", "/v2/customer/c1", "GET /v2/customer/{customerId}/export"),
+     ("DELETE", "/v2/policies/3", None)],
+)  # fmt: skip
+def test_a_method_in_the_wrong_place_is_told_where_it_belongs(
+    method: str, path: str, meant: str | None
+) -> None:
+    status, headers, body = ask(method, path)
+    assert status == 405
+    hint = f" (did you mean {meant}?)" if meant else ""
+    told = f"{method} is not allowed at this address, but {headers['allow']}{hint}"
+    assert body["message"] == told
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/v2/customer/c1/"), ("GET", "/v2/customer/c1/export/"), ("GET", "/v2/refund/r1/"),
+     ("POST", "/v2/customer/c1//labels"), ("DELETE", "/v2/customer//c1")],
+)  # fmt: skip
+def test_a_slash_too_many_is_no_part_of_an_id(method: str, path: str) -> None:
+    status, _, body = ask(method, path)
+    assert status == 404
+    assert "did you mean /v2/" in body["message"]
+    written = path.replace("//", "%2F/").rstrip("/") + "%2F" * path.endswith("/")
+    assert ask(method, path, written.encode())[0] != 404, "an id may hold one, written out"
 
 
 def test_what_names_nothing_is_no_address() -> None:
