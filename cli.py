@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
 
 import typer
 from pydantic import ValidationError
@@ -28,14 +27,12 @@ from commands import (
     service,
     webhooks,
 )
+from commands.refusals import of_call, of_settings
 from commands.shared import refuse
 
 # Said before LightGBM is loaded: its idle threads sleep instead of spinning, which would take the
 # cores from those that work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 app = typer.Typer(
     name="recourse", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
@@ -54,19 +51,17 @@ for _name, _module in (
 ):
     app.add_typer(_module.app, name=_name)
 
-SECRETS: Final = (("secret",), ("database_url",), ("sandbox_database_url",))
-
 
 def main() -> None:
     """The entry point: what is refused is said in plain words, not as a stack."""
     try:
         sys.exit(app(prog_name="recourse", standalone_mode=False))
     except TyperException as error:
-        refuse(_misuse(error), error.exit_code)
+        refuse(of_call(error), error.exit_code)
     except typer.Abort:
         refuse("nothing was done")
     except ValidationError as error:
-        refuse("; ".join(map(_setting, error.errors())))
+        refuse(of_settings(error))
     except tuple(_refusals()) as error:
         refuse(_plain(error))
 
@@ -86,19 +81,6 @@ def _refusals() -> Iterator[type[Exception]]:
         if module in sys.modules:
             yield getattr(sys.modules[module], name)
     yield OSError
-
-
-def _misuse(error: TyperException) -> str:
-    """How a command was wrongly called, and where it says how it is called."""
-    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
-    return f"{message}; see {context.command_path} --help" if message and context else message
-
-
-def _setting(problem: ErrorDetails) -> str:
-    """What is wrong with a setting; what may hold a password is not repeated."""
-    name = "_".join(("RECOURSE", *map(str, problem["loc"]))).upper()
-    got = "" if problem["loc"] in SECRETS else f", got {problem['input']!r}"
-    return f"{name}: {problem['msg'].removeprefix('Value error, ')}{got}"
 
 
 def _plain(error: Exception) -> str:

@@ -36,7 +36,8 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
     clock: Annotated[
-        str | None, typer.Option(help="The sandbox's clock: ingest, or event for replays.")
+        Literal["ingest", "event"] | None,
+        typer.Option(help="The sandbox's clock: ingest, or event for replays."),
     ] = None,
 ) -> None:
     """Serve decisions over HTTP until interrupted.

@@ -164,15 +164,21 @@ WRONG_CALLS = {
     ("nothing",): "No such command 'nothing'; see recourse --help",
     ("train",): "Missing option '--data'; see recourse train --help",
     ("train", "--dat", "x"): "No such option: --dat",
-    ("simulate", "--customers", "0", "--days", "9", "--out", "x"): "greater than or equal to 1",
+    ("simulate", "--customers", "0", "--days", "9", "--out", "x"): (
+        "--customers: expected at least 1, got '0'; see recourse simulate --help"
+    ),
     ("train", "--data", "x", "--test-from", "2026-99-99"): "got '2026-99-99'",
     ("train", "--data", "x", "--test-from", "soon"): "--test-from: ",
     ("train", "--data", "x", "--maturity-days", "0"): "--maturity-days",
-    ("import", "x", "--mode", "sideways"): "'sideways' is not one of 'live', 'test'",
-    ("keys", "list", "--mode", "sideways"): "'sideways' is not one of 'live', 'test'",
+    ("import", "x", "--mode", "sideways"): "--mode: expected 'live' or 'test', got 'sideways'",
+    ("keys", "list", "--mode", "prod"): (
+        "--mode: expected 'live' or 'test', got 'prod'; see recourse keys list --help"
+    ),
+    ("lists", "show", "blok"): "name: expected 'block' or 'allow', got 'blok'",
     ("keys", "create", "--scope", "everything"): "expected some of score, report, review, admin",
     ("export", "--out", "x", "--until", "yesterday"): "--until: expected ISO 8601",
-    ("serve", "--port", "0"): "'--port'",
+    ("serve", "--port", "0"): "--port: expected at least 1, got '0'",
+    ("serve", "--clock", "sundial"): "--clock: expected 'ingest' or 'event', got 'sundial'",
 }
 
 
@@ -205,7 +211,6 @@ REFUSALS = {
     ("keys", "revoke", "key_0", "--by", "\u0430nn"): "letters of CYRILLIC and LATIN",
     ("lists", "add", "block", "device", "d", "--reason", "x", "--by", ""): "--by: name: expected",
     ("keys", "revoke", "key_0"): "key id: no key 'key_0' is in force in the test store",
-    ("serve", "--clock", "sundial"): "RECOURSE_CLOCK: ",
     ("features", "--data", "x", "--out", "f", "--base-currency", "XXZ"): "ISO 4217 code, got 'XXZ'",
 }
 
@@ -271,9 +276,14 @@ def test_what_is_no_policy_is_refused_once(run, tmp_path, command, content, told
 
 
 BAD_SETTINGS = {
-    "RECOURSE_CLOCK=sundial": "RECOURSE_CLOCK: Input should be 'ingest' or 'event', got 'sundial'",
+    "RECOURSE_CLOCK=sundial": "RECOURSE_CLOCK: expected 'ingest' or 'event', got 'sundial'",
     "RECOURSE_BASE_CURRENCY=GBX": "RECOURSE_BASE_CURRENCY: expected an ISO 4217 code, got 'GBX'",
-    "RECOURSE_WORKERS=many": "RECOURSE_WORKERS: ",
+    "RECOURSE_WORKERS=many": "RECOURSE_WORKERS: expected a whole number, got 'many'\n",
+    "RECOURSE_DEADLINE_MS=9": "RECOURSE_DEADLINE_MS: expected at least 10, got '9'\n",
+    "RECOURSE_WEBHOOK_ALLOW_PRIVATE=perhaps": "PRIVATE: expected true or false, got 'perhaps'",
+    "RECOURSE_TRUSTED_PROXIES=10.0.0.999": (
+        "RECOURSE_TRUSTED_PROXIES: expected an IP address or a network, got '10.0.0.999'\n"
+    ),
     "RECOURSE_SECRET=hunter2": "RECOURSE_SECRET: expected at least 32 characters",
     "RECOURSE_HOME=/dev/null": "/dev/null: File exists",
     "RECOURSE_DATABASE_URL=nonsense": "RECOURSE_DATABASE_URL: expected sqlite:////path/to/file or ",
