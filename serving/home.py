@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -24,6 +26,26 @@ class Home:
     """
 
     root: Path
+
+    def close_to_others(self) -> list[Path]:
+        """Take from everybody but the owner what others may read, enter or change, as homes of
+        earlier versions let them: the folder, and the files that lie in it.
+
+        What its owner has shared with a group alone stays so. Returns what another user owns, which
+        is left as it is.
+        """
+        left = []
+        for path in (self.root, *self.root.iterdir()):
+            with suppress(FileNotFoundError):  # SQLite removes what it needs no more
+                found = path.lstat()
+                is_dir = path == self.root
+                if not (is_dir or stat.S_ISREG(found.st_mode)) or not found.st_mode & stat.S_IRWXO:
+                    continue
+                if found.st_uid == os.geteuid():
+                    path.chmod(0o700 if is_dir else 0o600)
+                else:
+                    left.append(path)
+        return left
 
     @property
     def registry(self) -> Path:

@@ -72,6 +72,8 @@ class Worker:
             log.error("no_model", expected=str(Home(settings.home).pointer),
                       then="every decision is the fallback until one is promoted")  # fmt: skip
         self.desks = open_desks(settings, self.models, self.metrics)
+        for path in Home(settings.home).close_to_others():
+            log.warning("others_can_read", path=str(path), expected="chmod o= by its owner")
         self.api = Api(
             self.desks, settings.max_body_bytes, second_person=settings.policy_second_person,
             limits=limits_of(settings),

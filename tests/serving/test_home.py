@@ -1,5 +1,6 @@
 """RECOURSE_HOME: one pointer, replaced whole."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,29 @@ def test_an_exported_version_is_never_rewritten(tmp_path: Path) -> None:
     home.serve_model(model_in(tmp_path / "one", "1"), "1")
     home.serve_model(model_in(tmp_path / "forged", "x"), "1")
     assert (home.served_model() / "booster.txt").read_text() == "1"
+
+
+def test_a_home_that_others_can_read_is_made_its_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "var"
+    (root / "model").mkdir(parents=True)
+    modes = {"live.db": 0o644, "live.db-wal": 0o666, "shared": 0o640, "secret": 0o600}
+    for name, mode in modes.items():
+        (root / name).touch()
+        (root / name).chmod(mode)
+    (root / "elsewhere").symlink_to(tmp_path / "nowhere")
+    root.chmod(0o755)
+    monkeypatch.setattr("os.geteuid", lambda: root.stat().st_uid + 1)
+    kept = [root, root / "live.db", root / "live.db-wal"]
+    assert sorted(Home(root).close_to_others()) == kept, "another's is left, and told"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in kept] == [0o755, 0o644, 0o666]
+    monkeypatch.undo()
+    assert Home(root).close_to_others() == []
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert {name: stat.S_IMODE((root / name).stat().st_mode) for name in modes} == {
+        "live.db": 0o600, "live.db-wal": 0o600, "shared": 0o640, "secret": 0o600
+    }  # fmt: skip
 
 
 def test_the_tracking_uri_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

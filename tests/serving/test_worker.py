@@ -212,3 +212,9 @@ def test_an_exporter_that_is_not_installed_is_named(monkeypatch):
     assert Tracing.of(0) is None
     with pytest.raises(TracingError, match=r"'jaeger' is not installed, there are .*console.*none"):
         Tracing.of(0.1)
+
+
+def test_a_worker_lets_others_into_no_file_of_its_home(asked, settings):
+    files = [path for path in settings.home.iterdir() if path.is_file()]
+    assert {path.name for path in files} >= {"live.db", "sandbox.db-wal", "secret"}
+    assert not any(path.stat().st_mode & 0o077 for path in files)
