@@ -15,8 +15,7 @@ The store applies the same rules when it indexes an event; a test holds the two 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -262,46 +261,39 @@ def _requests_of(table: _Table, rates: Rates) -> Requests:
     return Requests(table.known_at, table.codes, fields)
 
 
-def one_request(event: RefundRequest, rates: Rates) -> dict[str, float]:
-    """`REQUEST_FIELDS` of a single refund request, NaN where unknown: `_fields` without arrays.
+def one_request(event: RefundRequest, rates: Rates) -> list[float | None]:
+    """`REQUEST_FIELDS` of a single refund request, None or NaN where unknown: `_fields` of one.
 
     >>> request = RefundRequest(
     ...     refund_id="r", customer_id="c", known_at=0, amount_minor=900, currency="GBP"
     ... )
-    >>> one = one_request(request, Rates("GBP"))
+    >>> one = dict(zip(REQUEST_FIELDS, one_request(request, Rates("GBP"))))
     >>> one["payable_minor"], one["order_amount_minor"]
-    (900.0, nan)
+    (900, None)
     """
     amount, kept, of_order = (
         event.amount_minor, event.non_refundable_minor, event.order_amount_minor,
     )  # fmt: skip
     payable = due_minor(amount, kept)
-    billing, shipping = event.billing_country, event.shipping_country
-    said: dict[str, float | None] = {
-        "amount_minor": amount,
-        "nonrefundable_minor": kept,
-        "asked_minor": payable,
-        "country_mismatch": None if billing is None or shipping is None else billing != shipping,
-        "ip_risk": event.ip_risk,
-    }
-    for column in _CODED_FIELDS:
-        value = getattr(event, column)
-        said[column] = None if value is None else code_of(column, value)
-    for column in _AS_THEY_ARE:
-        said[column] = getattr(event, column)
-    if event.currency == rates.base:
-        said |= {"refund_amount_minor": amount, "payable_minor": payable,
-                 "order_amount_minor": of_order}  # fmt: skip
-    else:
-        minor = np.array([amount, payable, math.nan if of_order is None else of_order])
+    in_base: Sequence[float | None] = (amount, payable, of_order)
+    if event.currency != rates.base:
+        minor = np.array(in_base, np.float64)
         codes = np.full(3, code_of("currency", event.currency))
-        converted = rates.to_base_codes(minor, codes, np.full(3, event.known_at)).tolist()
-        said |= dict(zip(_IN_BASE, converted, strict=True))
-    return {name: math.nan if value is None else float(value) for name, value in said.items()}
+        in_base = rates.to_base_codes(minor, codes, np.full(3, event.known_at)).tolist()
+    billing, shipping = event.billing_country, event.shipping_country
+    differ = None if billing is None or shipping is None else billing != shipping
+    return [
+        amount, kept, payable, *in_base,
+        _code("currency", event.currency), differ, _code("final_sale", event.final_sale),
+        _code("reason", event.reason), _code("claim", event.claim), _code("type", event.type),
+        _code("initiated_by", event.initiated_by), _code("issued_to", event.issued_to),
+        _code("policy", event.policy), event.item_count, event.ip_risk, event.registered_at,
+        event.ordered_at, event.delivered_at,
+    ]  # fmt: skip
 
 
-_AS_THEY_ARE: Final = ("item_count", "registered_at", "ordered_at", "delivered_at")
-_IN_BASE: Final = ("refund_amount_minor", "payable_minor", "order_amount_minor")
+def _code(column: str, value: Any) -> int | None:
+    return None if value is None else PLACE[column].get(value, len(CODES[column]))
 
 
 # --- a data folder ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ latest `MAX_EVENTS` events of its type; the request's own refund is never in it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -257,6 +257,8 @@ class Plan:
     """The slices of all streams, in the order in which `packed` takes them."""
     packed: kernels.AtOnce
     """``at_once`` and ``derived`` as one request is computed with."""
+    place_of: Mapping[str, int]
+    """The place of each feature among them."""
 
     @classmethod
     def of(cls, features: Iterable[Feature]) -> Plan:
@@ -286,6 +288,7 @@ class Plan:
             tuple(dict.fromkeys((a.by, a.stream) for a in aggregates)),
             tuple(pair for work in at_once.streams for pair in work.slices),
             _packed(at_once, derived, fields, seen, step_of_feature.values()),
+            {name: place for place, name in enumerate(names)},
         )
 
 
@@ -489,17 +492,30 @@ class Past(NamedTuple):
     first_seen: Mapping[str, int | None]
 
 
-class Row(dict[str, float]):
+class Row(Mapping[str, float]):
     """The features of one request by name, NaN where unknown.
 
-    ``numbers`` (n,) are the same as an array, for who reads them all.
+    ``numbers`` (n,) are the same as an array, for who reads many: it takes longer to make a
+    dictionary of all than to compute some.
     """
 
-    __slots__ = ("numbers",)
+    __slots__ = ("_places", "numbers")
 
-    def __init__(self, names: Iterable[str], numbers: FloatArray) -> None:
-        super().__init__(zip(names, numbers.tolist(), strict=True))
+    def __init__(self, places: Mapping[str, int], numbers: FloatArray) -> None:
+        self._places = places
         self.numbers = numbers
+
+    def __getitem__(self, name: str) -> float:
+        return float(self.numbers[self._places[name]])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def compute_one(
@@ -507,10 +523,10 @@ def compute_one(
 ) -> Row:
     """All features of the plan by name for one request, from the slices its keys own."""
     ids = {key: id63(value) for key, value in past.holder.items()}
-    said, rows, first_seen = one_request(event, rates), past.rows, past.first_seen
+    rows, first_seen = past.rows, past.first_seen
     slices = [rows.get(pair, b"") for pair in plan.slices]
     seen = [first_seen.get(entity) for _, entity in plan.first_seen]
-    own_ids = [*(ids.get(key, -1) for key in KEYS), -1]
+    own_ids = [*[ids.get(key, -1) for key in KEYS], -1]
     changes_ms, factors = rates.factors
     values = kernels.features_of(
         np.frombuffer(b"".join(slices), np.uint8),
@@ -520,9 +536,9 @@ def compute_one(
         plan.packed,
         np.array(own_ids, np.int64),
         np.array([key in ids for key in plan.at_once.keys], np.uint8),
-        np.array([said[field] for field in REQUEST_FIELDS], np.float64),
-        np.array([np.nan if at is None else at for at in seen], np.float64),
+        np.array(one_request(event, rates), np.float64),
+        np.array(seen, np.float64),
         event.known_at, max_events, plan.steps, PLACE["currency"][rates.base],
         changes_ms, factors, EXACT_BELOW,
     )  # fmt: skip
-    return Row(plan.step_of, values)
+    return Row(plan.place_of, values)

@@ -510,8 +510,9 @@ def slide(
 
     Events (n,) lie holder by holder (H) in canonical order: ``columns`` (C, n), ``times`` (n,)
     their effective instants, ``starts`` (H + 1,) where each holder's begin; ``kinds`` (H,) says
-    which kind of key a holder is, or is empty when all are the first. ``order`` are the requests
-    holder by holder in order of cutoff, ``request_starts`` (H + 1,) likewise. In that order are
+    which kind of key a holder is, each the only one of its kind, or is empty when all are of the
+    first. ``order`` are the requests holder by holder in order of cutoff, ``request_starts``
+    (H + 1,) likewise. In that order are
     ``cutoffs``, and ``own``: where a request's own refund stands among the events, -1 if it does
     not, or empty when none does. ``values`` (R, m) are the requests' own; ``sizes`` (C,) how many
     codes a column has. A cell of another kind of key than a request's holder is left as it is.
@@ -522,7 +523,7 @@ def slide(
     chosen = _chosen(columns, cells)
     sums = _running_sums(columns, chosen, cells)
     # Nothing settles a count, nor a total of values that are all known.
-    settles = np.append(sums[-1, 1:], 0) != 0
+    settles = sums[-1, 1:] != 0
     at_of, width, most = _tables(ops, of_column, sizes, min(max_events + 1, len(times)) + 1)
     table, ranked = np.zeros(width, np.int64), np.empty(most, np.int64)
     a, b = np.zeros(len(ops), np.int64), np.zeros(len(ops), np.int64)
@@ -624,6 +625,8 @@ def slide(
                         _enter(
                             op, p, own_at, column, source, at, a, b, table, ranked, columns, chosen
                         )
+        if len(kinds):  # nobody else's tables
+            continue
         # Tables are emptied by what is still in the windows leaving them.
         for w in range(windows):
             for p in range(sums_end[row + w], bounds[row + w + 1]):

@@ -115,17 +115,17 @@ def facts_of(
     ``ledger`` is what `features.ledger.order_ledger` says of its order; without it those facts are
     unknown.
     """
-    return {**row, **_beside(request, row, ledger)}
+    return {**row, **facts_beside(request, row, ledger)}
 
 
-def _beside(
-    request: RefundRequest, row: Mapping[str, float], ledger: Mapping[str, Fact] | None
+def facts_beside(
+    request: RefundRequest, row: Mapping[str, float], ledger: Mapping[str, Fact] | None = None
 ) -> dict[str, Fact]:
-    """What is known beside the feature row."""
+    """`facts_of` without those that the feature row has as they are."""
     kept = request.non_refundable_minor
     currency = row["order_currency_last_by_order_365d"]
     return {
-        **{fact: _listed(column, getattr(request, column)) for fact, (column, _) in _WORDS.items()},
+        **{fact: _listed(column, getattr(request, column)) for fact, column in _COLUMNS},
         "amount_minor": float(request.amount_minor),
         "nonrefundable_minor": float(kept or 0),
         "asked_minor": float(due_minor(request.amount_minor, kept)),
@@ -137,10 +137,15 @@ def _beside(
         "item_reasons": _reasons(request),
         "item_categories": _of_every_line(request, "category"),
         "item_skus": _of_every_line(request, "sku"),
-        **dict.fromkeys(LEDGER_FACTS),
+        **_NO_LEDGER,
         "final_sale": request.final_sale,
         **(ledger or {}),
     }
+
+
+_COLUMNS: Final = tuple((fact, column) for fact, (column, _) in _WORDS.items())
+_NO_LEDGER: Final[Mapping[str, Fact]] = dict.fromkeys(LEDGER_FACTS)
+_LISTS: Final = {column: frozenset(words) for column, words in VOCABULARY.items()}
 
 
 def _expired(request: RefundRequest) -> bool | None:
@@ -151,7 +156,8 @@ def _expired(request: RefundRequest) -> bool | None:
 
 def _listed(column: str, word: str | None) -> str | None:
     """A word as it is; one that a list exists for and that is not on it is unknown."""
-    return word if word in VOCABULARY.get(column, (word,)) else None
+    words = _LISTS.get(column)
+    return word if words is None or word in words else None
 
 
 def _reasons(request: RefundRequest) -> tuple[str, ...] | None:
@@ -190,7 +196,7 @@ def _names_beside() -> tuple[str, ...]:
         refund_id="-", customer_id="-", known_at=0, amount_minor=0, currency="GBP"
     )
     row = dict.fromkeys(names, math.nan)
-    beside = _beside(request, row, None)
+    beside = facts_beside(request, row)
     return tuple(name for name in {**row, **beside} if name in beside)
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +29,7 @@ RISK_LEVELS: Final = ((0.99, "highest"), (0.95, "high"), (0.80, "elevated"), (0.
 """Share of refund requests with a lower score, from which a level holds; below all: lowest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """Why the risk is higher: a code, what it weighs in log-odds, and the fact behind it.
 
     ``value`` is the feature's number, the word of a coded one, or None where it is unknown.
@@ -62,27 +60,30 @@ class Ranking:
         ``values`` (n,) and ``contributions`` (n,) are one row in the order of the features; the
         expected value that ends a SHAP row is not part of it, and is not looked at.
         """
-        found = _weigh(self._code_of, values, contributions, len(self._codes))
-        weights, first, strongest = (of_code.tolist() for of_code in found)
-        raising = [code for code, weight in enumerate(weights) if weight > 0]
-        raising.sort(key=lambda code: (-weights[code], first[code]))
-        reasons = []
-        for code in raising[:most]:
-            place = strongest[code]
-            feature, value = self._features[place], float(values[place])
-            said = sentence(feature, value, currency)
-            told = _told(feature, value)
-            reasons.append(Reason(self._codes[code], said, feature.name, told, weights[code]))
-        return tuple(reasons)
+        codes, places, weights = _raising(
+            self._code_of, values, contributions, len(self._codes), most
+        )
+        return tuple([
+            self._reason(code, place, float(values[place]), currency, weight)
+            for code, place, weight in zip(
+                codes.tolist(), places.tolist(), weights.tolist(), strict=True
+            )
+        ])  # fmt: skip
+
+    def _reason(self, code: int, place: int, value: float, currency: str, weight: float) -> Reason:
+        feature = self._features[place]
+        said = sentence(feature, value, currency)
+        return Reason(self._codes[code], said, feature.name, _told(feature, value), weight)
 
 
 @compiled
-def _weigh(
-    code_of: IntArray, values: FloatArray, contributions: FloatArray, codes: int
-) -> tuple[FloatArray, IntArray, IntArray]:
-    """Of each code (codes,) what its features weigh, the first of them, and the strongest.
+def _raising(
+    code_of: IntArray, values: FloatArray, contributions: FloatArray, codes: int, most: int
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The codes that raise the risk, at most ``most``: their strongest features, what they weigh.
 
-    The last code is that of what is not known.
+    The heaviest first, of equal ones that whose features begin first. The last of the ``codes`` is
+    that of what is not known.
     """
     weights = np.zeros(codes)
     first, strongest = np.full(codes, -1), np.full(codes, -1)
@@ -93,7 +94,21 @@ def _weigh(
             first[code] = strongest[code] = place
         elif contributions[place] > contributions[strongest[code]]:
             strongest[code] = place
-    return weights, first, strongest
+    ranked = np.empty(min(most, codes), np.int64)
+    for rank in range(len(ranked)):
+        best = -1
+        for code in range(codes):
+            if weights[code] > 0 and first[code] >= 0 and (
+                best < 0 or weights[code] > weights[best]
+                or (weights[code] == weights[best] and first[code] < first[best])
+            ):  # fmt: skip
+                best = code
+        if best < 0:
+            ranked = ranked[:rank]
+            break
+        ranked[rank] = best
+        first[best] = -1
+    return ranked, strongest[ranked], weights[ranked]
 
 
 def sentence(feature: Feature, value: float, currency: str) -> str:
@@ -165,8 +180,11 @@ def risk_level(score: float, quantiles: NDArray[np.float64]) -> str:
     >>> risk_level(0.995, even), risk_level(0.1, even)
     ('highest', 'lowest')
     """
-    below = np.searchsorted(quantiles, score) / len(quantiles)
-    return next((level for share, level in RISK_LEVELS if below >= share), "lowest")
+    below = quantiles.searchsorted(score) / len(quantiles)
+    for share, level in RISK_LEVELS:
+        if below >= share:
+            return level
+    return "lowest"
 
 
 def as_json(reason: Reason) -> Mapping[str, str | float | None]:

@@ -19,14 +19,15 @@ from features.catalog import MODEL_FEATURES, PLAN
 from features.engine import Past, Row, compute_one
 from features.events import COLUMN_OF, RefundRequest
 from features.feature import definitions_hash
-from features.kernels import FloatArray
+from features.kernels import FloatArray, IntArray
 from features.ledger import Fact
 from features.money import Rates
+from rules.condition import KnownFacts, known_facts
 from rules.decision import Decision
 from rules.engine import Circumstances, Score, decide
 from rules.policy import Policy
 from serving.explain import TreeExplainer
-from serving.facts import facts_of
+from serving.facts import BESIDE, FACTS, facts_beside
 from serving.keyed import KeyedHash
 from serving.model import AbuseModel, FeatureMismatch, ModelError
 from serving.reasons import Ranking, Reason, as_json, risk_level
@@ -97,12 +98,17 @@ class Verdict:
     row: Mapping[str, float]
     contributions: FloatArray | None
     """Log-odds per model feature, the expected value last."""
-    facts: Mapping[str, Fact]
-    """All that the policy could read of the request, its feature row included."""
+    beside: Mapping[str, Fact]
+    """What the policy could read of the request beside its feature row."""
     problem: str | None = None
     """Why there is no score, where there is none."""
     model_version: str | None = None
     """The version that was asked for the score."""
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """All that the policy could read of the request."""
+        return {**self.row, **self.beside}
 
     @cached_property
     def told_reasons(self) -> list[Mapping[str, str | float | None]]:
@@ -199,10 +205,10 @@ def judge(
             level = risk_level(scored.probability, champion.model.reference.score_quantiles)
             reasons = _RANKING.reasons(vector[0], contributions, base_currency)
     deadline("rules")  # a mark for who times the stages: rules are gone through however late it is
-    facts = facts_of(request, row, ledger)
-    decision = decide(facts, scored, policy, circumstances)
+    beside = facts_beside(request, row, ledger)
+    decision = decide(_known(row, beside, policy), scored, policy, circumstances)
     version = champion.version if champion else None
-    return Verdict(decision, scored, level, reasons, row, contributions, facts, problem, version)
+    return Verdict(decision, scored, level, reasons, row, contributions, beside, problem, version)
 
 
 def shadow(
@@ -222,15 +228,38 @@ def shadow(
         deadline("the challenger")
         scored = _scored(challenger, _vector(verdict.row), policy, verdict.row)
         unexplored = replace(circumstances, exploration_draw=None)
-        decision = decide(verdict.facts, scored, policy, unexplored)
+        known = _known(verdict.row, verdict.beside, policy)
+        decision = decide(known, scored, policy, unexplored)
     except Exception as error:  # whatever it is, the decision stands
         return Shadow(challenger.version, problem=f"the challenger {_what_happened(error)}")
     return Shadow(challenger.version, scored, decision)
 
 
+def _known(row: Mapping[str, float], beside: Mapping[str, Fact], policy: Policy) -> KnownFacts:
+    """The facts that a policy reads, where they are known."""
+    names, places, kinds = _read_of(tuple(policy.given))
+    numbers = row.numbers[places].tolist() if isinstance(row, Row) else [row[n] for n in names]
+    known = KnownFacts(known_facts(beside, kinds))
+    for name, value in zip(names, numbers, strict=True):
+        if value == value:
+            known[name] = value
+    return known
+
+
+@lru_cache(maxsize=16)
+def _read_of(given: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray, Mapping[str, str]]:
+    """Which of the facts are read of a row, with their places; those beside it and their kinds.
+
+    The payable amount is looked at whatever the rules read: exploration is bounded by it.
+    """
+    kinds = {name: FACTS[name] for name in given if name in BESIDE}
+    names = tuple(dict.fromkeys([*(name for name in given if name not in kinds), "payable_minor"]))
+    return names, np.array([PLAN.place_of[name] for name in names], np.int64), kinds
+
+
 _RANKING: Final = Ranking(MODEL_FEATURES)
 _NAMES: Final = tuple(feature.name for feature in MODEL_FEATURES)
-_PLACES: Final = np.array([[list(PLAN.step_of).index(name) for name in _NAMES]])
+_PLACES: Final = np.array([[PLAN.place_of[name] for name in _NAMES]])
 
 
 def _vector(row: Mapping[str, float]) -> FloatArray:

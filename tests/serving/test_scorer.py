@@ -48,7 +48,7 @@ def row() -> dict[str, float]:
 def test_a_score_is_a_judgement_of_the_feature_row(champion, policy, row):
     whole = score(REQUEST, NO_PAST, champion, policy, Rates("GBP"), NOTHING)
     judged = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
-    np.testing.assert_equal(dict(whole.row), row)
+    np.testing.assert_equal(dict(whole.row), dict(row))
     np.testing.assert_array_equal(whole.contributions, judged.contributions)
     assert (whole.decision, whole.score) == (judged.decision, judged.score)
     assert [*map(as_json, whole.reasons)] == [*map(as_json, judged.reasons)]
@@ -104,7 +104,7 @@ def test_the_verdict_rests_on_the_model(champion, policy, row):
 
 def test_more_refunds_before_make_a_higher_risk_and_the_first_reason(champion, policy, row):
     calm = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
-    busy = judge(REQUEST, row | {"refund_count_by_customer_30d": 12.0}, champion, policy, "GBP",
+    busy = judge(REQUEST, {**row, "refund_count_by_customer_30d": 12.0}, champion, policy, "GBP",
                  NOTHING)  # fmt: skip
     assert busy.score.probability > calm.score.probability
     assert busy.reasons[0].feature == "refund_count_by_customer_30d"
