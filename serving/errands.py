@@ -17,6 +17,7 @@ from serving.case import Case, Judged, answer_of, impersonal, record_of
 from serving.idempotency import Answer, Claim, digest, take_off
 from serving.metrics import degraded_reason
 from serving.reports import RefundReport, Report
+from serving.store.database import Mark
 from serving.store.decisions import IDEMPOTENCY_MS, FirstResult
 from serving.store.decisions import Decision as StoredDecision
 from serving.store.refunds import ENDED, Decided, State
@@ -96,6 +97,7 @@ class Scoring(_Keyed):
         self._now = now
         self._case: Case | None = None
         self._judged: Judged | None = None
+        self._mark: Mark | None = None
 
     def names(self) -> frozenset[tuple[str, str]]:
         """Every person, device and document that the request names."""
@@ -107,6 +109,7 @@ class Scoring(_Keyed):
         self._case = self._judged = None
         self.watch("read")
         with self.store.reading() as tx:
+            self._mark = tx.mark()
             first = (
                 None
                 if self.claim is None
@@ -142,6 +145,7 @@ class Scoring(_Keyed):
     def do(self, tx: Transaction) -> Answer:
         """Decide under the lock: later than all that it waited for."""
         self.watch("read")
+        self._mark = None
         _, latest = tx.customer(self.customer_id)
         reserved = self._reserved(tx)
         self._case = case = Case.of(self.report, self.desk.no_earlier(self._now(), latest + 1))
@@ -222,17 +226,18 @@ class Scoring(_Keyed):
         if case is None:
             raise MovedError
         at = case.request.known_at
-        first: FirstResult | None = claim.first(tx, at) if claim else None
-        found = first or self._standing(tx)
-        if found is not None:
-            if claim and first is None:
-                claim.keep(tx, found.response, at)
-            return self._again(found.response)
-        if judged is None or (
-            not may_move
-            and (tx.customer_moved_since(judged.slices) or self._balance_moved(tx, judged))
-        ):
-            raise MovedError
+        if judged is None or not tx.is_still_at(self._mark):
+            first: FirstResult | None = claim.first(tx, at) if claim else None
+            found = first or self._standing(tx)
+            if found is not None:
+                if claim and first is None:
+                    claim.keep(tx, found.response, at)
+                return self._again(found.response)
+            if judged is None or (
+                not may_move
+                and (tx.customer_moved_since(judged.slices) or self._balance_moved(tx, judged))
+            ):
+                raise MovedError
         body = self._keep(tx, case, judged)
         if claim:
             claim.keep(tx, impersonal(body), at)

@@ -41,6 +41,7 @@ from serving.store.schema import SCHEMA_VERSION, event_keys, meta
 
 Clock: TypeAlias = Literal["ingest", "event"]
 Row: TypeAlias = tuple[Any, ...]
+Mark: TypeAlias = tuple[object, int, int]
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a writer waits for another before the store counts as unavailable."""
@@ -78,6 +79,7 @@ _BEGIN: Final = Prepared("BEGIN IMMEDIATE", (), {})
 _COMMIT: Final = Prepared("COMMIT", (), {})
 _WRITE_BACK: Final = Prepared("PRAGMA wal_checkpoint(PASSIVE)", (), {})
 _LAST_SEQ: Final = Prepared("SELECT seq FROM sqlite_sequence WHERE name = 'events'", (), {})
+_DATA_VERSION: Final = Prepared("PRAGMA data_version", (), {})
 
 
 class Database:
@@ -234,6 +236,18 @@ class Database:
             (count,),
         )
         return sorted(drawn.scalars())
+
+    def mark(self, connection: Connection) -> Mark | None:
+        """A mark that is another one once anything was written, by whomever.
+
+        What others write counts once it is committed, what this connection writes counts at once.
+        On PostgreSQL, which tells no such thing, there is None.
+        """
+        if not self.is_sqlite:
+            return None
+        ((of_others,),) = self.run(connection, _DATA_VERSION, ())
+        raw: Any = connection.connection.dbapi_connection
+        return raw, of_others, raw.total_changes
 
     def write_back(self) -> None:
         """Write SQLite's log back to the file as far as no reader needs it; nobody waits for that.

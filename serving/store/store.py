@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from features.events import Event, RefundRequest
 from serving.store.audit import AuditEntry, AuditLog
-from serving.store.database import Clock, Database, StoreRefusedError
+from serving.store.database import Clock, Database, Mark, StoreRefusedError
 from serving.store.decisions import (
     IDEMPOTENCY_MS,
     Decision,
@@ -340,6 +340,17 @@ class Transaction:
     def __init__(self, store: Store, connection: Connection) -> None:
         self._store = store
         self._connection = connection
+
+    def mark(self) -> Mark | None:
+        """Where the store stands, to be taken before what is read; None on PostgreSQL."""
+        return self._store.database.mark(self._connection)
+
+    def is_still_at(self, mark: Mark | None) -> bool:
+        """Whether nothing at all was written since the mark, so that all is as it was read then.
+
+        In doubt it is not: what rests on a read is then to be looked at again.
+        """
+        return mark is not None and mark == self.mark()
 
     def customer_moved_since(self, slices: Slices) -> bool:
         """Whether the customer's history was added to since the slices were read.

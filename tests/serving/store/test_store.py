@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -133,3 +135,50 @@ def test_a_read_is_one_snapshot(store: Store, refund: Refund) -> None:
         counts.add(slices.snapshot)
     writer.join()
     assert counts
+
+
+def test_a_mark_is_another_one_once_anything_was_written(
+    url: str, store: Store, refund: Refund
+) -> None:
+    other = Store.open(url, SECRET)
+
+    def add(by: Store, refund_id: str) -> None:
+        with by.write() as tx:
+            tx.append([refund(refund_id)])
+
+    def in_another_process() -> None:
+        program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])"
+        given = (store.database.path, "DELETE FROM refunds WHERE refund_id = 'r1'")
+        subprocess.run([sys.executable, "-c", program, *given], check=True)
+
+    cases: list[tuple[str, Callable[[], object], bool]] = [
+        ("nothing", lambda: None, True),
+        ("reads", lambda: [each.refund("r1") for each in (store, other)], True),
+        ("another connection", lambda: add(other, "r1"), False),
+        ("this connection", lambda: add(store, "r2"), False),
+        ("another process", in_another_process, False),
+        ("a new connection", store.database.close, False),
+        ("a new one in place of one as new", store.database.close, False),
+    ]
+    for what, act, is_still in cases:
+        with store.reading() as tx:
+            mark = tx.mark()
+        act()
+        with store.write() as tx:
+            assert tx.is_still_at(mark) == is_still, what
+    other.close()
+
+
+def test_what_a_transaction_has_written_itself_moves_it_on(store: Store, refund: Refund) -> None:
+    with store.write() as tx:
+        mark = tx.mark()
+        assert tx.is_still_at(mark)
+        tx.append([refund("r1")])
+        assert not tx.is_still_at(mark)
+
+
+def test_postgresql_tells_no_mark_so_nothing_is_known_to_stand_still(either: Store) -> None:
+    with either.write() as tx:
+        mark = tx.mark()
+        assert (mark is None) == (not either.database.is_sqlite)
+        assert tx.is_still_at(mark) == either.database.is_sqlite
