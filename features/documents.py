@@ -111,7 +111,8 @@ def _each_once(events: Iterable[Event]) -> Iterable[Event]:
     each: dict[str, Event] = {}
     for event in events:
         if event.event_id is None:
-            content = event.model_dump(exclude_none=True, exclude={"items"})
+            content = event.content()
+            content.pop("items", None)
             event_id = derive_event_id(event.event_type, content, repeats=event.repeats)
             event = event.model_copy(update={"event_id": event_id})
         event_id = event.event_id or ""

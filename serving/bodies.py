@@ -230,7 +230,7 @@ class AddressPart(Wire):
     @property
     def address_id(self) -> str | None:
         """One id however the address is typed; dashes and blanks are no address to share."""
-        if not any(letter.isalnum() for letter in (self.street or "") + (self.postal_code or "")):
+        if not any(map(str.isalnum, (self.street or "") + (self.postal_code or ""))):
             return None
         return address_key(self.street, self.postal_code, self.country_code)
 

@@ -128,10 +128,10 @@ def _expiry_gaps(raw: Raw) -> Iterator[Problem]:
     methods = raw.get("paymentMethods")
     for i, method in enumerate(islice(methods, MAX_ENTRIES) if isinstance(methods, list) else ()):
         if isinstance(method, dict):
-            missing = [absent(method, key) for key in ("expiryMonth", "expiryYear")]
-            if missing == [True, False]:
+            month, year = method.get("expiryMonth"), method.get("expiryYear")
+            if month is None and year is not None:
                 yield Problem(f"paymentMethods[{i}].expiryMonth", "is required beside expiryYear")
-            elif missing == [False, True]:
+            elif year is None and month is not None:
                 yield Problem(f"paymentMethods[{i}].expiryYear", "is required beside expiryMonth")
 
 

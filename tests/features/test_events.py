@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 import pytest
@@ -66,6 +67,22 @@ def test_one_household_is_one_ip(ip: object, host: int) -> None:
     if network:
         first, other = (str(type(ip)(network + part)) for part in (0, host))  # type: ignore[call-arg]
         assert normalise_ip(first) == normalise_ip(other)
+
+
+groups = st.tuples(*[st.sampled_from((0, 1, 0xDB8, 0xFFFF)) | st.integers(0, 0xFFFF)] * 8)
+
+
+@given(groups)
+@example((0, 0, 0, 0xFFFF, 1, 2, 3, 4))
+@example((0, 0, 0, 0, 0, 0xFFFF, 3, 4))
+@example((1, 2, 3, 0, 5, 6, 7, 8))
+def test_a_network_is_found_however_its_address_is_written(parts: tuple[int, ...]) -> None:
+    address = ipaddress.IPv6Address(b"".join(part.to_bytes(2, "big") for part in parts))
+    network = ipaddress.ip_network((address, 64), strict=False)
+    expected = str(address.ipv4_mapped or network)
+    in_full = ":".join(f"{part:x}" for part in parts)
+    for spelling in (in_full, in_full.upper(), str(address), address.exploded, expected):
+        assert normalise_ip(spelling) == expected
 
 
 @given(emails | addresses | st.from_regex(NORMAL["ip"], fullmatch=True)

@@ -999,6 +999,7 @@ def check_never_surprised(parse: Callable[[bytes], Report], body: bytes) -> None
     events = report.events(NOW)
     for event in events:
         assert EVENTS[event.event_type].model_validate(event.model_dump()) == event
+        assert str(event.content()) == str(event.model_dump(exclude_none=True))
         given_refs = [name for name in event.one_of if getattr(event, name) is not None]
         assert not event.one_of or given_refs
         assert not event.only_one or len(given_refs) == 1
