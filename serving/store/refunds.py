@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, literal_column, select
 
+from features.documents import MAX_EVENTS
 from features.events import Event, RefundOutcome, derive_event_id, due_minor, event_digest
 from serving.store.database import Database, padded, padded_size
 from serving.store.indexing import NAMING_COLUMN, StoredEvent
 from serving.store.reservations import Reservation, Reservations
 from serving.store.schema import events, refunds
+from serving.store.statements import is_word, latest_versions
 
 State: TypeAlias = Literal[
     "REQUESTED", "VALIDATED", "DECIDED", "APPROVED", "DENIED", "NEEDS_REVIEW",
@@ -72,8 +75,11 @@ class Refund:
     payable_minor: int | None = None
     currency: str | None = None
 
-    def request(self, event: StoredEvent) -> None:
-        """Take in a version of the request: who and when from the first, money from the latest."""
+    def request(self, event: StoredEvent, *, is_latest: bool = True) -> None:
+        """Take in a version of the request: who and when from the first, money from the latest.
+
+        Whatever the order in which they arrive: versions go by when they became known.
+        """
         payload = event.payload
         if self.first_known_at is None:
             self.state_at = max(self.state_at, event.known_at)
@@ -81,9 +87,10 @@ class Refund:
             self.first_known_at = event.known_at
             self.customer = payload["customer_id"]
             self.order_id = payload.get("order_id")
-        kept = payload.get("non_refundable_minor")
-        self.payable_minor = due_minor(payload["amount_minor"], kept)
-        self.currency = payload["currency"]
+        if is_latest:
+            kept = payload.get("non_refundable_minor")
+            self.payable_minor = due_minor(payload["amount_minor"], kept)
+            self.currency = payload["currency"]
 
     def move(self, to: State, at: int) -> None:
         """Make a transition of ours; raises `TransitionRefusedError` if it is not listed.
@@ -220,19 +227,26 @@ class Refunds:
         ids = list(named)
         found = self.get(connection, ids)
         are_told = any(event.event_type == "refund_outcome" for event in relevant)
-        held = self._reservations.of_refunds(connection, ids) if are_told else {}
+        held = self._reservations.hold_off(connection, ids) if are_told else {}
+        latest = self._latest_versions(connection, relevant, found)
         unexpected = set()
         for event in relevant:
             refund_id = event.payload["refund_id"]
             refund = found.setdefault(refund_id, Refund(refund_id))
             if event.event_type == "refund_request":
-                refund.request(event)
+                is_latest = latest.get(refund_id, event.event_id) == event.event_id
+                refund.request(event, is_latest=is_latest)
                 continue
             state, is_late = STATE_OF_OUTCOME[event.payload["status"]], _is_late(refund, event)
-            if refund.report(state, event.known_at):
+            paid_minor = event.payload.get("amount_minor")
+            if refund.state == state == "REFUNDED" and not is_late:
+                # Of two payments told of one refund the greater counts: both may have come through.
+                if self._is_less(connection, refund, event):
+                    unexpected.add(event.event_id)
+                    continue
+            elif refund.report(state, event.known_at):
                 unexpected.add(event.event_id)
             if refund_id in held and not is_late:
-                paid_minor = event.payload.get("amount_minor")
                 held[refund_id] = [refund.settled(r, state, paid_minor) for r in held[refund_id]]
         self._reservations.put(connection, (one for each in held.values() for one in each))
         if decided is not None:
@@ -240,6 +254,50 @@ class Refunds:
             self._decide(connection, refund, decided)
         self._put(connection, found.values())
         return unexpected
+
+    def _latest_versions(
+        self, connection: Connection, new: Sequence[StoredEvent], before: Mapping[str, Refund]
+    ) -> dict[str, str]:
+        """The id of the version known last, of refunds of which there are several."""
+        versions = [e.payload["refund_id"] for e in new if e.event_type == "refund_request"]
+        several = [
+            refund_id for refund_id, count in Counter(versions).items()
+            if count > 1
+            or ((refund := before.get(refund_id)) and refund.first_known_at is not None)
+        ]  # fmt: skip
+        if not several:
+            return {}
+        size = padded_size(len(several))
+        prepared = self._database.prepared(("latest", size), lambda: latest_versions(size))
+        return dict(self._database.run(connection, prepared, tuple(padded(several))))
+
+    def _is_less(self, connection: Connection, refund: Refund, report: StoredEvent) -> bool:
+        """Whether a refund that is paid is told to be paid, and less than was told before."""
+        prepared = self._database.prepared(
+            "outcomes",
+            lambda: (
+                select(events.c.payload)
+                .where(is_word(events.c.event_type, "refund_outcome"),
+                       events.c.refund_id == bindparam("refund"),
+                       events.c.known_at <= bindparam("at"),
+                       events.c.seq < bindparam("seq"))
+                .order_by(events.c.known_at.desc(), events.c.event_id.desc())
+                .limit(literal_column(str(MAX_EVENTS)))
+            ),
+        )  # fmt: skip
+        values = {"refund": refund.refund_id, "at": report.known_at, "seq": report.seq}
+        rows = self._database.run(connection, prepared, prepared.bind(values))
+        outcomes = (orjson.loads(payload) for (payload,) in rows)
+        paid = itertools.takewhile(lambda outcome: outcome["status"] == "COMPLETED", outcomes)
+
+        def amount_minor(outcome: Mapping[str, Any]) -> int | None:
+            said: int | None = outcome.get("amount_minor", refund.payable_minor)
+            return said
+
+        told_minor = amount_minor(report.payload)
+        return told_minor is not None and any(
+            before is not None and before > told_minor for before in map(amount_minor, paid)
+        )
 
     def _decide(self, connection: Connection, refund: Refund, decided: Decided) -> None:
         """Move a refund and what it holds as was decided, and make this its last decision."""
@@ -257,7 +315,8 @@ class Refunds:
         if decided.order_id is not None:
             name = decided.order_id, decided.currency
             held[name] = decided.hold(held.get(name) or Reservation(id, *name))
-        self._reservations.put(connection, set(held.values()).difference(before))
+        changed = [one for one in held.values() if one not in before]
+        self._reservations.put(connection, changed)
 
     def taken_again(self, connection: Connection, arriving: Iterable[Event]) -> list[Event]:
         """The events, outcomes that are told again of a refund that stands otherwise as new ones.
@@ -273,7 +332,10 @@ class Refunds:
         }  # fmt: skip
         if not told:
             return given
-        # All that the events will be locked by, at once: two that append cannot wait in a circle.
+        # First orders, as decisions do; then all that the events will be locked by, at once: two
+        # that append cannot wait in a circle.
+        if not self._database.is_sqlite:
+            self._reservations.hold_off(connection, [event.refund_id for event, _ in told.values()])
         self._database.lock(connection, _names_of(given))
         ids = [event_id for _, event_id in told.values()]
         is_there = self._database.prepared(
@@ -310,7 +372,7 @@ class Refunds:
                 refund.move(state, at)
         self._put(connection, [refund])
         if refund.state in STATE_OF_OUTCOME.values():
-            held = self._reservations.of_refunds(connection, [refund_id]).get(refund_id, ())
+            held = self._reservations.hold_off(connection, [refund_id]).get(refund_id, ())
             left = (refund.settled(one, refund.state, None) for one in held)
             self._reservations.put(connection, left)
         return is_unexpected

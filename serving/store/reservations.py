@@ -7,9 +7,8 @@ currencies, holds each until it is settled.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -18,8 +17,7 @@ from serving.store.database import Database, padded, padded_size
 from serving.store.schema import reservations
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What one refund holds of one order in one currency, in minor units.
 
     There is one, if only of nothing, for every refund and order that a decision was about.
@@ -42,14 +40,14 @@ class Reservation:
         60
         """
         before = 0 if self.paid_at is not None else self.promised_minor
-        return replace(
-            self, promised_minor=max(before, due_minor), review_minor=0, paid_at=None
+        return self._replace(
+            promised_minor=max(before, due_minor), review_minor=0, paid_at=None
         )  # fmt: skip
 
     def review(self, due_minor: int) -> Reservation:
         """Hold an amount for review, in place of what was held for one."""
         promised = 0 if self.paid_at is not None else self.promised_minor
-        return replace(self, promised_minor=promised, review_minor=due_minor, paid_at=None)
+        return self._replace(promised_minor=promised, review_minor=due_minor, paid_at=None)
 
     def refuse(self) -> Reservation:
         """Hold nothing for review. What was promised before stays so: it may be under way.
@@ -57,11 +55,11 @@ class Reservation:
         >>> Reservation("r", "o", "GBP").allow(60).review(90).refuse().promised_minor
         60
         """
-        return self if self.paid_at is not None else replace(self, review_minor=0)
+        return self if self.paid_at is not None else self._replace(review_minor=0)
 
     def release(self) -> Reservation:
         """Hold nothing: it is not to be paid."""
-        return replace(self, promised_minor=0, review_minor=0, paid_at=None)
+        return self._replace(promised_minor=0, review_minor=0, paid_at=None)
 
     def pay(self, paid_minor: int | None, at: int) -> Reservation:
         """Count as paid; what was paid less than promised is free.
@@ -69,9 +67,9 @@ class Reservation:
         ``paid_minor`` is what was paid, None if all.
         """
         if paid_minor is None:
-            return replace(self, paid_at=at)
-        return replace(
-            self, paid_at=at, promised_minor=min(self.promised_minor, paid_minor),
+            return self._replace(paid_at=at)
+        return self._replace(
+            paid_at=at, promised_minor=min(self.promised_minor, paid_minor),
             review_minor=min(self.review_minor, paid_minor),
         )  # fmt: skip
 
@@ -81,7 +79,7 @@ class Reservation:
         >>> Reservation("r", "o", "GBP").allow(60).pay(50, at=7).fail().holds(8)
         [Hold(refund_id='r', amount_minor=50, currency='GBP', is_promised=True)]
         """
-        return replace(self, paid_at=None)
+        return self._replace(paid_at=None)
 
     def backs(self, due_minor: int, *, is_promise: bool) -> bool:
         """Whether this much is held, promised or for review, so that the answer still stands."""
@@ -99,10 +97,7 @@ class Reservation:
         return found
 
 
-_COLUMNS: Final = (
-    "refund_id", "order_id", "currency", "promised_minor", "review_minor", "paid_at",
-)  # fmt: skip
-_VALUES: Final = attrgetter(*_COLUMNS)
+_COLUMNS: Final = Reservation._fields
 
 
 class Reservations:
@@ -142,11 +137,20 @@ class Reservations:
             found.setdefault(row[0], []).append(Reservation(*row))
         return found
 
+    def hold_off(
+        self, connection: Connection, refund_ids: Sequence[str]
+    ) -> dict[str, list[Reservation]]:
+        """As `of_refunds`; decisions on any of these orders wait until the transaction ends."""
+        found = self.of_refunds(connection, refund_ids)
+        orders = {("order", one.order_id) for each in found.values() for one in each}
+        self._database.lock(connection, orders)
+        return found
+
     def put(self, connection: Connection, changed: Iterable[Reservation]) -> None:
         """Keep reservations in place of those there are."""
-        if rows := [_VALUES(one) for one in sorted(changed, key=_PLACE)]:
+        if rows := sorted(changed, key=_PLACE):
             statement = self._database.inserting(reservations, _COLUMNS, "replace")
             self._database.run_many(connection, statement, rows)
 
 
-_PLACE: Final = attrgetter("refund_id", "order_id", "currency")
+_PLACE: Final = itemgetter(0, 1, 2)

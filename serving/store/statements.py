@@ -17,10 +17,13 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    column,
+    exists,
     func,
     literal_column,
     select,
     union_all,
+    values,
 )
 from sqlalchemy import null as sql_null
 from sqlalchemy.sql import ClauseElement, FromClause
@@ -29,7 +32,7 @@ from features.documents import MAX_EVENTS
 from features.events import COLUMN_OF, ENTITIES, KEYS
 from serving.store.database import Database, padded_size
 from serving.store.indexing import NAMING_COLUMN, SLICE_OF
-from serving.store.schema import entities, event_keys, events
+from serving.store.schema import entities, event_keys, events, identifiers
 
 MOST_ROWS: Final = 1_001
 """Of each slice: what a window holds at most, and one more, for the request that is left out."""
@@ -44,23 +47,62 @@ OF_EVENT: Final = ("seq", "event_id", "event_type", "known_at", "payload")
 """The columns of a stored event."""
 
 
+def names_there(size: int) -> ClauseElement:
+    """Which of so many ids any event bears: as that of an order, and as that of a refund."""
+    ids = [(bindparam(f"id{i}", type_=Text),) for i in range(size)]
+    wanted = values(column("id", Text), name="wanted").data(ids).cte("wanted")
+    return union_all(
+        *(
+            select(_word(kind), wanted.c.id).where(
+                exists(literal_column("1")).where(events.c[naming] == wanted.c.id)
+            )
+            for kind, naming in NAMING_COLUMN.items()
+        )
+    )
+
+
+def unknown_identifiers(size: int) -> ClauseElement:
+    """Which of so many (kind, pseudonym) have no original stored."""
+    pairs = [tuple(bindparam(f"{name}{i}", type_=Text) for name in ("kind", "mac"))
+             for i in range(size)]  # fmt: skip
+    columns = column("kind", Text), column("mac", Text)
+    wanted, i = values(*columns, name="wanted").data(pairs).cte("wanted"), identifiers.c
+    is_stored = exists(literal_column("1")).where(i.kind == wanted.c.kind, i.mac == wanted.c.mac)
+    return select(wanted.c.kind, wanted.c.mac).where(~is_stored)
+
+
 def first_versions(kind: str) -> Builder:
     """The versions of orders or refunds that were known first."""
     named = events.c[NAMING_COLUMN[kind]]
 
     def build(size: int) -> ClauseElement:
-        place = func.row_number().over(
-            partition_by=named, order_by=(events.c.known_at, events.c.event_id)
-        )
-        versions = (
-            select(events.c.seq, place.label("place"))
-            .where(is_word(events.c.event_type, kind), is_one_of(named, size))
-            .subquery()
-        )
+        are_versions = is_word(events.c.event_type, kind), is_one_of(named, size)
+        in_order = events.c.known_at, events.c.event_id
+        if size == 1:
+            one = select(*(events.c[c] for c in OF_EVENT)).where(*are_versions)
+            # Else SQLAlchemy gives SQLite an offset as one more parameter.
+            return one.order_by(*in_order).limit(_number(1)).offset(_number(0))
+        place = func.row_number().over(partition_by=named, order_by=in_order)
+        versions = select(events.c.seq, place.label("place")).where(*are_versions).subquery()
         first = select(versions.c.seq).where(versions.c.place == literal_column("1"))
         return select(*(events.c[c] for c in OF_EVENT)).where(events.c.seq.in_(first))
 
     return build
+
+
+def latest_versions(size: int) -> ClauseElement:
+    """Of so many refunds the id, and the event's, of the version that was known last."""
+    e = events.c
+    place = func.row_number().over(
+        partition_by=e.refund_id, order_by=(e.known_at.desc(), e.event_id.desc())
+    )
+    versions = (
+        select(e.refund_id, e.event_id, place.label("place"))
+        .where(is_word(e.event_type, "refund_request"), is_one_of(e.refund_id, size))
+        .subquery()
+    )
+    found = select(versions.c.refund_id, versions.c.event_id)
+    return found.where(versions.c.place == literal_column("1"))
 
 
 def events_about(kind: str) -> Builder:
@@ -207,8 +249,8 @@ def _arm(slot: int, note: Any) -> Select[Any]:
 
 def _entity(slot: int, kind: str) -> Select[Any]:
     note: ColumnElement[str] = cast(entities.c.first_seen, Text)
-    for column in (entities.c.moved, entities.c.latest):
-        note = note + " " + cast(column, Text)
+    for added in (entities.c.moved, entities.c.latest):
+        note = note + " " + cast(added, Text)
     return _arm(slot, note).where(
         is_word(entities.c.kind, kind), entities.c.value == bindparam(kind)
     )

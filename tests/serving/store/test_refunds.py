@@ -10,7 +10,9 @@ from typing import get_args
 
 import pytest
 
+from benchmarks.postgresql import Server
 from features.events import RefundOutcome, RefundRequest, Transaction
+from serving.store.database import STORE_UNAVAILABLE
 from serving.store.refunds import (
     STATE_OF_OUTCOME,
     TRANSITIONS,
@@ -19,6 +21,7 @@ from serving.store.refunds import (
     TransitionRefusedError,
 )
 from serving.store.store import Store
+from tests.serving.conftest import SECRET, make_store
 
 Make = Callable[..., RefundRequest]
 STATES = get_args(State)
@@ -112,6 +115,53 @@ def test_a_resent_refund_keeps_its_first_time_and_takes_its_last_amount(
         found = tx.refund("r1")
         assert found is not None
         assert (found.first_known_at, found.payable_minor) == (10, 900)
+
+
+def test_the_last_amount_is_that_of_the_version_known_last(either: Store, refund: Make) -> None:
+    """Also when an older one arrives after it, or with it."""
+    with either.write() as tx:
+        tx.append(
+            [outcome("r1", "FAILED", known_at=5), refund("r1", known_at=20, amount_minor=900)]
+        )
+        tx.append([refund("r1", known_at=10, amount_minor=700, currency="EUR")])
+        both = [refund("r2", known_at=40, amount_minor=50), refund("r2", known_at=30)]
+        tx.append([*both, refund("r1", known_at=15)])
+        r1, r2 = tx.refund("r1"), tx.refund("r2")
+        assert r1 is not None and r2 is not None
+        assert (r1.first_known_at, r1.payable_minor, r1.currency) == (10, 900, "GBP")
+        assert (r2.first_known_at, r2.payable_minor) == (30, 50)
+        tx.append([refund("r1", known_at=21, amount_minor=80)])
+        found = tx.refund("r1")
+        assert found is not None
+        assert found.payable_minor == 80
+
+
+def test_less_told_of_a_payment_than_before_is_recorded_and_flagged(
+    either: Store, refund: Make
+) -> None:
+    """Both may have come through, so the greater counts for what is held of the order."""
+
+    def told(*reports: RefundOutcome) -> list[tuple[bool, bool]]:
+        with either.write() as tx:
+            return [(one.is_new, one.is_unexpected) for one in tx.append(reports)]
+
+    with either.write("c1", "o1") as tx:
+        tx.append([refund("r1", order_id="o1", amount_minor=500)])
+        tx.reserve(tx.reservation("r1", "o1", "GBP").allow(500))
+    ok, surprising = (True, False), (True, True)
+    first = outcome("r1", "COMPLETED", 2_000, amount_minor=300)
+    less, more = (outcome("r1", "COMPLETED", 2_010, amount_minor=a) for a in (200, 310))
+    assert told(first, less, more) == [ok, surprising, ok]
+    assert told(outcome("r1", "COMPLETED", 2_020, amount_minor=305)) == [surprising]
+    assert told(first, less) == [(False, False)] * 2
+    assert either.reserved_for("r1")[0].promised_minor == 300
+    assert len(list(either.events())) == 5
+    assert told(outcome("r1", "FAILED", 2_030)) == [surprising], "it was paid"
+    again = outcome("r1", "COMPLETED", 2_040, amount_minor=100)
+    assert told(again, outcome("r1", "COMPLETED", 2_050)) == [ok, ok], (
+        "all of it, after another end"
+    )
+    assert told(outcome("r1", "COMPLETED", 2_060, amount_minor=499)) == [surprising]
 
 
 def test_a_refund_that_ended_unpaid_begins_anew_when_it_is_asked_for_again(
@@ -216,6 +266,31 @@ def test_an_outcome_settles_what_a_refund_holds_of_every_order(
         tx.append([outcome("r1", status)])
     assert held(either, "r1") == [("o1", left, True), ("o2", left, True)]
     assert held(either, "r2") == [("o1", 70, True)]
+
+
+@pytest.mark.parametrize("order_id", ["o1", "o2"])
+def test_an_outcome_waits_for_a_decision_on_any_order_that_it_settles(
+    new_database: Server, refund: Make, order_id: str
+) -> None:
+    """As one that failed holds again what a decision in between would take for free."""
+    store = Store.open(new_database.like(make_store), SECRET)
+    with store.write("c1", "o1") as tx:
+        tx.append([refund("r1", order_id="o1")])
+        for each in ("o1", "o2"):
+            tx.reserve(tx.reservation("r1", each, "GBP").allow(500))
+
+    def tell(store: Store) -> None:
+        with store.database.write() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '20ms'")
+            told = store.refunds.taken_again(connection, [outcome("r1", "FAILED")])
+            store.history.append(connection, told)
+
+    with store.write("c2", order_id), pytest.raises(STORE_UNAVAILABLE, match="lock timeout"):
+        tell(store)
+    with store.write("c2", "o3"):
+        tell(store)
+    assert store.refund("r1") == store_refund(store.refund("r1"), "FAILED")
+    store.close()
 
 
 def test_a_payment_does_not_count_at_its_own_instant_and_the_promise_does(
