@@ -8,6 +8,7 @@ from typing import Final, Literal
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.headers import sent
 from serving.metrics import Metrics
 from serving.routing import CALL
 from serving.tracing import Tracing, collect_stages
@@ -62,6 +63,6 @@ class Access:
                 level = log.warning if status >= 500 else log.info
                 level("request", call=call, status=status, ms=round(seconds * 1000, 2))
             if tracing is not None:
-                sent = next((v for n, v in scope["headers"] if n == b"traceparent"), b"")
                 ended_ns = started_ns + round(seconds * 1e9)
-                tracing.request(call, status, started_ns, ended_ns, sent.decode("latin-1"), stages)
+                parent = sent(scope, b"traceparent", None)
+                tracing.request(call, status, started_ns, ended_ns, parent, stages)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive
 
 from serving import contract, docs
 from serving.backfill import PARSE, Backfill, Kind
@@ -25,6 +25,7 @@ from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
 from serving.errands import Scoring, Sender, Telling
 from serving.gate import ADMITTED, Gate, Network, busy
+from serving.headers import ENTIRE, all_sent, sent
 from serving.idempotency import (
     HEADER,
     Answer,
@@ -48,6 +49,9 @@ from serving.watch import Watch
 from serving.wire import InvalidRequest, Problem, did_you_mean, shown
 
 SCORE_VALUE: Final = "refundRequest"
+SCORED: Final = f"score={SCORE_VALUE}".encode()
+"""The query of nearly every request, which needs no parsing."""
+
 MAX_LATENCY_MS: Final = 10_000
 """The longest delay that a sandbox client can ask for with ``Recourse-Min-Latency``."""
 
@@ -55,6 +59,8 @@ LEAST_READ_SECONDS: Final = 10.0
 LEAST_BYTES_PER_SECOND: Final = 100_000
 """A body is to be complete within so many seconds, and as many as the largest takes at this rate:
 who sends one byte a minute holds no place for ever."""
+
+_KEY: Final = HEADER.lower().encode()
 
 BODY: Final = "recourse.body"
 """Where a request's scope holds its body once it was read."""
@@ -190,12 +196,12 @@ class Api:
         result; it is told at once instead. Between processes it is the store that holds the key
         (`serving.store.flights`). Raises `InFlightError`, and `InvalidRequest` for what is no key.
         """
-        given = request.headers.getlist(HEADER) if request.method == "POST" else ()
+        given = all_sent(request.scope, _KEY) if request.method == "POST" else ()
         key = key_of(given)
         if key is None:
             yield None
             return
-        name = (request.headers.get("authorization", ""), key)
+        name = (sent(request.scope, b"authorization", ""), key)
         if name in self._flying:
             raise InFlightError(f"{HEADER}: the first request with {key!r} is still under way")
         self._flying.add(name)
@@ -215,34 +221,32 @@ class Api:
 
         ``at_most`` so many bytes, where a call takes more than the settings' limit.
         """
-        kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+        scope = request.scope
+        kind = sent(scope, b"content-type", JSON).partition(";")[0].strip().lower()
         if kind not in kinds and not kind.endswith("+json"):
             raise ApiError(415, f"Content-Type: must be {' or '.join(kinds)}, got {kind}")
         most = max(self.max_body_bytes, at_most or 0)
-        too_large = ApiError(413, f"body: must be at most {most} bytes")
-        declared = _whole_number(request.headers.get("content-length", ""))
+        declared = _whole_number(sent(scope, b"content-length", ""))
         if declared is not None and declared > most:
-            raise too_large
-        coding = request.headers.get("content-encoding", "identity").strip().lower()
+            raise _too_large(most)
+        coding = sent(scope, b"content-encoding", "").strip().lower()
         if coding not in ("", "identity"):
             raise ApiError(415, f"Content-Encoding: must be identity, got {coding[:40]}")
-        body = bytearray()
+        if ENTIRE in scope:
+            scope[BODY] = body = await _read(request.receive, most)
+            return body
         seconds = LEAST_READ_SECONDS + most / LEAST_BYTES_PER_SECOND
         try:
             async with asyncio.timeout(seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > most:
-                        raise too_large
+                scope[BODY] = body = await _read(request.receive, most)
         except TimeoutError:
             told = f"body: must be complete within {seconds:.0f} s"
             raise ApiError(408, told, headers={"Connection": "close"}) from None
-        request.scope[BODY] = whole = bytes(body)
-        return whole
+        return body
 
     def admit(self, request: Request, *scopes: str) -> tuple[Desk, ApiKey]:
         """Who is asking, and the desk that the key leads to; one of the scopes is enough."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        scheme, _, key = sent(request.scope, b"authorization", "").partition(" ")
         how = {"WWW-Authenticate": "Bearer"}
         if scheme.lower() not in ("token", "bearer") or not key.strip():
             told = "is required"  # what has no space in it may be a key, and is not told again
@@ -295,7 +299,8 @@ class Api:
     async def refund(self, request: Request) -> Response:
         """A refund request to be decided, or a report about a refund."""
         started, least_seconds = time.monotonic(), _least_seconds(request)
-        wanted = request.query_params.get("score")
+        is_usual = request.scope["query_string"] == SCORED
+        wanted = SCORE_VALUE if is_usual else request.query_params.get("score")
         if wanted is None:
             _refuse_misspelt(request.query_params)
             response = await self._record(request, lambda b: contract.parse_refund(b, scored=False))
@@ -375,6 +380,24 @@ class Api:
         return await self._read(request, "review", find)
 
 
+async def _read(receive: Receive, most: int) -> bytes:
+    """A body of at most so many bytes; raises `ApiError` for a larger one."""
+    body, is_whole = bytearray(), False
+    while not is_whole:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > most:
+            raise _too_large(most)
+        is_whole = not message.get("more_body", False)
+    return bytes(body)
+
+
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, f"body: must be at most {most} bytes")
+
+
 def _call(request: Request) -> str:
     """A call as an idempotency key is bound to it: method and address."""
     return f"{request.method} {request.url.path}"
@@ -402,8 +425,8 @@ def _is_near(said: str, meant: str) -> bool:
 
 def _least_seconds(request: Request) -> float:
     """How long an answer takes at least: a sandbox client sees how it copes with a slow one."""
-    wanted = request.headers.get("recourse-min-latency")
-    if wanted is None or "_test_" not in request.headers.get("authorization", ""):
+    wanted = sent(request.scope, b"recourse-min-latency", None)
+    if wanted is None or "_test_" not in sent(request.scope, b"authorization", ""):
         return 0.0
     milliseconds = _whole_number(wanted)
     if milliseconds is None or milliseconds > MAX_LATENCY_MS:

@@ -14,10 +14,11 @@ from http import HTTPStatus
 from typing import Final
 
 import orjson
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving import answers
-from serving.headers import secured
+from serving.headers import ENTIRE, secured
 
 MOST_HEAD_BYTES: Final = 64 * 1024
 """Of the address and all headers together, to within what one read of the socket brings."""
@@ -39,13 +40,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     A head that comes in one piece, as nearly all do, costs nothing more; it starts no timer. A wish
     to speak another protocol is passed over. Java's client has it by default (h2c), and of a head
-    that holds it the parser takes no body.
+    that holds it the parser takes no body. No header is believed as to who asks: uvicorn takes a
+    peer at 127.0.0.1 for a proxy, so who guesses at keys through a tunnel or a sidecar would be
+    another address with each guess. Whose word is taken is for `serving.gate` to know
+    (``RECOURSE_TRUSTED_PROXIES``).
     """
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Wait for a request, but not for ever."""
         super().connection_made(transport)
         self.logger = _FAILURES
+        self.access_log = False  # what was asked is told by `serving.access`
+        if isinstance(self.app, ProxyHeadersMiddleware):
+            self.app = self.app.app
         self._head_bytes, self._in_head = 0, False
         self._is_between = True
         self._head_timer: TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._late)
@@ -84,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request is whole."""
         self._is_between = True
+        self.scope[ENTIRE] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rules.policy import PolicyError
 from serving import answers
-from serving.headers import secured
+from serving.headers import secured, sent
 from serving.idempotency import Answer, InFlightError, KeyReusedError
 from serving.logs import begin_request
 from serving.persons import NameRefused
@@ -121,7 +121,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
+        request_id = secrets.token_hex(16)
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -133,9 +133,7 @@ class Envelope:
                 message = {**message, "body": b""}
             await send(message)
 
-        begin_request(
-            request_id, next((v for n, v in scope["headers"] if n == b"traceparent"), None)
-        )
+        begin_request(request_id, sent(scope, b"traceparent", None))
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:

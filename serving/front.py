@@ -8,7 +8,6 @@ start and the end of a worker. Its connections are `serving.connection`'s.
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import bentoml
@@ -43,16 +42,10 @@ class Front:
 
 
 def set_up_server() -> None:
-    """Let uvicorn's next server in this process have our connections, and believe no header.
-
-    By itself it takes a peer at 127.0.0.1 for a proxy, whose word for whom it asks is taken: who
-    guesses at keys through a tunnel or a sidecar would be another address with each guess. Whose
-    word is taken is for `serving.gate` to know (``RECOURSE_TRUSTED_PROXIES``).
-    """
+    """Let uvicorn's next server in this process have our connections."""
     from uvicorn.config import HTTP_PROTOCOLS
 
     HTTP_PROTOCOLS["auto"] = "serving.connection:BoundedProtocol"
-    os.environ["FORWARDED_ALLOW_IPS"] = ""
 
 
 class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]

@@ -1,15 +1,17 @@
-"""The headers that every answer bears: who it was, and what a browser must not do with it.
+"""Headers: what a request's say, and those that every answer bears.
 
+They say who it was, and what a browser must not do with it.
 Strict-Transport-Security is not among them: the service speaks HTTP behind a proxy that has the
 certificate, and to promise TLS is for whoever ends it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
-from starlette.types import Message
+from starlette.types import Message, Scope
 
+T = TypeVar("T", str, None)
 Raw = tuple[bytes, bytes]
 
 POLICY: Final = b"content-security-policy"
@@ -27,6 +29,27 @@ NOTHING: Final[Raw] = (POLICY, b"default-src 'none'; frame-ancestors 'none'")
 """The policy of an answer that has none: nothing is loaded, run or framed. A page names in a policy
 of its own what it holds."""
 
+_WITH_POLICY: Final = (NOTHING, *ALWAYS)
+_OURS: Final = frozenset({*(name for name, _ in ALWAYS), b"x-request-id"})
+
+ENTIRE: Final = "recourse.entire"
+"""Where a request's scope says that all of its body has come, so that nobody waits for it."""
+
+
+def all_sent(scope: Scope, name: bytes) -> list[str]:
+    """What a request's headers of this name (in lower case) say."""
+    return [value.decode("latin-1") for found, value in scope["headers"] if found == name]
+
+
+def sent(scope: Scope, name: bytes, otherwise: T) -> str | T:
+    """What the first of them says; without any, ``otherwise``.
+
+    >>> scope = {"headers": [(b"accept", b"text/html"), (b"accept", b"*/*")]}
+    >>> sent(scope, b"accept", None), sent(scope, b"te", "trailers"), all_sent(scope, b"accept")
+    ('text/html', 'trailers', ['text/html', '*/*'])
+    """
+    return next(iter(all_sent(scope, name)), otherwise)
+
 
 def secured(start: Message, request_id: str) -> Message:
     """The beginning of an answer with these headers: in place of its own, but for its policy.
@@ -40,9 +63,5 @@ def secured(start: Message, request_id: str) -> Message:
     cross-origin-opener-policy same-origin
     """
     own = [header for header in start.get("headers", ()) if header[0] not in _OURS]
-    policy = () if any(name == POLICY for name, _ in own) else (NOTHING,)
-    headers = [*own, *policy, *ALWAYS, (b"x-request-id", request_id.encode())]
-    return {**start, "headers": headers}
-
-
-_OURS: Final = frozenset({*(name for name, _ in ALWAYS), b"x-request-id"})
+    ours = ALWAYS if POLICY in dict(own) else _WITH_POLICY
+    return {**start, "headers": [*own, *ours, (b"x-request-id", request_id.encode())]}

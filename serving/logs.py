@@ -19,13 +19,13 @@ import structlog
 
 from serving.stacks import without_values
 
-TRACEPARENT: Final = re.compile(rb"[\da-f]{2}-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(?:-.*)?")
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """Version, trace id, parent span, flags; a later version may say more."""
 
 _REQUEST: ContextVar[tuple[str, str | None] | None] = ContextVar("request", default=None)
 
 
-def begin_request(request_id: str, traceparent: bytes | None = None) -> None:
+def begin_request(request_id: str, traceparent: str | None = None) -> None:
     """Let every line from here on, in this context, name the request it is about.
 
     A server runs each request in a context of its own, so nothing has to be taken back. A thread
@@ -34,18 +34,18 @@ def begin_request(request_id: str, traceparent: bytes | None = None) -> None:
     _REQUEST.set((request_id, trace_id_of(traceparent)))
 
 
-def trace_id_of(traceparent: bytes | None) -> str | None:
+def trace_id_of(traceparent: str | None) -> str | None:
     """The trace that a ``traceparent`` header names; None for what is none.
 
-    >>> trace_id_of(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    >>> trace_id_of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
     '4bf92f3577b34da6a3ce929d0e0e4736'
-    >>> trace_id_of(b"00-00000000000000000000000000000000-00f067aa0ba902b7-01") is None
+    >>> trace_id_of("00-00000000000000000000000000000000-00f067aa0ba902b7-01") is None
     True
-    >>> trace_id_of(b"my-trace") is None
+    >>> trace_id_of("my-trace") is None
     True
     """
     found = TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    trace_id = found[1].decode() if found else ""
+    trace_id = found[1] if found else ""
     return trace_id if trace_id.strip("0") else None
 
 

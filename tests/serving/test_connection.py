@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from serving import connection
 from serving.connection import MOST_HEAD_BYTES, BoundedProtocol
 from serving.front import set_up_server
+from serving.headers import ENTIRE
 from serving.logs import configure_libraries
 
 HEAD = b"GET /v2/policies HTTP/1.1\r\nHost: x\r\n"
@@ -22,7 +23,7 @@ PIECE = b"X: " + b"a" * 30_000
 
 
 async def answered(scope: Any, receive: Any, send: Any) -> None:
-    body, more = b"", True
+    is_entire, body, more = ENTIRE in scope, b"", True
     while more:
         message = await receive()
         body, more = body + message["body"], message["more_body"]
@@ -30,7 +31,8 @@ async def answered(scope: Any, receive: Any, send: Any) -> None:
     if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
         body = scope["client"][0].encode() + b" ok"
     await send({"type": "http.response.start", "status": 200,
-                "headers": [(b"content-length", str(len(body)).encode())]})  # fmt: skip
+                "headers": [(b"content-length", str(len(body)).encode()),
+                            (b"entire", str(is_entire).encode())]})  # fmt: skip
     await send({"type": "http.response.body", "body": body})
 
 
@@ -113,6 +115,13 @@ def test_a_wish_for_another_protocol_is_passed_over_and_the_body_is_read(protoco
     for pieces in (asked, [b"".join(asked)], [b"".join(asked)] * 2):
         found, body = told(*pieces, wait_for_end=False)
         assert (found[:15], body[:16]) == (b"HTTP/1.1 200 OK", b"two\r\nupgrade: ok")
+
+
+def test_it_is_known_of_a_body_that_came_with_its_head() -> None:
+    head = HEAD.replace(b"GET", b"POST") + b"Content-Length: 2\r\n\r\n"
+    for pieces, is_entire in ([head + b"ok"], b"True"), ([head, b"ok"], b"False"):
+        found, body = told(*pieces, wait_for_end=False)
+        assert (found.endswith(b"\r\nentire: " + is_entire), body) == (True, b"ok")
 
 
 def test_no_peer_is_taken_at_its_word_for_whom_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from serving import policies
 from serving.api import Api, create_app
 from serving.desk import Desk
 from serving.envelope import ApiError
+from serving.headers import ENTIRE
 from serving.store.schema import api_keys
 from tests.serving.documents import document, rule
 from tests.serving.test_desk import BODY, ME, NAMES, NOW, Clock, data, open_desk, report, url
@@ -353,6 +354,18 @@ def test_a_body_that_does_not_come_is_not_waited_for(call, monkeypatch):
     with pytest.raises(ApiError, match="body: must be complete within") as refusal:
         asyncio.run(call.api.body(request))
     assert (refusal.value.status, refusal.value.headers) == (408, {"Connection": "close"})
+
+
+def test_a_body_that_is_all_there_is_bounded_too(call):
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x" * 70_000}
+
+    scope = {"type": "http", "method": "POST", "path": "/v2/order", "headers": [], ENTIRE: True}
+    with pytest.raises(ApiError, match="body: must be at most 65536 bytes") as refusal:
+        asyncio.run(call.api.body(Request(scope, receive)))
+    assert refusal.value.status == 413
+    read = asyncio.run(call.api.body(Request(scope, receive), at_most=70_000))
+    assert read == scope["recourse.body"] == b"x" * 70_000
 
 
 def test_who_gives_no_key_is_told_the_form_and_never_what_may_be_a_key(call):
