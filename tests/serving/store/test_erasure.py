@@ -27,6 +27,7 @@ from features.events import (
 from features.money import DAY_MS, Rates
 from serving.scorer import keys_of
 from serving.store.database import Database
+from serving.store.decisions import FirstResult
 from serving.store.erasure import erase
 from serving.store.holdings import Holdings, holdings_of
 from serving.store.store import Store
@@ -140,6 +141,30 @@ def test_what_is_written_meanwhile_is_erased_too(
     for kind, value in (("device", "shared"), ("ip", "192.0.2.1")):  # the other's, too, by now
         assert either.identifiers.mac(kind, value) in text
     assert dump(either) == reindexed(either)
+
+
+def test_what_a_key_got_goes_also_if_it_was_got_meanwhile(
+    either: Store, refund: Refund, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report that says what is known already appends nothing, and is kept for its key."""
+    with either.write("c1") as tx:
+        tx.append([refund("r0"), refund("r9", customer_id="c2")])
+    coming = {"theirs": {"refundId": "r0"}, "nobody's": {}, "other's": {"refundId": "r9"}}
+
+    def interrupted(database: Database, connection: Connection, customer: str) -> Holdings:
+        found = holdings_of(database, connection, customer)
+        with either.write() as tx:
+            for key, named in coming.items():
+                body = {"status": 200, "timestamp": 1, "data": {**named, "recorded": []}}
+                tx.save_first_result("key_1", key, FirstResult("hash", 200, body, 1_000))
+        coming.clear()
+        return found
+
+    monkeypatch.setattr("serving.store.erasure.holdings_of", interrupted)
+    assert erase(either, "c1", actor="ann", at=1).rows["idempotency_keys"] == 2
+    with either.database.read() as connection:
+        kept = connection.exec_driver_sql("SELECT key FROM idempotency_keys").scalars().all()
+    assert kept == ["other's"]
 
 
 def test_free_text_and_what_was_listed_go(either: Store, refund: Refund) -> None:
