@@ -166,6 +166,7 @@ class Database:
         if found is None or found.closed:
             found = self._of_thread.connection = self._reading.connect()
             self._of_thread.raw = found.connection.dbapi_connection
+            self._of_thread.cursor = self._of_thread.raw.cursor()
             self._kept.add(found)
         return found
 
@@ -275,12 +276,9 @@ class Database:
         cursor = self._cursor(connection)
         try:
             cursor.execute(statement.sql, values)
-            found: list[Row] = cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description else []
         except self._driver_error as error:
             raise self._wrapped(error, statement, values) from error
-        finally:
-            cursor.close()
-        return found
 
     def run_many(self, connection: Connection, statement: Prepared, rows: Sequence[Row]) -> None:
         """Execute a prepared statement once per row."""
@@ -292,13 +290,13 @@ class Database:
                 cursor.executemany(statement.sql, rows)
         except self._driver_error as error:
             raise self._wrapped(error, statement, rows) from error
-        finally:
-            cursor.close()
 
     def _cursor(self, connection: Connection) -> Any:
-        """A cursor of the driver: that of this thread's own connection without a pool's detour."""
-        if getattr(self._of_thread, "connection", None) is connection and not connection.closed:
-            return self._of_thread.raw.cursor()
+        """A cursor of the driver: of this thread's own connection always the same, as no statement
+        is left half read."""
+        of_thread = self._of_thread
+        if getattr(of_thread, "connection", None) is connection and not connection.closed:
+            return of_thread.cursor
         return connection.connection.cursor()
 
     def _wrapped(self, error: Exception, statement: Prepared, values: Any) -> BaseException:

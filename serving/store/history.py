@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -38,7 +38,7 @@ from serving.store.database import (
     padded,
     padded_size,
 )
-from serving.store.identifiers import Identifiers, Pseudonyms
+from serving.store.identifiers import Identifiers, Original, Pseudonyms
 from serving.store.indexing import (
     NAMING_COLUMN,
     SLICE_OF,
@@ -46,6 +46,7 @@ from serving.store.indexing import (
     KeyRow,
     Name,
     StoredEvent,
+    names_of,
     rows_of,
 )
 from serving.store.refunds import Decided, Refunds
@@ -61,8 +62,10 @@ from serving.store.statements import (
     first_versions,
     is_one_of,
     is_word,
+    names_there,
     order_documents,
     reading,
+    unknown_identifiers,
 )
 
 log = structlog.get_logger()
@@ -71,6 +74,9 @@ LONGEST_WINDOW_MS: Final = 365 * DAY_MS
 _EVENT_COLUMNS: Final = (
     "seq", "event_id", "event_type", "known_at", "order_id", "refund_id", "payload",
 )  # fmt: skip
+
+_FEW: Final = 32
+"""As many as it takes no longer to ask which are there than to act as if all were."""
 
 _BATCH: Final = 10_000
 _LAST_SEQ: Final = 2**63 - 1
@@ -198,11 +204,13 @@ class History:
         ]
 
     def _attribution(self, connection: Connection, new: Sequence[StoredEvent]) -> Attribution:
-        first = self._first_versions(connection, new)
+        there = self._there(connection, names_of(new))
+        first = self._first_versions(connection, there)
         becoming = {
             name
             for event in new
             if (name := event.own_name())
+            and name in there
             and ((before := first.get(name)) is None or event.is_before(before))
         }
         about: list[tuple[Name, StoredEvent]] = []
@@ -212,11 +220,21 @@ class History:
             about += [(Name(kind, e.payload[NAMING_COLUMN[kind]]), e) for e in found]
         return Attribution(first, about)
 
+    def _there(self, connection: Connection, names: set[Name]) -> set[Name]:
+        """The names without those, if it is only about a few, that no stored event bears."""
+        if not 0 < len(names) <= _FEW:
+            return names
+        ids = [name.value for name in names]
+        prepared = self._database.prepared(
+            ("there", padded_size(len(ids))), lambda: names_there(padded_size(len(ids)))
+        )
+        found = set(self._database.run(connection, prepared, tuple(padded(ids))))
+        return {name for name in names if name in found}
+
     def _first_versions(
-        self, connection: Connection, of: Sequence[StoredEvent]
+        self, connection: Connection, names: Collection[Name]
     ) -> dict[Name, StoredEvent]:
-        """The first stored version of every order and refund that the events are or name."""
-        names = {name for event in of for name in (event.own_name(), event.names()) if name}
+        """The first stored version of every order and refund of these names."""
         first: dict[Name, StoredEvent] = {}
         for kind in NAMING_COLUMN:
             ids = [name.value for name in names if name.kind == kind]
@@ -253,9 +271,26 @@ class History:
         self._index(connection, rows)
         if seen := _entity_rows(new, [*rows, *gone]):
             run_many(connection, self._upsert_entities(), seen)
-        if originals := pseudonyms.take_new():
+        if met := pseudonyms.take_new():
+            self._keep_originals(connection, met, pseudonyms)
+
+    def _keep_originals(
+        self, connection: Connection, met: Sequence[Original], pseudonyms: Pseudonyms
+    ) -> None:
+        """Store what pseudonyms stand for, where that is not stored."""
+        # Of a few mostly all are stored, and nothing is sealed for nothing. On PostgreSQL another
+        # may be erasing one, for which an insert waits.
+        if self._database.is_sqlite and len(met) <= _FEW:
+            prepared = self._database.prepared(
+                ("unknown_identifiers", len(met)), lambda: unknown_identifiers(len(met))
+            )
+            pairs = tuple([part for kind, mac, _ in met for part in (kind, mac)])
+            unknown = set(self._database.run(connection, prepared, pairs))
+            met = [one for one in met if one[:2] in unknown]
+        if met:
             columns = ("kind", "mac", "key_id", "ciphertext")
-            run_many(connection, inserting(identifiers, columns, "ignore"), originals)
+            statement = self._database.inserting(identifiers, columns, "ignore")
+            self._database.run_many(connection, statement, pseudonyms.sealed(met))
 
     def _taking_away(self) -> Prepared:
         columns = KeyRow._fields[:-1]
@@ -305,7 +340,7 @@ class History:
         self._database.empty_index(connection)
         event_count = row_count = 0
         for batch in self._batches(connection, until_seq=None):
-            first = self._first_versions(connection, batch)
+            first = self._first_versions(connection, names_of(batch))
             rows = [row for event in batch for row in rows_of(event, first)]
             self._index(connection, rows)
             event_count, row_count = event_count + len(batch), row_count + len(rows)
@@ -502,7 +537,7 @@ def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
 
 
 def _draft(event: Event, pseudonyms: Pseudonyms) -> Draft:
-    payload = event.model_dump(exclude_none=True)
+    payload = event.content()
     items = payload.pop("items", ())
     event_id = event.event_id or derive_event_id(event.event_type, payload, repeats=event.repeats)
     pseudonyms.put_into(payload)

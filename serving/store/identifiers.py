@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -20,6 +20,9 @@ KIND_OF_COLUMN: Final[Mapping[str, str]] = {
     "reviewer": "reviewer",
 }
 """Columns under a pseudonym. A label's reviewer is a name as free text, so it is one of them."""
+
+Original: TypeAlias = tuple[str, str, str]
+"""A kind, a pseudonym, and what that stands for."""
 
 MIN_SECRET_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
@@ -92,14 +95,17 @@ class Pseudonyms:
     >>> pseudonyms.put_into(content)
     >>> content["customer_id"] != "c1", content["refund_id"]
     (True, 'r1')
-    >>> [(kind, len(sealed)) for kind, _, _, sealed in pseudonyms.take_new()], pseudonyms.take_new()
-    ([('customer', 30)], [])
+    >>> met = pseudonyms.take_new()
+    >>> [(kind, value) for kind, _, value in met], pseudonyms.take_new()
+    ([('customer', 'c1')], [])
+    >>> [(kind, len(sealed)) for kind, _, _, sealed in pseudonyms.sealed(met)]
+    [('customer', 30)]
     """
 
     def __init__(self, identifiers: Identifiers) -> None:
         self._identifiers = identifiers
         self._known: dict[tuple[str, str], str] = {}
-        self._new: list[tuple[str, str, str]] = []
+        self._new: list[Original] = []
 
     def put_into(self, content: dict[str, Any]) -> None:
         """Replace the identifiers of an event's content."""
@@ -113,11 +119,15 @@ class Pseudonyms:
                 self._new.append((kind, pseudonym, value))
             content[column] = pseudonym
 
-    def take_new(self) -> list[tuple[str, str, str, bytes]]:
-        """Rows of the table ``identifiers`` for what was met since the last call, in key order."""
+    def take_new(self) -> list[Original]:
+        """What was met since the last call, in key order."""
         new, self._new = sorted(self._new), []
+        return new
+
+    def sealed(self, originals: Iterable[Original]) -> list[tuple[str, str, str, bytes]]:
+        """Their rows of the table ``identifiers``."""
         seal, key_id = self._identifiers.seal, self._identifiers.key_id
-        return [(kind, mac, key_id, seal(kind, mac, value)) for kind, mac, value in new]
+        return [(kind, mac, key_id, seal(kind, mac, value)) for kind, mac, value in originals]
 
 
 def _derive(secret: bytes, purpose: bytes) -> bytes:

@@ -135,6 +135,11 @@ class StoredEvent:
         return [KeyRow(s, value, at, self.known_at, self.event_id, packed) for s, value in held]
 
 
+def names_of(events: Iterable[StoredEvent]) -> set[Name]:
+    """Every order and refund that the events are or name."""
+    return {name for event in events for name in (event.own_name(), event.names()) if name}
+
+
 def rows_of(event: StoredEvent, first: Mapping[Name, StoredEvent]) -> list[KeyRow]:
     """All index rows of an event, where ``first`` holds the first versions of what it is or names.
 

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events import RefundRequest
+from serving.store.erasure import erase
 from serving.store.identifiers import Identifiers
 from serving.store.store import Store
 
-IDENTIFIERS = Identifiers(b"a secret of 16 bytes or more")
+SECRET = b"a secret of 16 bytes or more"
+IDENTIFIERS = Identifiers(SECRET)
 
 
 @given(st.text(min_size=1), st.sampled_from(["customer", "email", "reviewer"]))
@@ -51,3 +53,32 @@ def test_no_identifier_stands_in_the_file(
     assert b"refund-4711" in content
     for original in (*people.values(), "bob@example.com"):
         assert original.encode() not in content
+
+
+def test_an_original_is_sealed_once_and_again_after_another_process_erased_it(
+    store: Store, url: str, refund: Callable[..., RefundRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = []
+    seal = Identifiers.seal
+
+    def noted(self: Identifiers, kind: str, pseudonym: str, value: str) -> bytes:
+        sealed.append((kind, value))
+        return seal(self, kind, pseudonym, value)
+
+    def take_in(refund_id: str, **more: str) -> list[tuple[str, str]]:
+        sealed.clear()
+        with store.write() as tx:
+            tx.append([refund(refund_id, email="a@x.com", **more)])
+        return sorted(sealed)
+
+    both = [("customer", "c1"), ("email", "a@x.com")]
+    monkeypatch.setattr(Identifiers, "seal", noted)
+    assert take_in("r1") == both
+    assert take_in("r2", device_id="d1") == [("device", "d1")]
+    assert take_in("r3", device_id="d1") == []
+    other = Store.open(url, SECRET)
+    erase(other, "c1", actor="ann", at=1)
+    other.close()
+    assert take_in("r4") == both
+    mac = store.identifiers.mac("email", "a@x.com")
+    assert store.reveal("email", [mac]) == {mac: "a@x.com"}
