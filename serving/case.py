@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from features.catalog import FEATURES, MODEL_FEATURES
+from features.catalog import FEATURES, MODEL_FEATURES, PLAN
+from features.engine import Row
 from features.events import RefundRequest
 from features.feature import definitions_hash
 from features.ledger import Fact
@@ -25,12 +26,13 @@ from serving.facts import BESIDE
 from serving.fields import fields_of
 from serving.reports import RefundReport
 from serving.scorer import Shadow, Verdict
-from serving.store.decisions import FirstResult
+from serving.store.decisions import FirstResult, Numbers
 from serving.store.history import Slices
 from serving.store.reservations import Reservation
 
 CATALOG_HASH: Final = definitions_hash(FEATURES)
 
+_FEATURES: Final = tuple(PLAN.step_of)
 _CONTRIBUTING: Final = (*(feature.name for feature in MODEL_FEATURES), "expected")
 
 
@@ -178,7 +180,7 @@ def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, An
     What is unknown of the feature row is NaN here, and None in what the store gives back.
     """
     slices, verdict, circumstances = judged.slices, judged.verdict, judged.circumstances
-    scored, contributions = verdict.score, verdict.contributions
+    scored, row, contributions = verdict.score, verdict.row, verdict.contributions
     record = {
         "refund_id": case.request.refund_id,
         "event_id": case.request.event_id,
@@ -190,14 +192,12 @@ def record_of(case: Case, judged: Judged, base_currency: str) -> Mapping[str, An
         "probability": scored.probability if scored else None,
         "expected_loss_minor": scored.expected_loss_minor if scored else None,
         "reasons": verdict.told_reasons,
-        "features": verdict.row,
+        "features": Numbers(_FEATURES, row.numbers) if isinstance(row, Row) else row,
         "facts": _facts(verdict),
         "lists": _lists(circumstances.lists),
         "disposition": circumstances.disposition,
         "sandbox": circumstances.sandbox,
-        "contributions": None if contributions is None else dict(
-            zip(_CONTRIBUTING, contributions.tolist(), strict=True)
-        ),
+        "contributions": None if contributions is None else Numbers(_CONTRIBUTING, contributions),
         "model_version": verdict.model_version,
         "catalog_hash": CATALOG_HASH,
         "base_currency": base_currency,
@@ -211,7 +211,7 @@ def _facts(verdict: Verdict) -> dict[str, Fact]:
 
     A word that the row holds as a code, under the same name, is kept as the word it is.
     """
-    facts, row = verdict.facts, verdict.row
+    facts, row = verdict.beside, verdict.row
     return {
         name: value
         for name in BESIDE

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, literal_column, select, tuple_, update
 
 from serving.store.database import Database
@@ -59,6 +60,17 @@ class RawDecision(NamedTuple):
     record: str
     features: bytes
     feature_names: tuple[str, ...]
+
+
+class Numbers(NamedTuple):
+    """A number for each name, NaN where unknown: so a part of a record may be saved.
+
+    It comes back as a mapping. Whoever has an array need not make one of it, of which the store
+    makes an array again.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
 
 
 NUMBERED: Final = {"features": "feature_names", "contributions": "contribution_names"}
@@ -236,10 +248,15 @@ class Decisions:
                 record[part] = dict(zip(names, kept["numbers"], strict=True))
 
     def _numbers(
-        self, connection: Connection, named: Mapping[str, float | None]
+        self, connection: Connection, kept: Numbers | Mapping[str, float | None]
     ) -> tuple[bytes, str]:
         """The numbers packed, and the id of the list of their names."""
-        return np.array(list(named.values()), "<f8").tobytes(), self._id(connection, tuple(named))
+        if not isinstance(kept, Numbers):
+            kept = Numbers(tuple(kept), np.array(list(kept.values()), np.float64))
+        if len(kept.names) != len(kept.values):
+            raise ValueError(f"{len(kept.names)} names: expected as many numbers, "
+                             f"got {len(kept.values)}")  # fmt: skip
+        return kept.values.astype("<f8", copy=False).tobytes(), self._id(connection, kept.names)
 
     def _id(self, connection: Connection, names: tuple[str, ...]) -> str:
         if names not in self._list_of:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from features.events import RefundRequest
 from serving.store.database import Prepared, Row
-from serving.store.decisions import IDEMPOTENCY_MS, Decision, FirstResult
+from serving.store.decisions import IDEMPOTENCY_MS, Decision, FirstResult, Numbers
 from serving.store.schema import decisions, name_lists
 from serving.store.store import Store
 
@@ -65,6 +66,27 @@ def test_the_names_of_numbers_are_kept_once(either: Store) -> None:
 
 
 FEATURES = {"a": 0.1, "b": None, "c": -0.0, "d": 5e-324, "e": 1.7976931348623157e308, "f": math.inf}
+
+
+def test_numbers_in_an_array_are_kept_as_those_of_a_mapping_are(either: Store) -> None:
+    named = {"a": 0.1, "b": None, "c": -0.0}
+    packed = Numbers(("a", "b", "c"), np.array([0.1, math.nan, -0.0]))
+    with either.write() as tx:
+        for score_id, part in (("s1", named), ("s2", packed)):
+            record = {"features": part, "contributions": None}
+            tx.save_decision(replace(DECISION, score_id=score_id, record=record))
+    first, second = either.raw_decisions()
+    assert first[3:] == second[3:]
+    found = either.decision("s2")
+    assert found is not None
+    assert repr(found.record["features"]) == repr(named)
+
+
+def test_numbers_that_do_not_fit_their_names_are_refused(store: Store) -> None:
+    record = {"features": Numbers(("a", "b"), np.array([0.1]))}
+    got = "2 names: expected as many numbers, got 1"
+    with store.write() as tx, pytest.raises(ValueError, match=got):
+        tx.save_decision(replace(DECISION, record=record))
 
 
 @given(st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False)))
