@@ -28,8 +28,9 @@ AT_ONCE: Final = 500
 
 _PART: Final = 10_000
 
-_LATE_MS: Final = 60_000
-"""So much earlier than the latest the time of a result may be that is committed after it."""
+_LATE_MS: Final = 10_000
+"""So much earlier than the latest the time of a result may be that is committed after it: longer
+than writers wait, whose clock on SQLite is one machine's."""
 
 _NAMES_NOTHING: Final = '"data":{"recorded":'
 """Stands in the answer to a report that names neither an order nor a refund, as it is kept."""
