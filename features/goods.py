@@ -175,13 +175,12 @@ def _worth(count: int, lines: Iterable[OrderItem]) -> Fraction:
 
 def _pieces_of(refunds: Iterable[RefundRequest]) -> _Pieces | None:
     """The pieces of several refunds together; None where any does not tell its own."""
-    found: _Pieces = Counter()
+    lines: list[RefundItem] = []
     for refund in refunds:
-        pieces = _pieces(refund.items)
-        if pieces is None:
+        if not refund.items:
             return None
-        found += pieces
-    return found
+        lines += refund.items
+    return _pieces(lines) if lines else Counter()
 
 
 def _is_whole(order: Order) -> bool:

@@ -82,6 +82,8 @@ class Judged:
     shadow: Shadow | None = None
     reserved: tuple[Reservation, ...] = ()
     """What other refunds held of the order's balance."""
+    order_is_known: bool = False
+    """Whether the order was told before the cutoff."""
 
 
 # --- the answer --------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ def _warnings(case: Case, judged: Judged) -> list[answers.WarningBody]:
     warnings = case.report.warnings()
     if slices.first_seen.get("customer") is None:
         warnings.append(answers.customer_not_found())
-    if slices.named.get("order") is None and case.request.order_amount_minor is None:
+    if not judged.order_is_known and case.request.order_amount_minor is None:
         warnings.append(answers.order_not_found())
     for rule in verdict.decision.unknowns:
         if rule.mode is Mode.LIVE:

@@ -15,7 +15,7 @@ from typing import Final
 
 from features.catalog import PLAN
 from features.engine import Past
-from features.events import ENTITIES, Event, RefundRequest
+from features.events import ENTITIES, Event, Order, RefundRequest
 from features.ledger import Fact, order_ledger
 from features.money import Rates
 from rules.decision import Action
@@ -119,7 +119,12 @@ class Desk:
         verdict = score(
             request, past, models.champion, policy, self.rates, circumstances, watch, ledger
         )
-        judged = Judged(slices, policy, circumstances, verdict, reserved=reserved)
+        judged = Judged(
+            slices, policy, circumstances, verdict, reserved=reserved,
+            order_is_known=any(
+                isinstance(told, Order) and told.known_at < request.known_at for told in documents
+            ),
+        )  # fmt: skip
         watch.pause()
         if (challenger := models.shadow) is None:
             return judged

@@ -364,8 +364,9 @@ class Database:
         return highest + literal_column("' '") + cast(func.pg_current_snapshot(), Text)
 
     def joined(
-        self, column: ColumnElement[bytes], *order: ColumnElement[Any]
-    ) -> ColumnElement[bytes]:
+        self, column: ColumnElement[bytes], *order: ColumnElement[Any],
+        where: ColumnElement[bool],
+    ) -> ColumnElement[bytes]:  # fmt: skip
         """The bytes of a group of rows as one value, in this order, which on SQLite they are in.
 
         A driver makes Python objects of each row, which takes three times as long as to find it.
@@ -373,9 +374,18 @@ class Database:
         it comes to them: in the order of the index, or of the subselect, that is read.
         """
         if self.is_sqlite:
-            return cast(func.group_concat(column, literal_column("''")), LargeBinary)
+            joined = func.group_concat(column, literal_column("''")).filter(where)
+            return cast(joined, LargeBinary)
         nothing = cast(literal_column("''"), LargeBinary)
-        return func.string_agg(column, postgresql.aggregate_order_by(nothing, *order))
+        in_order = postgresql.aggregate_order_by(nothing, *order)
+        return func.string_agg(column, in_order).filter(where)
+
+    def digits(self, column: ColumnElement[int]) -> ColumnElement[str]:
+        """The numbers of a group of rows, each a digit, as one text."""
+        nothing: ColumnElement[str] = literal_column("''")
+        if self.is_sqlite:
+            return func.group_concat(column, nothing)
+        return func.string_agg(cast(column, Text), nothing)
 
     def _render(self, statement: ClauseElement, columns: Sequence[str] | None) -> Prepared:
         compiled: Any = statement.compile(

@@ -30,7 +30,7 @@ from features.events import (
     derive_event_id,
 )
 from features.money import DAY_MS
-from features.packed import LAYOUT_HASH
+from features.packed import LAYOUT, LAYOUT_HASH
 from serving.store.database import (
     Database,
     Prepared,
@@ -52,9 +52,8 @@ from serving.store.indexing import (
 from serving.store.refunds import Decided, Refunds
 from serving.store.schema import entities, event_keys, events, identifiers
 from serving.store.statements import (
-    CROWDED,
     ENTITY,
-    NAMED,
+    MOST_ROWS,
     OF_EVENT,
     SNAPSHOT,
     Builder,
@@ -106,8 +105,6 @@ class Slices:
     rows: Mapping[tuple[str, str], bytes]
     first_seen: Mapping[str, int | None]
     """Per entity asked for: when it was first seen, None if not before the cutoff."""
-    named: Mapping[str, Mapping[str, Any] | None]
-    """For ``order`` and ``refund``, if asked for: the first version, if known before the cutoff."""
     pseudonyms: Mapping[str, str]
     snapshot: int
     """The highest event sequence that the read saw; 0 in an empty store."""
@@ -128,10 +125,20 @@ class Draft(NamedTuple):
     payload: dict[str, Any]
 
 
-class _Reading(NamedTuple):
-    """How some pairs of key and event type are read: by slot, at once, or one by one."""
+class _Slice(NamedTuple):
+    """A slice among all that a key holds: its digit, and of how many bytes its events are."""
 
-    pairs: Mapping[int, tuple[str, str]]
+    digit: str
+    size: int
+    pair: tuple[str, str]
+    is_asked_for: bool
+
+
+class _Reading(NamedTuple):
+    """How some pairs of key and event type are read: at once, or one by one, and told apart."""
+
+    slices: Sequence[Sequence[_Slice]]
+    """Of each of `KEYS`, in their order."""
     at_once: Prepared
     one_by_one: Callable[[], Prepared]
 
@@ -384,7 +391,7 @@ class History:
         by (effective known_at, own known_at, event_id). One statement, so one snapshot.
         ``pseudonyms`` are those of the keys, if they are made already.
         """
-        pairs, at_once, one_by_one = self._reading_of(reads)
+        told_apart, at_once, one_by_one = self._reading_of(reads)
         if pseudonyms is None:
             pseudonyms = self.pseudonyms(keys)
         # One statement whatever keys are given: building one takes longer than a decision may. No
@@ -393,13 +400,13 @@ class History:
                   "cutoff": cutoff, "since": cutoff - LONGEST_WINDOW_MS}  # fmt: skip
         run = self._database.run
         found = run(connection, at_once, at_once.bind(values))
-        slices = _slices(found, pairs, pseudonyms, cutoff)
+        slices = _slices(found, told_apart, pseudonyms, cutoff)
         if slices is None:
             statement = one_by_one()
             found = run(connection, statement, statement.bind(values))
-            slices = _slices(found, pairs, pseudonyms, cutoff)
+            slices = _slices(found, told_apart, pseudonyms, cutoff)
             if slices is None:
-                raise AssertionError("read one by one: expected no word of a crowded key")
+                raise AssertionError("read one by one: expected no crowded key")
         return slices
 
     def _reading_of(self, reads: Sequence[tuple[str, str]]) -> _Reading:
@@ -409,7 +416,7 @@ class History:
             return before[1]
         pairs, prepared = tuple(reads), self._database.prepared
         made = _Reading(
-            {SLICE_OF[pair]: pair for pair in pairs if pair in SLICE_OF},
+            [_slices_of(key, pairs) for key in KEYS],
             prepared(("read", pairs), lambda: reading(self._database, pairs)),
             lambda: prepared(
                 ("read one by one", pairs), lambda: reading(self._database, pairs, crowded=True)
@@ -429,26 +436,33 @@ class History:
     ) -> list[Event]:  # fmt: skip
         """What `features.ledger.order_ledger` needs of a request's order, up to its cutoff.
 
-        The order's versions, updates, transactions and refund requests, with the outcomes of those
-        refunds and the transactions that name them alone, in no order. Of a refund only the
-        versions that count: the first, the last and that of its outcome. Of each type at most 1,001
-        events, of refund requests 1,001 refunds: one more than the ledger looks at, so that it sees
-        that there are more. Persons stand under pseudonyms, those that the request names as it
-        names them. One statement, so one snapshot; it reads what belongs to the order and nothing
-        else.
+        All events that name the order, with the outcomes of its refunds and the transactions that
+        name them alone, in no order; of what the ledger does not look at, all or nothing. Of more
+        than 1,000 events only what counts is read: of a refund the first version, the last and that
+        of its outcome, of each type at most 1,001 events, of refund requests 1,001 refunds: one
+        more than the ledger looks at, so that it sees that there are more. Persons stand under
+        pseudonyms, those that the request names as it names them. One statement, so one snapshot;
+        it reads what belongs to the order and nothing else.
         """
         if request.order_id is None:
             return []
-        named = {kind: getattr(request, COLUMN_OF[kind]) for kind in ENTITIES}
-        given = {kind: value for kind, value in named.items() if value}
+        if pseudonyms is None:
+            named = {kind: getattr(request, COLUMN_OF[kind]) for kind in ENTITIES}
+            pseudonyms = self.pseudonyms(named)
         originals = {
-            pseudonym: given[kind] for kind, pseudonym in self._identifiers.macs(given).items()
+            pseudonym: getattr(request, COLUMN_OF[kind]) for kind, pseudonym in pseudonyms.items()
         }
-        statement = self._database.prepared("order_events", order_documents)
         values = {"order": request.order_id, "refund": request.refund_id,
                   "cutoff": request.known_at}  # fmt: skip
-        found = self._database.run(connection, statement, statement.bind(values))
-        return [_event_of(event_type, payload, originals) for event_type, payload in found]
+        run, prepared = self._database.run, self._database.prepared
+        statement = prepared("order_events", order_documents)
+        found = run(connection, statement, statement.bind(values))
+        if len(found) > MAX_EVENTS:
+            statement = prepared("crowded_order_events", lambda: order_documents(crowded=True))
+            found = run(connection, statement, statement.bind(values))
+        return [
+            _event_of(event_type, payload, originals) for event_type, payload in found if payload
+        ]
 
     def transactions(self) -> Iterator[tuple[int, int]]:
         """The number of each event and of the transaction that wrote it, where that is known."""
@@ -580,37 +594,48 @@ def _entity_rows(
 # --- what was read ---------------------------------------------------------------------------
 
 
+def _slices_of(key: str, asked_for: Collection[tuple[str, str]]) -> list[_Slice]:
+    """The slices of a key in the order in which they lie."""
+    return [
+        _Slice(str(place), LAYOUT[event_type].itemsize, pair, pair in asked_for)
+        for place, (event_type, pair) in enumerate((each, (key, each)) for each in EVENTS)
+    ]
+
+
 def _slices(
     found: Iterable[tuple[int, bytes, str]],
-    pairs: Mapping[int, tuple[str, str]],
+    told_apart: Sequence[Sequence[_Slice]],
     pseudonyms: Mapping[str, str],
     cutoff: int,
 ) -> Slices | None:
     """What the rows of `reading` say; None where they say that a key is crowded."""
     rows: dict[tuple[str, str], bytes] = {}
     first_seen: dict[str, int | None] = {kind: None for kind in pseudonyms if kind in ENTITIES}
-    named: dict[str, Mapping[str, Any] | None] = {k: None for k in pseudonyms if k not in ENTITIES}
     snapshot = customer_seen = customer_latest = 0
     transactions = ""
     for slot, packed, note in found:
         if slot < ENTITY:
-            if (pair := pairs.get(slot)) is not None:
-                rows[pair] = packed
-        elif slot < NAMED:
+            if note is None:
+                continue
+            if len(note) > MOST_ROWS:
+                return None
+            start = 0
+            for digit, size, pair, is_asked_for in told_apart[slot]:
+                if count := note.count(digit):
+                    end = start + count * size
+                    if is_asked_for:
+                        rows[pair] = packed[start:end]
+                    start = end
+        elif slot < SNAPSHOT:
             kind = KEYS[slot - ENTITY]
             seen, moved, latest = map(int, note.split())
             first_seen[kind] = seen if seen < cutoff else None
             if kind == "customer":
                 customer_seen, customer_latest = moved, latest
-        elif slot < SNAPSHOT:
-            event = orjson.loads(note)
-            named[KEYS[slot - NAMED]] = event if event["known_at"] < cutoff else None
-        elif slot < CROWDED:
+        else:
             highest, _, transactions = note.partition(" ")
             snapshot = int(highest)
-        elif note is not None:
-            return None
     return Slices(
-        rows, first_seen, named, pseudonyms, snapshot, customer_seen, customer_latest,
+        rows, first_seen, pseudonyms, snapshot, customer_seen, customer_latest,
         transactions or None,
     )  # fmt: skip

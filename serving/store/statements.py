@@ -15,7 +15,9 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Text,
+    and_,
     bindparam,
+    case,
     cast,
     column,
     exists,
@@ -29,7 +31,7 @@ from sqlalchemy import null as sql_null
 from sqlalchemy.sql import ClauseElement, FromClause
 
 from features.documents import MAX_EVENTS
-from features.events import COLUMN_OF, ENTITIES, KEYS
+from features.events import ENTITIES, EVENTS, KEYS
 from serving.store.database import Database, padded_size
 from serving.store.indexing import NAMING_COLUMN, SLICE_OF
 from serving.store.schema import entities, event_keys, events, identifiers
@@ -147,94 +149,83 @@ def is_one_of(column: Any, count: int) -> Any:
 def reading(database: Database, pairs: Pairs, *, crowded: bool = False) -> ClauseElement:
     """One statement for all that a decision reads: arms told apart by a slot number.
 
-    Columns: slot; of a slice, its packed events; of any other arm, a text of what was found.
+    Columns: slot; packed events; a note. The slot of what a key holds is its place in `KEYS`, its
+    events are joined slice by slice, and the note says of each row of which event type it is: its
+    place in `EVENTS` as a digit, or `OUTSIDE`. Any other arm has a note alone.
 
     Slices of a key lie side by side and are read in one go, for to look for each takes longer than
-    to read it. A key with more events than a slice may have, however old, is crowded: then nothing
-    is read of any but a note that it is so, and all slices are to be read one by one.
+    to read it. A key with more events than a slice may have, however old, is crowded: so many of
+    its events are read, which its note shows, and all slices are to be read one by one.
     """
     for key, event_type in pairs:
         if (key, event_type) not in SLICE_OF:
             raise ValueError(f"read ({key!r}, {event_type!r}): expected a key and an event type")
-    kinds = tuple(dict.fromkeys(key for key, _ in pairs))
     arms: list[Select[Any]] = []
     if crowded:
         arms += [_slice(database, *pair) for pair in pairs]
-    elif kinds:
-        is_crowded = select(func.coalesce(*map(_one_too_many, kinds), sql_null()).label("it")).cte(
-            "crowded"
-        )
-        arms += [_arm(CROWDED, cast(is_crowded.c.it, Text))]
-        arms += [_slices_of(database, kind, is_crowded) for kind in kinds]
-    for place, kind in enumerate(KEYS):
-        if kind in ENTITIES:
-            arms.append(_entity(ENTITY + place, kind))
-        else:
-            arms.append(_named(NAMED + place, kind))
+    else:
+        arms += [_slices_of(database, kind) for kind in dict.fromkeys(key for key, _ in pairs)]
+    arms += [_entity(ENTITY + place, kind) for place, kind in enumerate(KEYS) if kind in ENTITIES]
     arms.append(_arm(SNAPSHOT, database.snapshot(events.c.seq)))
     return union_all(*arms)
 
 
 ENTITY: Final = 1_000
-NAMED: Final = 2_000
-SNAPSHOT: Final = 3_000
-CROWDED: Final = 4_000
-"""Where the slots of `reading` begin that are no slices, each plus the place in `KEYS`: when an
-entity was first seen, how often and how far its history moved; a named order or refund; the highest
-sequence number, with more on PostgreSQL; whether a key is crowded."""
+SNAPSHOT: Final = 2_000
+"""Where the slots of `reading` begin that are no key's: each entity's, by its place in `KEYS`, when
+it was first seen, how often and how far its history moved; the highest sequence number, with more
+on PostgreSQL."""
+
+OUTSIDE: Final = 9
+"""Stands for the event type of what is outside the window."""
+
+assert len(EVENTS) <= OUTSIDE
 
 
-def _rows_of(kind: str) -> tuple[ColumnElement[bool], ...]:
-    """Where the rows of a key are: an order's id may be that of a refund, too."""
+def _slices_of(database: Database, kind: str) -> Select[Any]:
+    """All slices of a key, as long as it is not crowded."""
     numbers = [number for (key, _), number in SLICE_OF.items() if key == kind]
-    rows = event_keys.c
     first, last = _number(min(numbers)), _number(max(numbers))
-    return rows.key_value == bindparam(kind), rows.slice >= first, rows.slice <= last
-
-
-def _one_too_many(kind: str) -> Any:
-    """1 where a key has more events than a slice may have, else NULL."""
-    one = select(_number(1)).where(*_rows_of(kind)).limit(_number(1))
-    return one.offset(_number(MOST_ROWS)).scalar_subquery()
-
-
-def _slices_of(database: Database, kind: str, is_crowded: CTE) -> Select[Any]:
-    """All slices of a key, each joined, the oldest event first."""
     rows = event_keys.c
-    order = (rows.known_at, rows.own_known_at, rows.event_id)
-    packed = database.joined(rows.packed, *order)
-    return (
-        select(rows.slice, packed, cast(sql_null(), Text))
-        .where(
-            *_rows_of(kind), *_in_window(),
-            select(is_crowded.c.it).scalar_subquery().is_(None),
-        )
-        .group_by(rows.slice)
-    )  # fmt: skip
+    # An order's id may be that of a refund, too.
+    held = rows.key_value == bindparam(kind), rows.slice >= first, rows.slice <= last
+    place = case((and_(*_in_window()), rows.slice - first), else_=_number(OUTSIDE))
+    order = rows.slice, *_IN_SLICE
+    found = (
+        select(rows.packed, place.label("place"), *order)
+        .where(*held)
+        .order_by(*order)
+        .limit(_number(MOST_ROWS + 1))
+    )
+    return _joined(database, kind, found)
 
 
 def _slice(database: Database, key: str, event_type: str) -> Select[Any]:
-    """The latest events of one slice, joined, the oldest first; no row where there are none."""
-    number = _number(SLICE_OF[key, event_type])
+    """The latest events of one slice."""
+    number = SLICE_OF[key, event_type]
+    place = _number(list(EVENTS).index(event_type)).label("place")
     rows = event_keys.c
-    order = (rows.known_at, rows.own_known_at, rows.event_id)
     latest = (
-        select(rows.packed, *order)
-        .where(rows.slice == number, rows.key_value == bindparam(key), *_in_window())
-        .order_by(*(column.desc() for column in order))
-        .limit(MOST_ROWS)
+        select(rows.packed, place, rows.slice, *_IN_SLICE)
+        .where(rows.slice == _number(number), rows.key_value == bindparam(key), *_in_window())
+        .order_by(*(column.desc() for column in _IN_SLICE))
+        .limit(_number(MOST_ROWS))
         .subquery()
     )
-    c = latest.c
-    in_order = (
-        select(c.packed, c.known_at, c.own_known_at, c.event_id)
-        .order_by(c.known_at, c.own_known_at, c.event_id)
-        .subquery()
-    )
-    c = in_order.c
-    packed = database.joined(c.packed, c.known_at, c.own_known_at, c.event_id)
-    columns: list[Any] = [number, packed, cast(sql_null(), Text)]
-    return select(*columns).having(func.count() > literal_column("0"))
+    return _joined(database, key, select(latest).order_by(*(latest.c[c.name] for c in _IN_SLICE)))
+
+
+_IN_SLICE: Final = (event_keys.c.known_at, event_keys.c.own_known_at, event_keys.c.event_id)
+"""The order of a slice, the oldest event first."""
+
+
+def _joined(database: Database, kind: str, rows: Select[Any]) -> Select[Any]:
+    """An arm of what a key holds."""
+    c = rows.subquery().c
+    is_inside = c.place < _number(OUTSIDE)
+    order = c.slice, *(c[column.name] for column in _IN_SLICE)
+    packed = database.joined(c.packed, *order, where=is_inside)
+    return select(_number(KEYS.index(kind)), packed, database.digits(c.place))
 
 
 def _in_window() -> tuple[ColumnElement[bool], ...]:
@@ -256,20 +247,36 @@ def _entity(slot: int, kind: str) -> Select[Any]:
     )
 
 
-def _named(slot: int, key: str) -> Select[Any]:
-    event_type = "refund_request" if key == "refund" else "order"
-    first = (
-        select(events.c.seq)
-        .where(is_word(events.c.event_type, event_type), events.c[COLUMN_OF[key]] == bindparam(key))
-        .order_by(events.c.known_at, events.c.event_id)
-        .limit(literal_column("1"))
-        .scalar_subquery()
+def order_documents(*, crowded: bool = False) -> ClauseElement:
+    """Event types and payloads of all that is told of an order.
+
+    No more events than the ledger looks at, and one, of what names the order, and of the outcomes
+    and transactions of its refunds; without a payload what is among both. Where there are more, it
+    is to be read as ``crowded``: an arm for each type, of which none reads more than it gives.
+    """
+    return _crowded_documents() if crowded else _all_documents()
+
+
+def _all_documents() -> ClauseElement:
+    e, of_order = events.c, events.c.order_id == bindparam("order")
+    asked = (
+        select(e.refund_id)
+        .where(is_word(e.event_type, "refund_request"), of_order)
+        .limit(_MOST_OF_ORDER)
+        .subquery()
     )
-    return _arm(slot, events.c.payload).where(events.c.seq == first)
+    refunds = select(asked.c.refund_id).union_all(select(bindparam("refund", type_=Text)))
+    is_wanted = e.event_type.in_(_words(("refund_outcome", "transaction")))
+    found = select(e.event_type, e.payload, e.order_id).limit(_MOST_OF_ORDER)
+    own = found.where(of_order).subquery().c
+    of_its = found.where(is_wanted, e.refund_id.in_(refunds)).subquery().c
+    return union_all(
+        select(own.event_type, own.payload),
+        select(of_its.event_type, case((of_its.order_id.is_(None), of_its.payload))),
+    )
 
 
-def order_documents() -> ClauseElement:
-    """Event types and payloads, an arm for each type: none reads more than it gives."""
+def _crowded_documents() -> ClauseElement:
     e = events.c
     cutoff: ColumnElement[int] = bindparam("cutoff")
     of_order, seen = e.order_id == bindparam("order"), e.known_at <= cutoff
