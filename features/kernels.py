@@ -651,7 +651,7 @@ def scatter(found: FloatArray, order: IntArray, steps: IntArray, out: FloatArray
             out[steps[p], r] = found[place[r], p] if place[r] >= 0 else np.nan
 
 
-@compiled
+@inlined
 def slide_one(
     columns: IntArray, times: IntArray, counts: IntArray, codes: IntArray, ids: IntArray,
     has_own: bool, is_held: ByteArray, values: IntArray, cutoff: int, max_events: int,
@@ -778,7 +778,7 @@ def _part(numbers: IntArray, bounds: IntArray, part: int) -> IntArray:
     return numbers[bounds[part] : bounds[part + 1]]
 
 
-@compiled
+@inlined
 def _cells(numbers: IntArray, b: IntArray, allowed: ByteArray) -> Cells:
     """The cells of a stream whose parts begin at ``b`` (len(PARTS) + 1,)."""
     return Cells(

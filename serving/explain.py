@@ -222,7 +222,8 @@ class TreeExplainer:
 
     def _checked(self, rows: Floats) -> Floats:
         # Always the same memory layout, so that one compilation serves every caller.
-        rows = np.require(rows, np.float64, ("C", "W"))
+        if rows.dtype != np.float64 or not rows.flags.carray:
+            rows = np.require(rows, np.float64, ("C", "W"))
         if rows.ndim != 2 or rows.shape[1] != self._n_features:
             raise ValueError(
                 f"rows: expected shape (n, {self._n_features}), one column per feature of the "

@@ -54,7 +54,7 @@ class Calibrator(Protocol):
     kind: ClassVar[str]
 
     def probability(self, log_odds: FloatArray) -> FloatArray:
-        """Probabilities (n,) of log-odds (n,)."""
+        """Probabilities (n,) of log-odds (n,), or one of one: the same, to the bit."""
         ...
 
 

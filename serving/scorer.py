@@ -48,7 +48,7 @@ class Champion:
         model = self.model
         if not self.is_quick:
             return float(model.predict(vector)[0])
-        return float(model.calibrator.probability(self.explainer.raw_scores(vector))[0])
+        return float(model.calibrator.probability(self.explainer.raw_scores(vector)[0]))
 
     @classmethod
     def of(cls, model: AbuseModel, version: str, base_currency: str | None = None) -> Champion:

@@ -61,6 +61,15 @@ def model(rows: np.ndarray) -> AbuseModel:
 # --- calibrators ---------------------------------------------------------------------------------
 
 
+@given(calibrators, st.lists(st.floats(-800, 800), min_size=1, max_size=20))
+def test_one_score_is_calibrated_as_many_are_to_the_bit(
+    calibrator: Platt | Beta | Isotonic, log_odds: list[float]
+) -> None:
+    many = np.array(log_odds)
+    one_by_one = np.array([calibrator.probability(one) for one in many])
+    assert one_by_one.tobytes() == calibrator.probability(many).tobytes()
+
+
 @given(calibrators)
 def test_calibrators_survive_json(calibrator: Platt | Beta | Isotonic) -> None:
     document = json.loads(json.dumps(calibrator_to_json(calibrator)))

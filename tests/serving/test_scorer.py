@@ -15,7 +15,7 @@ from features.engine import Past
 from features.events import RefundRequest
 from features.money import Rates
 from rules.decision import Action, Source
-from rules.engine import Circumstances, ListHit, ListMatch
+from rules.engine import Circumstances, ListHit, ListMatch, decide
 from serving.explain import TreeExplainer
 from serving.model import FeatureMismatch
 from serving.reasons import as_json
@@ -100,6 +100,14 @@ def test_the_verdict_rests_on_the_model(champion, policy, row):
     )
     assert verdict.problem is None
     assert not verdict.decision.degraded
+
+
+@pytest.mark.parametrize("known", [{}, {"refund_count_by_order_365d": 2.0, "payable_minor": 1.0}])
+def test_a_decision_on_what_the_policy_reads_is_that_on_all_facts(champion, policy, row, known):
+    ledger = {"final_sale": True}
+    for features in (row, dict(row), {**row, **known}):
+        verdict = judge(REQUEST, features, champion, policy, "GBP", NOTHING, ledger=ledger)
+        assert verdict.decision == decide(verdict.facts, verdict.score, policy, NOTHING)
 
 
 def test_more_refunds_before_make_a_higher_risk_and_the_first_reason(champion, policy, row):
