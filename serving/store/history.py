@@ -212,6 +212,8 @@ class History:
 
     def _attribution(self, connection: Connection, new: Sequence[StoredEvent]) -> Attribution:
         there = self._there(connection, names_of(new))
+        if not there:
+            return Attribution({}, ())
         first = self._first_versions(connection, there)
         becoming = {
             name

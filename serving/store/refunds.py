@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -259,17 +258,17 @@ class Refunds:
         self, connection: Connection, new: Sequence[StoredEvent], before: Mapping[str, Refund]
     ) -> dict[str, str]:
         """The id of the version known last, of refunds of which there are several."""
-        versions = [e.payload["refund_id"] for e in new if e.event_type == "refund_request"]
-        several = [
-            refund_id for refund_id, count in Counter(versions).items()
-            if count > 1
-            or ((refund := before.get(refund_id)) and refund.first_known_at is not None)
-        ]  # fmt: skip
+        seen = {name for name, refund in before.items() if refund.first_known_at is not None}
+        several: set[str] = set()
+        for event in new:
+            if event.event_type == "refund_request":
+                name = event.payload["refund_id"]
+                (several if name in seen else seen).add(name)
         if not several:
             return {}
         size = padded_size(len(several))
         prepared = self._database.prepared(("latest", size), lambda: latest_versions(size))
-        return dict(self._database.run(connection, prepared, tuple(padded(several))))
+        return dict(self._database.run(connection, prepared, tuple(padded([*several]))))
 
     def _is_less(self, connection: Connection, refund: Refund, report: StoredEvent) -> bool:
         """Whether a refund that is paid is told to be paid, and less than was told before."""
