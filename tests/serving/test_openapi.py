@@ -15,7 +15,6 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 from sqlalchemy.exc import OperationalError
-from starlette.requests import Request
 
 from benchmarks.inprocess import NOW, Answered, InProcess
 from features.money import Rates
@@ -235,7 +234,7 @@ def test_every_refusal_is_as_the_document_says(app, asked, monkeypatch):
         415: asked(headers={"content-type": "text/plain"}),
     }
     with monkeypatch.context() as late:
-        late.setattr(Request, "stream", raising(TimeoutError()))
+        late.setattr("serving.api._read", raising(TimeoutError()))
         provoked[408] = asked()
     key = {"idempotency-key": "k-1"}
     assert asked(headers=key).status == 200
