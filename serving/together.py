@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,6 +32,10 @@ OPTIMISTIC_TRIES: Final = 2
 
 MOST_TOGETHER: Final = 16
 """How many share a commit: the write lock is held for no longer than they take."""
+
+REST_SECONDS: Final = 0.0001
+"""For so long a thread that has nothing to do leaves the interpreter to the event loop, which has
+an answer to send, before it takes apart what that was made from: thousands of objects."""
 
 T = TypeVar("T")
 
@@ -239,6 +244,9 @@ class DeskThread:
                     _answer(chosen, together(jobs))
                 except Exception as error:  # a fault of ours: whoever waits is told
                     _answer(chosen, [error] * len(chosen))
+                if self._asked.empty():
+                    time.sleep(REST_SECONDS)
+                del chosen, jobs
                 if is_open:
                     break  # others may have come meanwhile
 
