@@ -53,9 +53,14 @@ class Asked(InProcess):
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch) -> Settings:
-    monkeypatch.setattr(databases, "BUSY_TIMEOUT_MS", 20)
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     return Settings(home=tmp_path, log_requests="all", deadline_ms=10_000)
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """To be asked for before what opens a store."""
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT_MS", 20)
 
 
 @pytest.fixture
@@ -104,7 +109,9 @@ def test_decisions_are_counted_logged_and_nothing_personal_is_said(asked, capsys
         assert personal not in text
 
 
-def test_a_store_that_is_locked_is_answered_with_503_and_comes_back(asked, settings, capsys):
+def test_a_store_that_is_locked_is_answered_with_503_and_comes_back(
+    impatient, asked, settings, capsys
+):
     live, sandbox = asked.worker._stores["live"], asked.worker._stores["test"]
     with sqlite3.connect(settings.home / "sandbox.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
