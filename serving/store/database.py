@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -45,6 +45,10 @@ Mark: TypeAlias = tuple[object, int, int]
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a writer waits for another before the store counts as unavailable."""
+
+MOST_CHANGES_IN_LOG: Final = 10_000
+"""After so many changed rows, some 60 MB of SQLite's log, a thread writes the log back itself, lest
+it grow without end. A service does it beside its decisions, too, so that little is left by then."""
 
 UPGRADE_SECONDS: Final = 1_800
 """How long a worker waits for another to upgrade the store."""
@@ -167,6 +171,7 @@ class Database:
             found = self._of_thread.connection = self._reading.connect()
             self._of_thread.raw = found.connection.dbapi_connection
             self._of_thread.cursor = self._of_thread.raw.cursor()
+            self._of_thread.written_back = 0
             self._kept.add(found)
         return found
 
@@ -188,6 +193,10 @@ class Database:
         finally:
             if raw.in_transaction:
                 raw.rollback()
+        if raw.total_changes - self._of_thread.written_back > MOST_CHANGES_IN_LOG:
+            self._of_thread.written_back = raw.total_changes
+            with suppress(*STORE_UNAVAILABLE):  # what is committed is kept, in the log or the file
+                self.write_back()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -254,9 +263,20 @@ class Database:
         """Write SQLite's log back to the file as far as no reader needs it; nobody waits for that.
 
         A decision that did it itself would take sixty milliseconds every hundredth time.
+
+        It is read from meanwhile, on another connection. Before 3.51.3, SQLite loses what others
+        commit when they begin the log anew just as it begins to be written back (see
+        https://sqlite.org/wal.html#walresetbug). Where anything is left to be written back, nobody
+        begins the log anew while it is read from; where nothing is, its one reader holds off the
+        writing back itself. So SQLite is not let do it of its own accord.
         """
-        if self.is_sqlite:
+        if not self.is_sqlite:
+            return
+        with self._reading.connect() as reader:
+            reader.exec_driver_sql("BEGIN")
+            reader.exec_driver_sql("SELECT count(*) FROM sqlite_master")
             self.run(self._own(), _WRITE_BACK, ())
+            reader.rollback()
 
     def close(self) -> None:
         """Close every connection; a thread that asks again gets a new one."""
@@ -513,9 +533,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     # What is deleted, or moved to another page, leaves no copy behind: erasure relies on it.
     connection.execute("PRAGMA secure_delete = FAST")
     connection.execute("PRAGMA cache_size = -65536")
-    # Whoever commits writes the log back to the file once it has so many pages (64 MB): a service
-    # does it beside its decisions before that, see `Database.write_back`.
-    connection.execute("PRAGMA wal_autocheckpoint = 16000")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `Database.write_back`
     # A decision touches some two hundred pages, most of them new to this connection: mapped, they
     # come from the system's cache without a call for each.
     connection.execute("PRAGMA mmap_size = 4294967296")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from features.events import RefundRequest
+from serving.store.audit import AuditEntry
+from serving.store.database import Database
 from serving.store.schema import fx_rates
 from serving.store.store import Store
 from serving.store.vitals import rates_mark, sizes, vitals
@@ -82,6 +86,66 @@ def test_the_log_is_written_back_to_the_file(tmp_path):
     opened.database.write_back()
     assert count() == 1
     opened.close()
+
+
+class Log:
+    """A store's log, and somebody who writes to it just before it is written back."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._file = Path(store.database.path + "-wal")
+        self._other = sqlite3.connect(store.database.path, isolation_level=None)
+        self._other.execute("PRAGMA wal_autocheckpoint = 0")
+        self._run, self.acts = Database.run, []
+        self.told: list[Any] = []
+        monkeypatch.setattr(Database, "run", lambda *given: self.run(*given))
+
+    def run(self, database: Database, connection: Any, statement: Any, values: Any) -> Any:
+        if "wal_checkpoint" not in statement.sql:
+            return self._run(database, connection, statement, values)
+        for act in self.acts:
+            self._other.execute(act).fetchall()
+        self.told = self._run(database, connection, statement, values)
+        return self.told
+
+    def generation(self) -> bytes:
+        """Another one each time that the log is begun anew."""
+        return self._file.read_bytes()[12:24]
+
+
+WRITING_BACK = "PRAGMA wal_checkpoint(PASSIVE)"
+WRITING = "INSERT INTO fx_rates VALUES (hex(randomblob(8)), 'GBP', 1.0)"
+
+
+def test_a_log_is_not_begun_anew_while_it_is_written_back(tmp_path, monkeypatch):
+    """What SQLite before 3.51.3 loses commits by."""
+    with closing(Store.open(f"sqlite:///{tmp_path}/store.db", SECRET)) as opened:
+        log = Log(opened, monkeypatch)
+        before = log.generation()
+        log.acts = [WRITING_BACK, WRITING]  # all is written back, and who commits may begin anew
+        opened.database.write_back()
+        assert log.generation() == before
+        log.acts = []
+        opened.database.write_back()
+        [(_, frames, written_back)] = log.told
+        assert frames == written_back > 0
+        log.acts = [WRITING]  # nothing is left to be written back, so it is begun anew
+        opened.database.write_back()
+        assert log.generation() != before
+        assert log.told[0][1:] == (1, 0), "what came since waits for the next time"
+
+
+def test_who_writes_much_writes_the_log_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.store.database.MOST_CHANGES_IN_LOG", 5)
+    with closing(Store.open(f"sqlite:///{tmp_path}/store.db", SECRET)) as opened:
+        log = Log(opened, monkeypatch)
+        for changes in (5, 1):
+            assert log.told == []
+            with opened.write() as tx:
+                tx.audit_many(
+                    AuditEntry(7, "ann", "decided", "refund:r", {}) for _ in range(changes)
+                )
+        [(_, frames, written_back)] = log.told
+        assert frames == written_back > 0
 
 
 def test_where_there_is_no_log_nothing_is_written_back(store):
