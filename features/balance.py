@@ -142,11 +142,11 @@ class Money:
         return self._moved(self._refunds_of.get(refund_id, ()))
 
     def _paid_back_of(self, refund_id: str) -> int | None:
-        moved, outcome = self._moved_of(refund_id), self._documents.outcomes.get(refund_id)
-        if outcome is None or outcome.status != "COMPLETED":
-            return moved
-        said = self._said(outcome)
-        return None if moved is None or said is None else max(moved, said)
+        """What transactions say of a refund, or any payment told of it: whichever is more."""
+        paid = [self._moved_of(refund_id)]
+        paid += map(self._said, self._documents.payments.get(refund_id, ()))
+        amounts = [amount for amount in paid if amount is not None]
+        return max(amounts) if len(amounts) == len(paid) else None
 
     def _said(self, outcome: RefundOutcome) -> int | None:
         """What an outcome says was paid, else what was asked for then.

@@ -19,8 +19,8 @@ from features.events import (
 )
 
 MAX_EVENTS: Final = 1_000
-"""So many refunds, transactions and updates of one order are looked at; an order with more of any
-is crowded, and what is added up over it is unknown: never a sum of some."""
+"""So many refunds, outcomes, transactions and updates of one order are looked at; one that has more
+of any is crowded, and what is added up over it is unknown: never a sum of some."""
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 AnyValue = TypeVar("AnyValue")
@@ -39,6 +39,8 @@ class OrderDocuments:
     """The versions of each other refund of the order."""
     outcomes: Mapping[str, RefundOutcome]
     """The latest outcome of each refund, the request's own among them."""
+    payments: Mapping[str, Sequence[RefundOutcome]]
+    """Of each refund that is paid, every payment told since any other outcome of it."""
     is_crowded: bool
     """There is more than is looked at."""
 
@@ -66,17 +68,19 @@ class OrderDocuments:
             if event.order_id == order_id or (event.order_id is None and event.refund_id in refunds)
         ]
         orders = [event for event in _of(said, Order) if event.order_id == order_id]
+        told = [
+            outcome
+            for outcome in _of(said, RefundOutcome)
+            if outcome.known_at < cutoff and outcome.refund_id in refunds
+        ]
         return cls(
             orders[:MAX_EVENTS],
             updates,
             _as_they_stand(moved),
             {refund_id: versions for refund_id, versions in asked.items() if refund_id != own},
-            {
-                outcome.refund_id: outcome
-                for outcome in _of(said, RefundOutcome)
-                if outcome.known_at < cutoff and outcome.refund_id in refunds
-            },
-            max(len(asked), len(updates), len(moved)) > MAX_EVENTS,
+            {outcome.refund_id: outcome for outcome in told},
+            _payments(told),
+            max(len(asked), len(updates), len(moved), len(told)) > MAX_EVENTS,
         )
 
     def first(self, told: Callable[[Order], AnyValue | None]) -> AnyValue | None:
@@ -128,6 +132,16 @@ def _of(events: Mapping[str, Sequence[Event]], kind: type[AnyEvent]) -> Sequence
     """The events of a kind, where each lies under its type."""
     found: Any = events.get(kind.event_type, ())
     return cast("Sequence[AnyEvent]", found)
+
+
+def _payments(outcomes: Iterable[RefundOutcome]) -> dict[str, list[RefundOutcome]]:
+    found: dict[str, list[RefundOutcome]] = {}
+    for outcome in outcomes:
+        if outcome.status == "COMPLETED":
+            found.setdefault(outcome.refund_id, []).append(outcome)
+        else:
+            found.pop(outcome.refund_id, None)
+    return found
 
 
 def _as_they_stand(transactions: Iterable[Transaction]) -> list[Transaction]:

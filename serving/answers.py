@@ -328,7 +328,12 @@ def unexpected_transition(before: str | None, after: str) -> WarningBody:
 
     >>> unexpected_transition("DENIED", "COMPLETED")["msg"]
     'refund.status: COMPLETED reported of a refund that was DENIED'
+    >>> unexpected_transition("REFUNDED", "COMPLETED")["msg"]
+    'refund.amount: less is reported as paid than before; the greater payment counts'
     """
+    if (before, after) == ("REFUNDED", "COMPLETED"):  # all else of it is no surprise
+        less = "less is reported as paid than before; the greater payment counts"
+        return _warning("unexpected-transition", f"refund.amount: {less}")
     was = f"that was {before}" if before else "never seen before"
     return _warning("unexpected-transition", f"refund.status: {after} reported of a refund {was}")
 

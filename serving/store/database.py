@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import sqlalchemy
+import structlog
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -39,6 +40,8 @@ from sqlalchemy.sql import ClauseElement
 from features.packed import LAYOUT_HASH
 from serving.store.schema import SCHEMA_VERSION, event_keys, meta
 
+log = structlog.get_logger()
+
 Clock: TypeAlias = Literal["ingest", "event"]
 Row: TypeAlias = tuple[Any, ...]
 Mark: TypeAlias = tuple[object, int, int]
@@ -47,8 +50,8 @@ BUSY_TIMEOUT_MS: Final = 5_000
 """How long a writer waits for another before the store counts as unavailable."""
 
 MOST_CHANGES_IN_LOG: Final = 10_000
-"""After so many changed rows, some 60 MB of SQLite's log, a thread writes the log back itself, lest
-it grow without end. A service does it beside its decisions, too, so that little is left by then."""
+"""After so many changed rows, some 60 MB of SQLite's log, whoever commits writes the log back, lest
+it grow without end. A service does it beside its decisions, so that it seldom comes to that."""
 
 UPGRADE_SECONDS: Final = 1_800
 """How long a worker waits for another to upgrade the store."""
@@ -113,6 +116,7 @@ class Database:
         self._prepared: dict[Hashable, Prepared] = {}
         self._once_committed: dict[Connection, list[Callable[[], None]]] = {}
         self._of_thread = threading.local()
+        self._changes_in_log = 0
         self._kept: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._upsert = sqlite.insert if self.is_sqlite else postgresql.insert
 
@@ -171,7 +175,6 @@ class Database:
             found = self._of_thread.connection = self._reading.connect()
             self._of_thread.raw = found.connection.dbapi_connection
             self._of_thread.cursor = self._of_thread.raw.cursor()
-            self._of_thread.written_back = 0
             self._kept.add(found)
         return found
 
@@ -179,6 +182,7 @@ class Database:
     def _sqlite_transaction(self) -> Iterator[Connection]:
         connection = self._own()
         raw = self._of_thread.raw
+        before = raw.total_changes
         if raw.in_transaction:
             raise RuntimeError("write: expected no transaction of this thread, got one under way")
         # SQLAlchemy has its own idea of a transaction, once something went through it; all that it
@@ -193,10 +197,12 @@ class Database:
         finally:
             if raw.in_transaction:
                 raw.rollback()
-        if raw.total_changes - self._of_thread.written_back > MOST_CHANGES_IN_LOG:
-            self._of_thread.written_back = raw.total_changes
-            with suppress(*STORE_UNAVAILABLE):  # what is committed is kept, in the log or the file
+        self._changes_in_log += raw.total_changes - before
+        if self._changes_in_log > MOST_CHANGES_IN_LOG:
+            try:
                 self.write_back()
+            except Exception as error:  # what is committed is kept, in the log if not in the file
+                log.error("log_not_written_back", exc_info=error)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -275,8 +281,10 @@ class Database:
         with self._reading.connect() as reader:
             reader.exec_driver_sql("BEGIN")
             reader.exec_driver_sql("SELECT count(*) FROM sqlite_master")
-            self.run(self._own(), _WRITE_BACK, ())
+            ((is_busy, frames, written_back),) = self.run(self._own(), _WRITE_BACK, ())
             reader.rollback()
+        if not is_busy and frames == written_back:
+            self._changes_in_log = 0
 
     def close(self) -> None:
         """Close every connection; a thread that asks again gets a new one."""

@@ -259,7 +259,8 @@ def forget_log(database: Database) -> bool:
     """Empty SQLite's write-ahead log, which holds pages as they were; returns whether it is empty.
 
     It cannot be emptied while somebody reads from it; then whoever writes next does, or the next
-    pass of retention.
+    pass of retention. Nor is that tried while somebody writes: SQLite would write the log back all
+    the same, and not in the one way that is safe (see `Database.write_back`).
     """
     if not database.is_sqlite:
         return True
@@ -268,6 +269,8 @@ def forget_log(database: Database) -> bool:
             waits = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")
             try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.exec_driver_sql("ROLLBACK")
                 busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").first()
             finally:
                 connection.exec_driver_sql(f"PRAGMA busy_timeout = {waits}")

@@ -169,6 +169,9 @@ class History:
         """Store drafts; ``pseudonyms`` made theirs. See `Refunds.follow` for what was decided."""
         if not drafts:
             return []
+        self._refunds.hold_off(
+            connection, [d.payload["refund_id"] for d in drafts if d.event_type == "refund_outcome"]
+        )
         self._database.lock(connection, _names_of(drafts))
         new = self._number(connection, drafts)
         if not new:

@@ -226,7 +226,7 @@ class Refunds:
         ids = list(named)
         found = self.get(connection, ids)
         are_told = any(event.event_type == "refund_outcome" for event in relevant)
-        held = self._reservations.hold_off(connection, ids) if are_told else {}
+        held = self._reservations.of_refunds(connection, ids) if are_told else {}
         latest = self._latest_versions(connection, relevant, found)
         unexpected = set()
         for event in relevant:
@@ -253,6 +253,15 @@ class Refunds:
             self._decide(connection, refund, decided)
         self._put(connection, found.values())
         return unexpected
+
+    def hold_off(self, connection: Connection, refund_ids: Sequence[str]) -> None:
+        """Have decisions wait on any order that these refunds hold something of.
+
+        Before anything else is locked: decisions lock their order first, too. On SQLite they wait
+        in any case.
+        """
+        if refund_ids and not self._database.is_sqlite:
+            self._reservations.hold_off(connection, refund_ids)
 
     def _latest_versions(
         self, connection: Connection, new: Sequence[StoredEvent], before: Mapping[str, Refund]
@@ -331,10 +340,8 @@ class Refunds:
         }  # fmt: skip
         if not told:
             return given
-        # First orders, as decisions do; then all that the events will be locked by, at once: two
-        # that append cannot wait in a circle.
-        if not self._database.is_sqlite:
-            self._reservations.hold_off(connection, [event.refund_id for event, _ in told.values()])
+        # All that the events will be locked by, at once: two that append cannot wait in a circle.
+        self.hold_off(connection, [event.refund_id for event, _ in told.values()])
         self._database.lock(connection, _names_of(given))
         ids = [event_id for _, event_id in told.values()]
         is_there = self._database.prepared(
@@ -361,6 +368,7 @@ class Refunds:
         self, connection: Connection, refund_id: str, to: Sequence[State], at: int, reported: bool
     ) -> bool:
         """Move a refund through states, one after another; see `Transaction.transition`."""
+        self.hold_off(connection, [refund_id])
         self._database.lock(connection, [("refund_id", refund_id)])  # as events about it do
         refund = self.get(connection, [refund_id]).get(refund_id) or Refund(refund_id)
         is_unexpected = False
@@ -371,7 +379,7 @@ class Refunds:
                 refund.move(state, at)
         self._put(connection, [refund])
         if refund.state in STATE_OF_OUTCOME.values():
-            held = self._reservations.hold_off(connection, [refund_id]).get(refund_id, ())
+            held = self._reservations.of_refunds(connection, [refund_id]).get(refund_id, ())
             left = (refund.settled(one, refund.state, None) for one in held)
             self._reservations.put(connection, left)
         return is_unexpected

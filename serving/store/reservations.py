@@ -64,10 +64,16 @@ class Reservation(NamedTuple):
     def pay(self, paid_minor: int | None, at: int) -> Reservation:
         """Count as paid; what was paid less than promised is free.
 
-        ``paid_minor`` is what was paid, None if all.
+        ``paid_minor`` is what was paid, None if all. Of several payments the greatest counts.
+
+        >>> once = Reservation("r", "o", "GBP").allow(80).pay(40, at=7)
+        >>> once.promised_minor, once.pay(80, at=8).promised_minor
+        (40, 80)
         """
         if paid_minor is None:
             return self._replace(paid_at=at)
+        if self.paid_at is not None:
+            return self._replace(paid_at=at, promised_minor=max(self.promised_minor, paid_minor))
         return self._replace(
             paid_at=at, promised_minor=min(self.promised_minor, paid_minor),
             review_minor=min(self.review_minor, paid_minor),

@@ -253,6 +253,9 @@ class _Alone(Database):
         event.listen(engines[0], "connect", _take_alone, insert=True)
         return engines
 
+    def write_back(self) -> None:
+        """Not before it is closed: another connection, which that takes, is refused."""
+
     def hold_off(self, connection: Connection) -> None:
         """On PostgreSQL: refuse where another is connected, and let nobody open the store."""
         if self.is_sqlite:

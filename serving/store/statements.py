@@ -291,9 +291,9 @@ def _crowded_documents() -> ClauseElement:
         select(asked.c.refund_id).union(select(bindparam("refund", type_=Text))).cte("refunds")
     )
     of_refund = e.refund_id.in_(select(refunds.c.refund_id))
-    chosen = union_all(*_versions(asked), *_outcomes(refunds))
     arms = [
-        select(e.event_type, e.payload).where(e.seq.in_(chosen)),
+        select(e.event_type, e.payload).where(e.seq.in_(union_all(*_versions(asked)))),
+        _some_of("refund_outcome", of_refund, e.known_at < cutoff),
         _some_of("transaction", of_refund, e.order_id.is_(None), seen),
         _some_of("transaction", of_order, seen),
         _some_of("order_update", of_order, seen),
@@ -325,15 +325,6 @@ def _versions(asked: CTE) -> Iterator[Select[Any]]:
     yield _one_each(asked, version, *own, version.c.known_at < cutoff, first=True)
     yield _one_each(asked, version, *own, version.c.known_at < cutoff)
     yield _one_each(asked, version, *own, version.c.known_at <= settled_at)
-
-
-def _outcomes(refunds: CTE) -> Iterator[Select[Any]]:
-    """Of each refund the latest outcome."""
-    outcome = events.alias("outcome")
-    yield _one_each(
-        refunds, outcome, is_word(outcome.c.event_type, "refund_outcome"),
-        outcome.c.refund_id == refunds.c.refund_id, outcome.c.known_at < bindparam("cutoff"),
-    )  # fmt: skip
 
 
 def _one_each(

@@ -229,10 +229,11 @@ class _Told:
             and e.known_at <= cutoff
             and (e.order_id == here if e.order_id else e.refund_id in ids)
         ]
-        crowds = (self.updates, self.moved, {e.refund_id for e in asked})
-        self.is_crowded = any(len(crowd) > most for crowd in crowds)
         outcomes = [e for e in seen if isinstance(e, RefundOutcome)
                     and e.refund_id in ids and e.known_at < cutoff]  # fmt: skip
+        self.outcomes = outcomes
+        crowds = (self.updates, self.moved, {e.refund_id for e in asked}, outcomes)
+        self.is_crowded = any(len(crowd) > most for crowd in crowds)
         self.outcome = {e.refund_id: e for e in outcomes}
         self.asked = [e for e in asked if e.refund_id not in own]
         self.others = sorted({e.refund_id for e in self.asked})
@@ -307,12 +308,17 @@ class _Told:
             if self._is_paid(refund_id):
                 is_own = refund_id == self.request.refund_id
                 version = self.request if is_own else self._as_paid(refund_id)
-                said = self.outcome[refund_id].amount_minor
-                if said is None and is_own:
-                    raise Unknown
-                if said is None:
-                    said = due_minor(version.amount_minor, version.non_refundable_minor)
-                moved = max(moved, self._here(said, version.currency))
+                for outcome in reversed(self.outcomes):
+                    if outcome.refund_id != refund_id:
+                        continue
+                    if outcome.status != "COMPLETED":
+                        break
+                    said = outcome.amount_minor
+                    if said is None and is_own:
+                        raise Unknown
+                    if said is None:
+                        said = due_minor(version.amount_minor, version.non_refundable_minor)
+                    moved = max(moved, self._here(said, version.currency))
             by_refund += moved
         return max(by_refund, self._refunded())
 

@@ -18,7 +18,7 @@ from features.events import (
     Transaction,
 )
 from features.folder import FolderEvents
-from features.ledger import LEDGER, LEDGER_FACTS, Hold, order_ledger
+from features.ledger import LEDGER, LEDGER_FACTS, Fact, Hold, order_ledger
 from features.money import DAY_MS
 from tests.features.ledgers import CUTOFF, START, histories, holds, naive, tables_of
 
@@ -183,6 +183,21 @@ def test_money_that_only_an_outcome_tells_of_went_back_all_the_same() -> None:
     assert fact("order_paid_back_minor", *PAID, asked_before("r1"), less) == 600
     kept = asked_before("r1", non_refundable_minor=250)
     assert fact("order_paid_back_minor", *PAID, kept, outcome("r1", "COMPLETED")) == 750
+
+
+def test_of_several_payments_told_of_a_refund_the_greatest_counts() -> None:
+    """Since it last failed: what was paid before that came back."""
+
+    def paid(*told: tuple[str, int | None]) -> Fact:
+        return fact("order_paid_back_minor", *PAID, asked_before("r1"),
+                    *(outcome("r1", status, START + 1 + n, amount_minor=amount)
+                      for n, (status, amount) in enumerate(told)))  # fmt: skip
+
+    assert paid(("COMPLETED", 600), ("COMPLETED", 300)) == 600
+    assert paid(("COMPLETED", 300), ("COMPLETED", 600)) == 600
+    assert paid(("COMPLETED", 300), ("COMPLETED", None)) == 1_000
+    assert paid(("COMPLETED", 600), ("FAILED", None), ("COMPLETED", 300)) == 300
+    assert paid(("COMPLETED", 600), ("FAILED", None)) == 0
 
 
 def test_an_outcome_and_its_transaction_are_the_same_money() -> None:
@@ -437,6 +452,7 @@ def test_a_thousand_versions_of_one_refund_hide_no_other() -> None:
     [asked_before(f"x{n}", amount_minor=1) for n in range(1_001)],
     [moved(f"x{n}", "CAPTURE", 1) for n in range(1_000)],
     [update("SHIPPED", delivered_at=START + n) for n in range(1_001)],
+    [outcome("r1", "COMPLETED", event_id=f"x{n}") for n in range(1_000)],
 ])  # fmt: skip
 def test_beyond_a_real_limit_sums_are_unknown_and_never_smaller(crowd: list[Event]) -> None:
     ledger = order_ledger(asks(), [*PAID, *BACK, *crowd])

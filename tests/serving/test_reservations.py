@@ -291,6 +291,22 @@ def test_what_was_paid_less_than_promised_is_there_again(open_desk, now):
     assert (data(again)["action"], again.replayed) == ("PREVENT", False)
 
 
+def test_of_several_payments_of_a_refund_the_greatest_counts(open_desk, now):
+    """Each may have come through, whichever was told last."""
+    desk = open_desk(policy=COMPLETE)
+    order(desk, now)
+    answer_to(desk, now, "r-1", 8000)
+    surprises = [
+        [each["msg"] for each in desk.record(told, now(), "key:key_1").body["data"]["warnings"]]
+        for told in (outcome("r-1", "COMPLETED", paid) for paid in (4000, 8000, 2000))
+    ]
+    less = "refund.amount: less is reported as paid than before; the greater payment counts"
+    assert surprises == [[], [], [less]]
+    assert answer_to(desk, now, "r-2", 4500, customer="c-2")[0] == "PREVENT"
+    assert answer_to(desk, now, "r-3", 1000, customer="c-3")[0] == "ALLOW"
+    assert desk.decide(asked("r-1", 8000), now, ME).replayed
+
+
 def test_a_refund_that_was_only_reported_counts_until_it_is_decided_on(open_desk, now):
     desk = open_desk()
     order(desk, now)

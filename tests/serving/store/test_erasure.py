@@ -28,7 +28,7 @@ from features.money import DAY_MS, Rates
 from serving.scorer import keys_of
 from serving.store.database import Database
 from serving.store.decisions import FirstResult
-from serving.store.erasure import erase
+from serving.store.erasure import erase, forget_log
 from serving.store.holdings import Holdings, holdings_of
 from serving.store.store import Store
 from tests.serving.store.test_history import _ids, dump, fresh_store, histories, once
@@ -219,6 +219,12 @@ def test_nothing_is_left_in_sqlites_files(tmp_path: Path, refund: Refund) -> Non
         return [one for one in gone if one in content]
 
     assert left() == gone
+    before = (tmp_path / "store.db").read_bytes()
+    with store.database.session() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        assert not forget_log(store.database)
+        other.rollback()
+    assert (tmp_path / "store.db").read_bytes() == before, "while somebody writes, nothing is tried"
     erase(store, "c7", actor="ann", at=1)
     assert left() == []  # while the service runs on
     store.close()

@@ -154,7 +154,7 @@ def test_less_told_of_a_payment_than_before_is_recorded_and_flagged(
     assert told(first, less, more) == [ok, surprising, ok]
     assert told(outcome("r1", "COMPLETED", 2_020, amount_minor=305)) == [surprising]
     assert told(first, less) == [(False, False)] * 2
-    assert either.reserved_for("r1")[0].promised_minor == 300
+    assert either.reserved_for("r1")[0].promised_minor == 310
     assert len(list(either.events())) == 5
     assert told(outcome("r1", "FAILED", 2_030)) == [surprising], "it was paid"
     again = outcome("r1", "COMPLETED", 2_040, amount_minor=100)
@@ -289,6 +289,30 @@ def test_an_outcome_waits_for_a_decision_on_any_order_that_it_settles(
         tell(store)
     with store.write("c2", "o3"):
         tell(store)
+    assert store.refund("r1") == store_refund(store.refund("r1"), "FAILED")
+    store.close()
+
+
+def test_an_outcome_that_is_imported_and_a_decision_do_not_wait_for_one_another(
+    new_database: Server, refund: Make
+) -> None:
+    store = Store.open(new_database.like(make_store), SECRET)
+    with store.write("c1", "o1") as tx:
+        tx.append([refund("r1", order_id="o1")])
+        tx.reserve(tx.reservation("r1", "o1", "GBP").allow(500))
+
+    def load() -> None:
+        with store.database.write() as connection:
+            store.history.append(connection, [outcome("r1", "FAILED")])
+
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with ThreadPoolExecutor() as pool, store.database.session() as asking:
+        with store.write("c1", "o1") as tx:
+            loading = pool.submit(load)
+            while not asking.exec_driver_sql(waiting).scalar_one():
+                assert not loading.done()
+            tx.append([refund("r1", 1_100, order_id="o1", amount_minor=600)])
+        loading.result()
     assert store.refund("r1") == store_refund(store.refund("r1"), "FAILED")
     store.close()
 

@@ -45,8 +45,10 @@ def seal_and_vouch(store: Store, secret: bytes, head: Path) -> list[Finding]:
 
 
 def test_everything_is_as_it_was_under_another_secret(
-    either_url: str, refund: Refund, tmp_path: Path
+    either_url: str, refund: Refund, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # More than what a log holds before it is written back, as of every store that has lived.
+    monkeypatch.setattr("serving.store.database.MOST_CHANGES_IN_LOG", 20)
     asked = asked_by(refund)
     order = Order(order_id="o1", customer_id="c1", known_at=900, amount_minor=5, currency="GBP")
     label = Label(customer_id="c2", known_at=950, label="REFUND_ABUSE", reviewer="Ann Lee")
