@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from features.balance import Hold
 from features.documents import OrderDocuments
 from features.events import Order, OrderItem, OrderUpdate, RefundItem, RefundRequest
 
@@ -17,14 +18,21 @@ _Pieces = Counter[str]
 class Goods:
     """The pieces of an order, by sku; None where lines, or the skus of some, are not told."""
 
-    def __init__(self, documents: OrderDocuments, request: RefundRequest) -> None:
+    def __init__(
+        self, documents: OrderDocuments, request: RefundRequest, holds: Iterable[Hold] = ()
+    ) -> None:
         self._documents = documents
         self._request = request
         self._asked = _pieces(request.items)
         self._listed = documents.first(lambda order: order if order.items else None)
         self._ordered = _all_ordered(self._listed)
         self._back = _pieces_of(documents.paid)
-        self._open = _pieces_of(documents.open)
+        # What failed may be tried again, and what was canceled may have been asked for again.
+        held = {hold.refund_id for hold in holds if hold.amount_minor} - documents.payments.keys()
+        self._open = _pieces_of(
+            versions[-1] for refund_id, versions in documents.asked.items()
+            if refund_id in held or refund_id not in documents.outcomes
+        )  # fmt: skip
         delivered_at = request.delivered_at
         self._delivered_at = (
             delivered_at if delivered_at is not None and delivered_at <= request.known_at else None
@@ -35,7 +43,7 @@ class Goods:
         return self._beyond(self._back)
 
     def asked_twice(self) -> int | None:
-        """The same, where no other open refund asks for them either."""
+        """The same, where no other refund that is open, or held for, asks for them either."""
         back, still_open = self._back, self._open
         return self._beyond(None if back is None or still_open is None else back + still_open)
 

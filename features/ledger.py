@@ -53,7 +53,7 @@ LEDGER: Final[Mapping[str, Meaning]] = {
     "asked_twice_piece_count": Meaning(
         "double", "count",
         "pieces asked for beyond those that are neither paid back nor asked for by another refund "
-        "still open",
+        "that is open or held for",
     ),
     "asked_shipped_piece_count": Meaning(
         "double", "count",
@@ -118,7 +118,7 @@ def order_ledger(
     if request.order_id is None:
         return {**dict.fromkeys(LEDGER_FACTS), "final_sale": request.final_sale}
     documents = OrderDocuments.seen_by(request, events)
-    money, goods = Money(documents, request, holds), Goods(documents, request)
+    money, goods = Money(documents, request, holds), Goods(documents, request, holds or ())
     first = documents.first
     said: dict[str, Fact] = {
         "order_shipping_minor": exact_minor(money.shipping()),

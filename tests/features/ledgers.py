@@ -322,6 +322,10 @@ class _Told:
             by_refund += moved
         return max(by_refund, self._refunded())
 
+    def _is_held_again(self, refund_id: str) -> bool:
+        hold = self.holds.get(refund_id)
+        return hold is not None and hold.amount_minor > 0 and not self._is_paid(refund_id)
+
     def _held(self, *, promised: bool) -> int:
         total = 0
         for refund_id, hold in self.holds.items():
@@ -384,7 +388,8 @@ class _Told:
 
     def _open(self) -> list[str]:
         last = {v.refund_id: v for v in self.asked}
-        return [p for r in self.others if self._is_open(r) for p in self._pieces(last[r].items)]
+        wanted = [r for r in self.others if self._is_open(r) or self._is_held_again(r)]
+        return [p for r in wanted for p in self._pieces(last[r].items)]
 
     def _beyond(self, gone: list[str]) -> int:
         left, again = self._ordered(), 0

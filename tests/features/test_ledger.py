@@ -347,6 +347,14 @@ def test_two_refunds_of_one_piece_are_seen_before_either_is_paid() -> None:
     assert fact("asked_twice_piece_count", *PAID, other, request=request) == 1
     declined = outcome("r1", "DECLINED")
     assert fact("asked_twice_piece_count", *PAID, other, declined, request=request) == 0
+    # Asked for again since, or tried again after it failed: its balance is held, and so are they.
+    for held, count in ((500, 1), (0, 0)):
+        hold = Hold("r1", held, "GBP", is_promised=True)
+        ledger = order_ledger(request, [*PAID, other, declined], [hold])
+        assert ledger["asked_twice_piece_count"] == count
+    paid = [other, outcome("r1", "COMPLETED")]
+    ledger = order_ledger(asks(items=pieces(("a", 1))), [*PAID, *paid], [hold])
+    assert ledger["asked_twice_piece_count"] == 0
 
 
 def test_pieces_are_unknown_where_any_lines_are() -> None:

@@ -184,6 +184,30 @@ def test_a_refund_that_was_canceled_may_be_asked_for_again(open_desk, now):
     assert data(told)["warnings"] == []
 
 
+@pytest.mark.parametrize("status", ["CANCELED", "FAILED"])
+def test_the_pieces_of_a_refund_that_is_held_again_are_not_asked_for_by_another(
+    open_desk, now, status
+):
+    """As a refund that is asked for again keeps the outcome that it had before."""
+    desk = open_desk()
+    order(desk, now)
+    one = [{"lineId": "1", "sku": "s1", "quantity": 1, "price": 9000}]
+    listed = {"orderId": "o-1", "price": 9000, "currency": "GBP", "items": one}
+    told = contract.parse_order(orjson.dumps({"customer": BODY["customer"], "order": listed}))
+    desk.record(told, now(), "key:key_1")
+
+    def asked_twice(refund_id: str) -> Any:
+        lines = [{"lineId": "1", "sku": "s1", "quantity": 1, "refundReason": "OTHER"}]
+        answer = desk.decide(asked(refund_id, 1000, items=lines), now, ME)
+        return kept(desk, answer)["facts"]["asked_twice_piece_count"]
+
+    assert asked_twice("r-1") == 0
+    desk.record(outcome("r-1", status), now(), "key:key_1")
+    assert asked_twice("r-2") == (1 if status == "FAILED" else 0)
+    assert asked_twice("r-1") == (0 if status == "FAILED" else 1)
+    assert asked_twice("r-3") == 1
+
+
 def test_an_idempotency_key_is_answered_to_the_letter(open_desk, now):
     desk = open_desk()
     order(desk, now)
