@@ -249,8 +249,14 @@ _HELP: Final[dict[WarningClass, str]] = {
 }
 
 
-def _warning(kind: WarningClass, msg: str) -> WarningBody:
-    return {"class": kind, "msg": msg, "help": _HELP[kind]}
+_LOAD_RATES: Final = (
+    "Load exchange rates: `recourse import FOLDER`, a data folder with a table fx_rates (date, "
+    "currency, rate; see docs/data-folder.md); its refund_requests may be empty."
+)
+
+
+def _warning(kind: WarningClass, msg: str, help: str | None = None) -> WarningBody:
+    return {"class": kind, "msg": msg, "help": help or _HELP[kind]}
 
 
 def customer_not_found() -> WarningBody:
@@ -295,21 +301,34 @@ def fact_missing(field: str, consequence: str) -> WarningBody:
     return _warning("fact-missing", f"{field} is not known: {consequence}")
 
 
-def unsettled(rule_id: str, facts: Mapping[str, Sequence[str]], *, holds: bool) -> WarningBody:
+def unsettled(
+    rule_id: str, facts: Mapping[str, Sequence[str]], *, holds: bool,
+    without_rate: str | None = None,
+) -> WarningBody:  # fmt: skip
     """A rule that could not be settled: which facts were not known, and the fields that tell them.
+
+    ``without_rate`` is the currency of the refund if it has no exchange rate and facts wait for it.
 
     >>> unsettled("window", {"delivered_age_days": ["order.deliveredTime"]}, holds=True)["msg"]
     'rule window could not be settled, so a person has to: not known is delivered_age_days \
 (order.deliveredTime)'
+    >>> unsettled("high", {"payable_minor": ()}, holds=False, without_rate="JPY")["msg"]
+    'rule high could not be settled: not known is payable_minor; this store has no exchange rate \
+for JPY'
     """
     named = ", ".join(
         f"{fact} ({', '.join(fields)})" if fields else fact for fact, fields in facts.items()
     )
     then = ", so a person has to" if holds else ""
     verb = "is" if len(facts) == 1 else "are"
+    msg = f"rule {rule_id} could not be settled{then}: not known {verb} {named}"
+    if without_rate is None:
+        return _warning("fact-missing", msg)
+    send = f" {_HELP['fact-missing']}" if any(facts.values()) else ""
     return _warning(
-        "fact-missing", f"rule {rule_id} could not be settled{then}: not known {verb} {named}"
-    )
+        "fact-missing", f"{msg}; this store has no exchange rate for {without_rate}",
+        f"{_LOAD_RATES}{send}",
+    )  # fmt: skip
 
 
 def late_event(late_ms: int) -> WarningBody:
@@ -336,6 +355,25 @@ def unexpected_transition(before: str | None, after: str) -> WarningBody:
         return _warning("unexpected-transition", f"refund.amount: {less}")
     was = f"that was {before}" if before else "never seen before"
     return _warning("unexpected-transition", f"refund.status: {after} reported of a refund {was}")
+
+
+def paid_otherwise(
+    paid_minor: int, currency: str | None, approved_minor: Mapping[str, int]
+) -> WarningBody:
+    """A payment of more than was approved, or in another currency; what was, by currency.
+
+    >>> paid_otherwise(7000, "GBP", {"GBP": 1000})["msg"]
+    'refund.amount: 7000 GBP reported as paid of a refund of which 1000 GBP was approved'
+    >>> paid_otherwise(1000, "USD", {"GBP": 1000})["msg"]
+    'refund.currency: 1000 USD reported as paid of a refund of which 1000 GBP was approved'
+    """
+    field = "amount" if currency in approved_minor else "currency"
+    approved = " or ".join(f"{minor} {name}" for name, minor in approved_minor.items())
+    return _warning(
+        "unexpected-transition",
+        f"refund.{field}: {paid_minor} {currency} reported as paid of a refund of which {approved} "
+        "was approved",
+    )
 
 
 def degraded(why: str) -> WarningBody:

@@ -23,7 +23,7 @@ from rules.engine import Circumstances, ListMatch
 from rules.policy import Policy
 from serving import answers
 from serving.facts import BESIDE
-from serving.fields import fields_of
+from serving.fields import fields_of, needs_rate
 from serving.reports import RefundReport
 from serving.scorer import Shadow, Verdict
 from serving.store.decisions import FirstResult, Numbers
@@ -132,17 +132,27 @@ def _warnings(case: Case, judged: Judged) -> list[answers.WarningBody]:
         warnings.append(answers.order_not_found())
     for rule in verdict.decision.unknowns:
         if rule.mode is Mode.LIVE:
-            holds = rule.calls_for is not Action.ALLOW
-            warnings.append(_unsettled(rule.rule_id, rule.unknown_facts, holds))
+            facts, holds = rule.unknown_facts, rule.calls_for is not Action.ALLOW
+            lacks_rate = any(map(needs_rate, facts)) and math.isnan(verdict.row["payable_minor"])
+            currency = case.request.currency if lacks_rate else None
+            warnings.append(_unsettled(rule.rule_id, facts, holds, currency))
     if verdict.decision.degraded:
         warnings.append(answers.degraded((verdict.problem or "no score").partition(":")[0]))
     return warnings
 
 
 @lru_cache(maxsize=1024)
-def _unsettled(rule_id: str, facts: tuple[str, ...], holds: bool) -> answers.WarningBody:
-    """Kept for the next one: the same few facts are missing of most requests."""
-    return answers.unsettled(rule_id, {fact: fields_of(fact) for fact in facts}, holds=holds)
+def _unsettled(
+    rule_id: str, facts: tuple[str, ...], holds: bool, without_rate: str | None
+) -> answers.WarningBody:
+    """Kept for the next one: the same few facts are missing of most requests.
+
+    ``without_rate`` is the currency that lacks a rate, where that is what the facts wait for.
+    """
+    fields = {
+        fact: () if without_rate and needs_rate(fact) else fields_of(fact) for fact in facts
+    }  # fmt: skip
+    return answers.unsettled(rule_id, fields, holds=holds, without_rate=without_rate)
 
 
 def _said(rule: RuleResult) -> str:

@@ -6,11 +6,11 @@ when that is committed. What was answered before is answered again without being
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from features.events import due_minor
+from features.events import Event, RefundOutcome, due_minor
 from rules.decision import Action, Mode
 from serving import announcements, answers
 from serving.case import Case, Judged, answer_of, impersonal, record_of
@@ -20,7 +20,7 @@ from serving.reports import RefundReport, Report
 from serving.store.database import Mark
 from serving.store.decisions import IDEMPOTENCY_MS, FirstResult
 from serving.store.decisions import Decision as StoredDecision
-from serving.store.refunds import ENDED, Decided, State
+from serving.store.refunds import ENDED, Decided, Refund, State
 from serving.store.reservations import Reservation
 from serving.store.store import Transaction
 from serving.together import Job, MovedError
@@ -333,13 +333,20 @@ class Telling(_Keyed):
             at = self.desk.no_earlier(at, before.state_at)
         events = self.report.events(at)
         warnings = self.report.warnings()
+        paid_otherwise = self._paid_otherwise(tx, before, events) if before else None
         taken, surprises = [], 0
         for event, appended in zip(events, tx.append(events), strict=True):
             taken.append(appended.event_id)
-            if appended.is_unexpected:
+            if not (appended.is_new and isinstance(event, RefundOutcome)):
+                continue
+            # A refund that the report itself requests was never seen before either.
+            if before is None or appended.is_unexpected:
+                was = before.state if before else None
+                warnings.append(answers.unexpected_transition(was, event.status))
                 surprises += 1
-                was, status = before.state if before else None, getattr(event, "status", "")
-                warnings.append(answers.unexpected_transition(was, status))
+            elif paid_otherwise is not None:
+                warnings.append(paid_otherwise)
+                surprises += 1
         self._kinds = dict.fromkeys((event.event_type for event in events), 0)
         if surprises:
             self._kinds["refund_outcome"] = surprises
@@ -369,6 +376,34 @@ class Telling(_Keyed):
             return
         for kind, surprises in self._kinds.items():
             metrics.reported(kind, surprises)
+
+    def _paid_otherwise(
+        self, tx: Transaction, before: Refund, events: Iterable[Event]
+    ) -> answers.WarningBody | None:
+        """That more is paid than was approved, or in another currency. Asked before it is kept.
+
+        What the refund holds tells most at a glance, but is less than was approved where less was
+        paid before. An amount without a currency is in that of the request.
+        """
+        paid = next((e for e in events if isinstance(e, RefundOutcome)), None)
+        if paid is None or paid.amount_minor is None or not isinstance(self.report, RefundReport):
+            return None
+        minor, currency = paid.amount_minor, self.report.refund.currency or before.currency
+        if any(
+            held.promised_minor >= minor and currency == held.currency
+            for held in tx.reserved_for(paid.refund_id)
+        ):
+            return None
+        approved: dict[str, int] = {}
+        for decision in tx.decisions_of(paid.refund_id):
+            facts = decision.record["facts"]
+            name, asked_minor = facts.get("currency"), facts.get("asked_minor")
+            is_known = name is not None and asked_minor is not None
+            if is_known and decision.record["decision"]["action"] == Action.ALLOW:
+                approved[name] = max(approved.get(name, 0), int(asked_minor))
+        if not approved or minor <= approved.get(currency or "", -1):
+            return None
+        return answers.paid_otherwise(minor, currency, approved)
 
     def _again(self, first: FirstResult) -> Answer:
         return Answer(_personal(first.response, self.customer_id), replayed=True)

@@ -65,6 +65,15 @@ _OF_KEY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+def needs_rate(fact: str) -> bool:
+    """Whether a fact is unknown where the refund's currency has no exchange rate.
+
+    >>> needs_rate("payable_minor_over_order_amount_minor"), needs_rate("asked_minor")
+    (True, False)
+    """
+    return fact.startswith("payable_minor") or fact == "expected_loss_minor"
+
+
 @cache
 def fields_of(fact: str) -> tuple[str, ...]:
     """The fields that tell a fact; none for what follows from history or from the model alone.

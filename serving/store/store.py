@@ -400,6 +400,10 @@ class Transaction:
         )
         return next(found, Reservation(refund_id, order_id, currency))
 
+    def reserved_for(self, refund_id: str) -> list[Reservation]:
+        """What a refund holds, of each order that a decision on it was about."""
+        return self._store.reservations.of_refunds(self._connection, [refund_id]).get(refund_id, [])
+
     def reserved(self, order_id: str, besides: str) -> tuple[Reservation, ...]:
         """What other refunds than ``besides`` hold of an order's balance."""
         return self._store.reservations.of_order(self._connection, order_id, besides)
@@ -407,6 +411,10 @@ class Transaction:
     def find_decision(self, refund_id: str, content_hash: str) -> Decision | None:
         """The latest decision about exactly this content."""
         return self._store.decision_log.find(self._connection, refund_id, content_hash)
+
+    def decisions_of(self, refund_id: str) -> list[Decision]:
+        """Every decision on a refund, the latest first."""
+        return self._store.decision_log.of_refund(self._connection, refund_id)
 
     def save_decision(self, decision: Decision, *, is_last: bool = False) -> None:
         """Store a decision and make it the refund's last one, unless it ``is_last`` already."""

@@ -64,6 +64,18 @@ def test_a_full_decision_is_valid_against_its_type_and_is_json() -> None:
     assert said["reasons"][0]["value"] is None
 
 
+def test_what_a_missing_rate_and_missing_fields_need_is_said_together() -> None:
+    facts = {"payable_minor": (), "claim": ("refund.claim",)}
+    both = answers.unsettled("x", facts, holds=True, without_rate="JPY")
+    assert both["msg"].endswith(
+        "not known are payable_minor, claim (refund.claim); this store has no exchange rate for JPY"
+    )
+    assert "recourse import" in both["help"]
+    assert "Send the fields" in both["help"]
+    rate = answers.unsettled("x", {"payable_minor": ()}, holds=True, without_rate="JPY")
+    assert "Send the fields" not in rate["help"]
+
+
 def test_errors_and_records_are_valid_against_their_types() -> None:
     error = answers.error_body(400, "x", [Problem("refund.amount", "is required")])
     TypeAdapter(answers.ErrorBody).validate_python(error, strict=True)

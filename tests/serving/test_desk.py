@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from features.money import DAY_MS, Rates
 from features.packed import LAYOUT
 from serving import contract
 from serving.desk import OPTIMISTIC_TRIES, Desk, KeyReusedError, Sender
+from serving.metrics import Metrics
 from serving.models import Models
 from serving.policies import Policies
 from serving.store.decisions import IDEMPOTENCY_MS
@@ -27,6 +29,7 @@ from tests.serving.champions import fixed
 SECRET = b"a secret of 16 bytes or more"
 NOW = 1_780_000_000_000
 ME = Sender("key_1")
+CONTRACT = Path(__file__).parents[1] / "contract"
 CHAMPION = fixed()
 NAMES = {
     "customer": "cust-in-clear",
@@ -151,6 +154,10 @@ def kept(desk: Desk, answer: Any) -> dict[str, Any]:
 def earlier(desk: Desk, answer: Any) -> float:
     """How many earlier refunds of the customer a decision saw."""
     return kept(desk, answer)["features"]["refund_count_by_customer_1d"]
+
+
+def said(answer: Any) -> list[str]:
+    return [warning["msg"] for warning in data(answer)["warnings"]]
 
 
 def classes(answer: Any) -> set[str]:
@@ -591,9 +598,9 @@ def test_a_rule_that_cannot_be_settled_is_said_to_be_so(desk, now):
 # --- reports -------------------------------------------------------------------------------------
 
 
-def outcome(status: str, refund_id: str = "r-1") -> Any:
+def outcome(status: str, refund_id: str = "r-1", **refund: Any) -> Any:
     body = {"customer": BODY["customer"], "order": {"orderId": "o-1"},
-            "refund": {"refundId": refund_id, "status": status}}  # fmt: skip
+            "refund": {"refundId": refund_id, "status": status, **refund}}  # fmt: skip
     return contract.parse_refund(orjson.dumps(body), scored=False)
 
 
@@ -620,6 +627,116 @@ def test_a_surprise_is_kept_and_warned_about(open_desk, now):
     assert desk.store.refund("r-1").state == "REFUNDED"
     strange = desk.record(outcome("COMPLETED", "r-never-seen"), now(), "key:key_1")
     assert "never seen before" in data(strange)["warnings"][0]["msg"]
+
+
+@pytest.mark.each_store
+@pytest.mark.parametrize("money", [{}, {"amount": 900, "currency": "GBP"}])
+@pytest.mark.parametrize("status", ["COMPLETED", "DECLINED", "FAILED", "CANCELED"])
+def test_an_outcome_of_a_refund_never_seen_is_told_whatever_it_says(open_desk, now, money, status):
+    """Also where it says enough to be a request as well, which makes the refund known."""
+    metrics = Metrics()
+    desk = open_desk(metrics=metrics.of("live"))
+    strange = outcome(status, "r-9", **money)
+    for expected in ([f"refund.status: {status} reported of a refund never seen before"], []):
+        assert said(desk.record(strange, now(), "key:key_1")) == expected
+    metrics.carry()
+    assert metrics.value("recourse_unexpected_transitions_total", store="live") == 1
+
+
+@pytest.mark.each_store
+def test_a_refund_that_was_reported_before_it_was_paid_is_no_surprise(desk, now):
+    """Nobody need ask us."""
+    money = {"amount": 900, "currency": "GBP"}
+    asked = outcome("OPEN", "r-9", refundReason="CHANGED_MIND", **money)
+    desk.record(asked, now(), "key:key_1")
+    assert said(desk.record(outcome("COMPLETED", "r-9", **money), now(), "key:key_1")) == []
+
+
+@pytest.mark.each_store
+@pytest.mark.parametrize(("paid", "expected"), [
+    ({"amount": 1000, "currency": "GBP"}, []),
+    ({"amount": 1250, "currency": "GBP", "nonRefundableAmount": 250}, []),
+    ({"amount": 1000}, []),
+    ({"amount": 1001, "currency": "GBP"}, ["refund.amount: 1001 GBP reported as paid of a refund "
+                                           "of which 1000 GBP was approved"]),
+    ({"amount": 7000}, ["refund.amount: 7000 GBP reported as paid of a refund of which 1000 GBP "
+                        "was approved"]),
+    ({"amount": 10, "currency": "USD"}, ["refund.currency: 10 USD reported as paid of a refund "
+                                         "of which 1000 GBP was approved"]),
+])  # fmt: skip
+def test_a_payment_of_more_than_was_approved_is_told(open_desk, now, paid, expected):
+    metrics = Metrics()
+    desk = open_desk(metrics=metrics.of("live"))
+    assert data(desk.decide(report(), now, ME))["action"] == "ALLOW"
+    assert said(desk.record(outcome("COMPLETED", **paid), now(), "key:key_1")) == expected
+    assert desk.store.refund("r-1").state == "REFUNDED"
+    metrics.carry()
+    count = metrics.value("recourse_unexpected_transitions_total", store="live")
+    assert (count or 0) == len(expected)
+
+
+def test_more_than_nothing_is_more(desk, now):
+    assert data(desk.decide(report(amount=0), now, ME))["action"] == "ALLOW"
+    [more] = said(desk.record(outcome("COMPLETED", amount=1, currency="GBP"), now(), "key:key_1"))
+    assert more.endswith("of which 0 GBP was approved")
+
+
+def test_the_references_payment_of_more_than_its_request_is_recorded_and_told(open_desk, now):
+    """Its request is of 750; that is allowed in the sandbox, and 7000 are told to be paid."""
+    desk = open_desk(is_sandbox=True)
+    asked, paid = ((CONTRACT / f"request-{name}.json").read_bytes()
+                   for name in ("sandbox-allow", "outcome-full"))  # fmt: skip
+    allowed = desk.decide(contract.parse_refund(asked, scored=True), now, ME)
+    assert data(allowed)["action"] == "ALLOW"
+    answer = desk.record(contract.parse_refund(paid, scored=False), now(), "key:key_1")
+    assert answer.body["status"] == 200
+    assert said(answer) == [
+        "refund.amount: 7000 GBP reported as paid of a refund of which 750 GBP was approved"
+    ]
+
+
+@pytest.mark.each_store
+def test_what_was_approved_is_known_after_less_was_paid(desk, now):
+    desk.decide(report(), now, ME)
+
+    def paid(amount: int) -> list[str]:
+        told = outcome("COMPLETED", amount=amount, currency="GBP")
+        return said(desk.record(told, now(), "key:key_1"))
+
+    assert [paid(300), paid(1000)] == [[], []]
+    [more] = paid(1100)
+    assert more.endswith("of which 1000 GBP was approved")
+    [less] = paid(200)
+    assert "less is reported as paid than before" in less
+
+
+@pytest.mark.each_store
+def test_what_a_later_report_asks_for_is_not_approved_by_it(desk, now):
+    desk.decide(report(), now, ME)
+    money = {"amount": 7000, "currency": "GBP"}
+    desk.record(outcome("OPEN", refundReason="CHANGED_MIND", **money), now(), "key:key_1")
+    [more] = said(desk.record(outcome("COMPLETED", **money), now(), "key:key_1"))
+    assert more.startswith("refund.amount: 7000 GBP")
+
+
+def test_a_currency_without_an_exchange_rate_is_told_as_one(open_desk, now):
+    """No field would help; a rate does."""
+    order = {**BODY["order"], "price": 900_000, "currency": "JPY"}
+
+    def waiting(refund_id: str, **given: Any) -> list[dict[str, str]]:
+        asked = report({**BODY, "order": order}, refund_id, amount=100_000, currency="JPY")
+        warnings = data(open_desk(**given).decide(asked, now, ME))["warnings"]
+        return [warning for warning in warnings if "payable_minor" in warning["msg"]]
+
+    warnings = waiting("r-1")
+    assert warnings
+    for warning in warnings:
+        assert warning["class"] == "fact-missing"
+        assert warning["msg"].endswith("; this store has no exchange rate for JPY")
+        assert "recourse import" in warning["help"]
+        assert ("Send the fields" in warning["help"]) == ("(" in warning["msg"])
+    assert any("Send the fields" not in warning["help"] for warning in warnings)
+    assert not waiting("r-2", rates=Rates.of("GBP", [("2026-01-01", "JPY", 0.005)]))
 
 
 @pytest.mark.each_store
