@@ -7,12 +7,13 @@ a worker's memory, or all of its file descriptors. What is no HTTP is refused in
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from asyncio import TimerHandle, Transport
+from collections import deque
 from http import HTTPStatus
 from typing import Final
 
+import httptools
 import orjson
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -26,10 +27,8 @@ MOST_HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
 """A head is to be complete so long after its connection was made, or its first bytes came."""
 
-
-_UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_PASSED_OVER: Final = b"\r\nx-asked:"
-"""As long as what it stands for."""
+_NOWHERE: Final[deque[tuple[bytes, bytes]]] = deque(maxlen=0)
+"""Keeps nothing that is appended."""
 
 _FAILURES: Final = logging.getLogger("recourse.connection")
 _FAILURES.setLevel(logging.ERROR)  # a line for each request that is no HTTP is a way to fill disks
@@ -38,12 +37,17 @@ _FAILURES.setLevel(logging.ERROR)  # a line for each request that is no HTTP is 
 class BoundedProtocol(HttpToolsProtocol):
     """A connection that is closed, with 431 or 408, when a head is too large or too slow.
 
-    A head that comes in one piece, as nearly all do, costs nothing more; it starts no timer. A wish
-    to speak another protocol is passed over. Java's client has it by default (h2c), and of a head
-    that holds it the parser takes no body. No header is believed as to who asks: uvicorn takes a
-    peer at 127.0.0.1 for a proxy, so who guesses at keys through a tunnel or a sidecar would be
-    another address with each guess. Whose word is taken is for `serving.gate` to know
-    (``RECOURSE_TRUSTED_PROXIES``).
+    A head that comes in one piece, as nearly all do, costs nothing more; it starts no timer.
+
+    A wish to speak another protocol is passed over: Java's client has it by default (h2c). The
+    parser reads no body after such a head, but takes it for the next request, so that who writes
+    the body would ask. It is given the head again without the wish, and then the body.
+
+    Trailers are passed over. They are not headers, and nothing else bounds how many come.
+
+    No header is believed as to who asks: uvicorn takes a peer at 127.0.0.1 for a proxy, so who
+    guesses at keys through a tunnel or a sidecar would be another address with each guess. Whose
+    word is taken is for `serving.gate` to know (``RECOURSE_TRUSTED_PROXIES``).
     """
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -54,7 +58,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if isinstance(self.app, ProxyHeadersMiddleware):
             self.app = self.app.app
         self._head_bytes, self._in_head = 0, False
-        self._is_between = True
+        self._has_ended_one = False
+        self._plain_head = b""
         self._head_timer: TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,13 +69,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse a head that has no end."""
-        if self._is_between and _UPGRADE.search(data):
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(_PASSED_OVER, head) + end + rest
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._has_ended_one = False
+        try:
+            self._parse(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.send_400_response(str(error))
+            return
         if not self._in_head or self.transport.is_closing():
             return
-        self._head_bytes += len(data)
+        if not self._has_ended_one:  # or who knows how much of what came is of this head
+            self._head_bytes += len(data)
         if self._head_bytes > MOST_HEAD_BYTES:
             told = f"address and headers: must be at most {MOST_HEAD_BYTES} bytes together"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, told)
@@ -84,13 +93,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is whole."""
-        self._in_head = self._is_between = False
+        self._in_head = False
         self._stop_timer()
+        if self.parser.should_upgrade():
+            self._plain_head = self._without_upgrade()
+            return
         super().on_headers_complete()
+        self.headers = _NOWHERE  # type: ignore[assignment]  # go the trailers
 
     def on_message_complete(self) -> None:
         """A request is whole."""
-        self._is_between = True
+        if self.parser.should_upgrade():
+            return  # its head is still to be given again
+        self._has_ended_one = True
         self.scope[ENTIRE] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 
@@ -100,6 +115,33 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _should_upgrade_to_ws(self) -> bool:
         return False
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; a head that wishes to upgrade is fed again as one that does not.
+
+        Raises HttpParserUpgrade for CONNECT, whose body nobody can tell from a next request.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stop:
+                if not self._plain_head:
+                    raise
+                rest = memoryview(rest)[stop.args[0] :]
+            else:
+                return
+            self.parser.feed_data(self._plain_head)
+
+    def _without_upgrade(self) -> bytes:
+        """The head that was parsed, as it came but for Upgrade; empty for CONNECT."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            return b""
+        version = self.parser.get_http_version().encode()
+        head = [method + b" " + self.url + b" HTTP/" + version]
+        head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*head, b"", b""])
 
     def _late(self) -> None:
         self._head_timer = None
