@@ -97,7 +97,8 @@ class Router(Generic[Owner]):
             self._templates.setdefault(template_of(call.path), set()).add(call.method)
             if "{" in call.path:
                 pattern, _, convertors = compile_path(call.path)
-                self._patterns.append((pattern, convertors, call))
+                whole = re.compile(pattern.pattern, re.DOTALL)  # an id may hold a line's end
+                self._patterns.append((whole, convertors, call))
             else:
                 self._plain.setdefault(call.path, {}).setdefault(call.method, call)
 
@@ -134,7 +135,7 @@ class Router(Generic[Owner]):
         if b"//" in (scope.get("raw_path") or path.encode()) + b"/":
             return
         for pattern, convertors, call in self._patterns:
-            match = pattern.match(path)
+            match = pattern.fullmatch(path)
             # A parameter that says nothing is none: /v2/refund/ is no refund's address.
             if match is not None and all(match.groupdict().values()):
                 yield (

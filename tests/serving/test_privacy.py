@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -255,3 +256,30 @@ def test_no_identifier_stands_in_any_file(call: Client) -> None:
     assert b"o-1" in content
     for what, value in NAMES.items():
         assert value.encode() not in content, what
+
+
+@pytest.mark.parametrize(
+    "end", ["\n", "\r\n", "\n\n", "\nx", "/\n/", "\t", "\x01", "\x7f", "\x85", "\u2028", "/export"]
+)
+def test_whatever_id_is_taken_is_read_exported_and_erased_and_no_other(
+    call: Client, end: str
+) -> None:
+    plain, ended = NAMES["customer"], NAMES["customer"] + end
+    bodies = [BODY, deepcopy(OTHER)]
+    bodies[1]["customer"]["customerId"], bodies[1]["refund"]["refundId"] = ended, "r-1" + end
+    for body in bodies:
+        told(call("POST", "/v2/refund?score=refundRequest", body, scopes=EVERY))
+    for refund_id in ("r-1", "r-1" + end):
+        path = f"/v2/refund/{quote(refund_id, safe='')}"
+        assert told(call("GET", path, scopes=EVERY))["refundId"] == refund_id
+    path = f"/v2/customer/{quote(ended, safe='')}"
+    label = {"category": "REFUND_ABUSE", "review": "REFUND_ABUSE"}
+    told(call("POST", f"{path}/labels", label, scopes=EVERY))
+    found = told(call("GET", f"{path}/export", scopes=EVERY))
+    assert found["customerId"] == ended
+    assert ([r["refund_id"] for r in found["refunds"]], len(found["labels"])) == (["r-1" + end], 1)
+    erased = told(call("DELETE", path, scopes=EVERY))
+    assert (erased["customerId"], erased["known"]) == (ended, True)
+    assert told(call("DELETE", path, scopes=EVERY))["known"] is False
+    found = told(call("GET", f"/v2/customer/{plain}/export", scopes=EVERY))
+    assert [refund["refund_id"] for refund in found["refunds"]] == ["r-1"]
