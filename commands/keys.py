@@ -131,16 +131,21 @@ def rotate_key(
     """Make a key in place of another, of its scopes and name, and print it, this once.
 
     The old one ends after the grace, in which whoever holds it takes the new one. The new one ends
-    after as long as the old one had, where `--expires` says nothing else.
+    after as long as the old one had, where `--expires` says nothing else. A key is rotated once, as
+    long as its successor is not revoked.
 
     Example: `recourse keys rotate key_0123456789abcdef --grace 24h --mode live`
     """
+    from serving.store.keys import RotatedError
+
     now, grace_ms = now_ms(), span_ms(grace, "--grace")
     ends = _end(expires, now)
     store = open_store(mode)
     try:
         rotated = store.keys.rotate(key_id, now, grace_ms, by=person(by), via=asking(),
                                     expires_at=ends)  # fmt: skip
+    except RotatedError as error:
+        refuse(f"key id: {error}; if nobody has that key, revoke it first")
     finally:
         store.close()
     if rotated is None:

@@ -348,6 +348,20 @@ def test_keys_are_made_listed_and_ended(run):
     assert run("keys", "revoke", listed["id"]).code == 1
 
 
+def test_a_key_is_rotated_once(run):
+    run("keys", "create", "--scope", "score")
+    (old,) = json.loads(run("keys", "list", "--json").out)
+    assert run("keys", "rotate", old["id"]).code == 0
+    _, new = json.loads(run("keys", "list", "--json").out)
+    again = run("keys", "rotate", old["id"])
+    assert (again.code, again.out) == (1, "")
+    told = " ".join(again.err.split())
+    assert f"{old['id']} was rotated already: in its place is {new['id']}; if nobody" in told
+    assert len(json.loads(run("keys", "list", "--json").out)) == 2
+    assert run("keys", "revoke", new["id"]).code == 0
+    assert run("keys", "rotate", old["id"]).code == 0
+
+
 def test_what_is_done_bears_the_login_beside_the_name_given(run, tmp_path, monkeypatch):
     """A name is what one says; the login, which the environment cannot change, is what one is."""
     login = pwd.getpwuid(os.getuid()).pw_name

@@ -56,6 +56,14 @@ class ApiKey:
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
 
+class RotatedError(ValueError):
+    """A key that another has taken the place of: ``successor`` is the other's id."""
+
+    def __init__(self, key_id: str, successor: str) -> None:
+        super().__init__(f"{key_id} was rotated already: in its place is {successor}")
+        self.successor = successor
+
+
 class ApiKeys:
     """The API keys of one database. Holds no state of its own: revoking works at once."""
 
@@ -100,7 +108,8 @@ class ApiKeys:
 
         The new one has the mode, scopes and name of the old; it ends at ``expires_at`` or, where
         none is given, after as long as the old one had. Returns the new key, its entry and when
-        the old one ends; None where none of this id is in force.
+        the old one ends; None where none of this id is in force. Raises `RotatedError` for one
+        whose successor is in force: of two, one would be nobody's.
         """
         if grace_ms < 0:
             raise ValueError(f"grace_ms: expected 0 or more, got {grace_ms}")
@@ -111,9 +120,13 @@ class ApiKeys:
             old = None if row is None else _api_key(row)
             if old is None or not old.in_force(at):
                 return None
+            successor = self._successor(connection, key_id, at)
+            if successor is not None:
+                raise RotatedError(key_id, successor)
             ends = at + grace_ms if old.expires_at is None else min(at + grace_ms, old.expires_at)
-            if expires_at is None and old.expires_at is not None:
-                expires_at = at + old.expires_at - old.created_at
+            if expires_at is None:
+                meant = self._end_at_first(connection, old)
+                expires_at = None if meant is None else at + meant - old.created_at
             new = replace(old, id=_new_id(), created_at=at, expires_at=expires_at)
             key = self._keep(connection, new)
             ended = {"expires_at": ends} if grace_ms else {"revoked_at": at}
@@ -125,6 +138,29 @@ class ApiKeys:
             self._audit(connection, "key_created", new.id, content, {"name": new.name, "by": by},
                         via or by, at)  # fmt: skip
         return key, new, ends
+
+    def _successor(self, connection: Connection, key_id: str, at: int) -> str | None:
+        """A key in force that one was rotated to, at once or by way of others."""
+        rotated = [key_id]
+        for one in rotated:
+            for entry in self._audit_log.about(connection, f"key:{one}"):
+                if entry.action != "key_rotated":
+                    continue
+                new = entry.content["to"]
+                statement = select(*_columns()).where(api_keys.c.id == new)
+                row = connection.execute(statement).one_or_none()
+                if row is not None and _api_key(row).in_force(at):
+                    return str(new)
+                rotated.append(new)
+        return None
+
+    def _end_at_first(self, connection: Connection, key: ApiKey) -> int | None:
+        """When a key was to end as it was made; where it was rotated it ends with the grace."""
+        for entry in self._audit_log.about(connection, f"key:{key.id}"):
+            if entry.action == "key_created":
+                end: int | None = entry.content.get("expires_at")
+                return end
+        return key.expires_at
 
     def _keep(self, connection: Connection, made: ApiKey) -> str:
         """Store a new key's entry; returns the key."""

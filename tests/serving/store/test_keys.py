@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.store.keys import RotatedError
 from serving.store.store import Store
 
 
@@ -92,3 +93,28 @@ def test_a_key_is_replaced_and_goes_on_for_the_grace(store: Store) -> None:
     assert at_once is not None
     assert store.keys.verify(key, at=70) is None
     assert at_once[1].expires_at == 80
+
+
+def test_a_key_has_one_successor_at_a_time(store: Store) -> None:
+    def rotate(key_id: str, at: int, grace_ms: int = 50) -> str:
+        rotated = store.keys.rotate(key_id, at, grace_ms)
+        assert rotated is not None
+        return rotated[1].id
+
+    store.keys.create("live", ["score"], at=0)
+    (old,) = store.keys.all()
+    first = rotate(old.id, 10)
+    with pytest.raises(
+        RotatedError, match=f"{old.id} was rotated already: in its place is {first}"
+    ):
+        rotate(old.id, 11)
+    second = rotate(first, 12, grace_ms=0)
+    with pytest.raises(RotatedError) as refused:
+        rotate(old.id, 13)
+    assert refused.value.successor == second
+    assert len(store.keys.all()) == 3
+    # Nobody has it: it is revoked, and the old one is rotated again, for no longer than it had.
+    assert store.keys.revoke(second, 14)
+    third = rotate(old.id, 15)
+    ends = {key.id: key.expires_at for key in store.keys.all()}
+    assert (ends[old.id], ends[third]) == (60, None)
