@@ -51,7 +51,10 @@ BUSY_TIMEOUT_MS: Final = 5_000
 
 MOST_CHANGES_IN_LOG: Final = 10_000
 """After so many changed rows, some 60 MB of SQLite's log, whoever commits writes the log back, lest
-it grow without end. A service does it beside its decisions, so that it seldom comes to that."""
+it grow without end. A service does it beside its decisions, so that little is left by then."""
+
+FEW_FRAMES: Final = 2_000
+"""A log of no more frames, 8 MB, is one that was begun anew not long ago."""
 
 UPGRADE_SECONDS: Final = 1_800
 """How long a worker waits for another to upgrade the store."""
@@ -200,7 +203,7 @@ class Database:
         self._changes_in_log += raw.total_changes - before
         if self._changes_in_log > MOST_CHANGES_IN_LOG:
             try:
-                self.write_back()
+                self.write_back(whole=True)
             except Exception as error:  # what is committed is kept, in the log if not in the file
                 log.error("log_not_written_back", exc_info=error)
 
@@ -265,25 +268,27 @@ class Database:
         raw: Any = connection.connection.dbapi_connection
         return raw, of_others, raw.total_changes
 
-    def write_back(self) -> None:
+    def write_back(self, *, whole: bool = False) -> None:
         """Write SQLite's log back to the file as far as no reader needs it; nobody waits for that.
 
-        A decision that did it itself would take sixty milliseconds every hundredth time.
+        A decision that did it itself would take sixty milliseconds every hundredth time. But what
+        is committed meanwhile is left, and only a log of which nothing is left is begun anew: so
+        now and then it is written back ``whole``, and who wants to write waits.
 
-        It is read from meanwhile, on another connection. Before 3.51.3, SQLite loses what others
-        commit when they begin the log anew just as it begins to be written back (see
-        https://sqlite.org/wal.html#walresetbug). Where anything is left to be written back, nobody
-        begins the log anew while it is read from; where nothing is, its one reader holds off the
-        writing back itself. So SQLite is not let do it of its own accord.
+        Before 3.51.3, SQLite loses what others commit when they begin the log anew just as it
+        begins to be written back (see https://sqlite.org/wal.html#walresetbug), so it is not let do
+        that of its own accord. Nobody begins the log anew while another connection holds the write
+        lock. Nor while one reads, where anything is left to be written back; where nothing is, that
+        reader holds off the writing back itself.
         """
         if not self.is_sqlite:
             return
-        with self._reading.connect() as reader:
-            reader.exec_driver_sql("BEGIN")
-            reader.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+        with self._reading.connect() as other:
+            other.exec_driver_sql("BEGIN IMMEDIATE" if whole else "BEGIN")
+            other.exec_driver_sql("SELECT count(*) FROM sqlite_master")
             ((is_busy, frames, written_back),) = self.run(self._own(), _WRITE_BACK, ())
-            reader.rollback()
-        if not is_busy and frames == written_back:
+            other.rollback()
+        if not is_busy and frames == written_back and (whole or frames < FEW_FRAMES):
             self._changes_in_log = 0
 
     def close(self) -> None:

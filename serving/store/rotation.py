@@ -253,7 +253,7 @@ class _Alone(Database):
         event.listen(engines[0], "connect", _take_alone, insert=True)
         return engines
 
-    def write_back(self) -> None:
+    def write_back(self, *, whole: bool = False) -> None:
         """Not before it is closed: another connection, which that takes, is refused."""
 
     def hold_off(self, connection: Connection) -> None:
