@@ -84,7 +84,7 @@ class Mixture:
             if len(self._sent) <= UNDER_WAY:
                 return self._scored(number, now)
             return Shot(kind, self._random.choice(self._sent[-2_000:-UNDER_WAY])[2])
-        refund_id, customer_id, request = self._random.choice(self._sent[-2_000:])
+        refund_id, customer_id, _ = self._random.choice(self._sent[-2_000:])
         if kind == "bad":
             body = self._refund(number, now, customer_id)
             body["refund"]["amount"] = "10.00"
