@@ -107,21 +107,14 @@ MEANING: Final[Mapping[str, Meaning]] = {**_FACTS, **_DECISION}
 """Every fact that a condition may read and what it is; N stands for the value of a feature."""
 
 
-def facts_of(
+def facts_beside(
     request: RefundRequest, row: Mapping[str, float], ledger: Mapping[str, Fact] | None = None
 ) -> dict[str, Fact]:
-    """The facts of one request, given its feature row; None or NaN where nothing is known.
+    """The facts of one request that its feature row has not as they are; None where unknown.
 
     ``ledger`` is what `features.ledger.order_ledger` says of its order; without it those facts are
     unknown.
     """
-    return {**row, **facts_beside(request, row, ledger)}
-
-
-def facts_beside(
-    request: RefundRequest, row: Mapping[str, float], ledger: Mapping[str, Fact] | None = None
-) -> dict[str, Fact]:
-    """`facts_of` without those that the feature row has as they are."""
     kept = request.non_refundable_minor
     currency = row["order_currency_last_by_order_365d"]
     return {
@@ -201,4 +194,4 @@ def _names_beside() -> tuple[str, ...]:
 
 
 BESIDE: Final = _names_beside()
-"""The facts that the feature row has not, or has as codes, in the order of `facts_of`."""
+"""The facts that the feature row has not, or has as codes, in the order in which they follow the row's."""

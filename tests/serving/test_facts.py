@@ -15,13 +15,20 @@ from features.events import Event, Order, OrderUpdate, RefundRequest, Transactio
 from features.ledger import LEDGER_FACTS, order_ledger
 from features.money import CURRENCIES, DAY_MS, Rates
 from rules.policy import DECISION_FACTS
-from serving.facts import FACTS, MEANING, facts_of
+from serving.facts import FACTS, MEANING, facts_beside
 from serving.scorer import feature_row, keys_of
 from serving.store.store import Store
 
 NOW = 1_780_000_000_000
 RATES = Rates("GBP")
 KINDS: Mapping[str, type] = {"double": float, "string": str, "bool": bool, "strings": tuple}
+
+
+def facts_of(
+    request: RefundRequest, row: Mapping[str, float], ledger: Any = None
+) -> dict[str, Any]:
+    return {**row, **facts_beside(request, row, ledger)}
+
 
 REQUIRED = {"refund_id", "customer_id", "known_at", "amount_minor", "currency", "event_id"}
 
