@@ -194,4 +194,4 @@ def _names_beside() -> tuple[str, ...]:
 
 
 BESIDE: Final = _names_beside()
-"""The facts that the feature row has not, or has as codes, in the order in which they follow the row's."""
+"""The facts that the feature row has not, or has as codes, in the order in which all are put."""
