@@ -1,0 +1,268 @@
+"""The explanation of one decision as values: what its page draws and its JSON holds.
+
+Sentences are in the language that the service speaks, and stand beside the numbers they tell.
+Persons stand under pseudonyms. Times are epoch milliseconds, amounts minor units, weights log-odds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Lane = Literal["orders", "refunds", "returns", "disputes", "verdicts", "decisions"]
+"""A row of the timeline."""
+
+LANES: tuple[Lane, ...] = ("orders", "refunds", "returns", "disputes", "verdicts", "decisions")
+
+
+@dataclass(frozen=True, slots=True)
+class FactTold:
+    """A feature, its value in a sentence, and what it adds to the score (log-odds).
+
+    ``standing`` says where the value stands among all refund requests, ``own_past`` what it was at
+    this customer's earlier ones; either is None where there is nothing to tell.
+    """
+
+    feature: str
+    sentence: str
+    value: float | str | None
+    contribution: float
+    standing: str | None = None
+    own_past: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonTold:
+    """A reason code with all that its features add: above 0 it raises the risk, below it lowers it.
+
+    ``share`` is that of the way from the base rate to the score, in log-odds: below 0 it leads
+    away, and it is None where there is no way to speak of. ``facts`` begin with the strongest.
+    """
+
+    code: str
+    name: str
+    contribution: float
+    share: float | None
+    facts: tuple[FactTold, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was answered, and what settled it: ``decided_by`` in sentences, the weightiest first.
+
+    ``asked_minor`` and ``currency`` are the request's own, ``payable_minor`` is in the base
+    currency. ``band`` is the action of the score alone. ``base_rate`` is the probability of a
+    refund request of which nothing is known.
+    """
+
+    score_id: str
+    refund_id: str
+    order_id: str | None
+    customer: str
+    decided_at: int
+    action: str
+    source: str
+    decided_by: tuple[str, ...]
+    asked_minor: int
+    currency: str
+    payable_minor: float | None
+    base_currency: str
+    probability: float | None
+    base_rate: float | None
+    risk_level: str | None
+    expected_loss_minor: float | None
+    band: str | None
+    degraded: bool
+    explored: bool
+    follow_up: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The policy's edge that is nearest to where the score lies; ``action`` is what lies beyond.
+
+    ``kind`` is what would have to move, with the rest as it is: the probability, or the amount that
+    would be paid (minor units of the base currency).
+    """
+
+    kind: Literal["probability", "amount"]
+    at: float
+    action: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A fact still to come, or another circumstance, and what would be answered then.
+
+    ``happened_at`` is when it did come, if it came after the decision.
+    """
+
+    kind: str
+    sentence: str
+    action: str
+    probability: float | None
+    moves: bool
+    happened_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What would change the verdict, through the real decision function.
+
+    ``problem`` says why nothing could be computed, where that is so. ``differs`` says what is
+    different already when the decision is made again from the store as it is now.
+    """
+
+    edges: tuple[Edge, ...] = ()
+    changes: tuple[Change, ...] = ()
+    differs: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened, as the timeline draws it: ``title`` in words, ``detail`` beside it.
+
+    ``is_own`` where it is about the refund that was decided, ``is_later`` where it became known
+    after the decision. ``tone`` colours it: good and bad are for the shop.
+    """
+
+    at: int
+    lane: Lane
+    title: str
+    detail: str = ""
+    amount_minor: int | None = None
+    currency: str | None = None
+    refund_id: str | None = None
+    order_id: str | None = None
+    is_own: bool = False
+    is_later: bool = False
+    tone: Literal["plain", "good", "bad", "wait"] = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The customer's events around a decision, the oldest first; ``left_out`` older ones are not
+    shown."""
+
+    moments: tuple[Moment, ...] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Something the request's customer used that others may have used too.
+
+    ``kind`` is an entity, ``value`` its pseudonym, ``accounts`` how many customers used it.
+    """
+
+    kind: str
+    value: str
+    name: str
+    accounts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Another customer, the hubs (their ``value``) that lead there, and what is known of them."""
+
+    customer: str
+    through: tuple[str, ...]
+    orders: int
+    refunds: int
+    refused: int
+    confirmed_abuse: int
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Accounts linked through a device, payment method, address, IP or e-mail before the decision.
+
+    ``accounts`` begin with the most telling; ``left_out`` are not among them.
+    """
+
+    customer: str
+    hubs: tuple[Hub, ...] = ()
+    accounts: tuple[Linked, ...] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTold:
+    """A rule of the policy on this request; ``decisive`` where it called for what was answered."""
+
+    rule_id: str
+    version: int
+    mode: str
+    stage: str
+    outcome: Literal["hit", "unknown", "miss"]
+    action: str
+    description: str
+    reason: str
+    unknown_facts: tuple[str, ...] = ()
+    decisive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a person said about the refund, or did with it."""
+
+    at: int
+    author: str
+    said: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTold:
+    """An entry of the audit log about the refund; ``erased`` where its personal part is gone."""
+
+    seq: int
+    at: int
+    actor: str
+    action: str
+    content: Mapping[str, Any]
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What the decision was made with, and the program that explains it."""
+
+    model: str | None
+    policy: str
+    policy_hash: str
+    catalog_hash: str
+    base_currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that is told of one decision.
+
+    ``raising`` and ``lowering`` begin with the strongest. ``base_log_odds`` and ``log_odds`` are
+    where the waterfall begins and ends, None without a model.
+    """
+
+    language: str
+    verdict: Verdict
+    raising: tuple[ReasonTold, ...]
+    lowering: tuple[ReasonTold, ...]
+    base_log_odds: float | None
+    log_odds: float | None
+    what_if: WhatIf
+    timeline: Timeline
+    links: Links
+    rules: tuple[RuleTold, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[Note, ...]
+    audit: tuple[AuditTold, ...]
+    versions: Versions
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, by the names of the parts."""
+        return asdict(self)
