@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from rules.decision import Action
+from serving.pages import environment
 from training import backtest_wording as words
 from training.backtest_report import BacktestReport, Moves, Quantity
 from training.page import TEMPLATES
@@ -22,18 +20,15 @@ from training.wording import amount, amount_of, capital, count, percent, span, t
 
 def page(report: BacktestReport) -> str:
     """The page of a backtest, as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    pages = environment(TEMPLATES)
     currency = report.currency
-    environment.filters |= {
+    pages.filters |= {
         "count": count, "percent": percent, "capital": capital, "day": words.day,
         "money": partial(amount, currency=currency), "cause": words.cause_in_words,
         "label": words.label, "doing": words.DOING.__getitem__, "span": span,
-        "breakable": _breakable, "things": things,
+        "things": things,
     }  # fmt: skip
-    return environment.get_template("backtest.html.j2").render(
+    return pages.get_template("backtest.html.j2").render(
         r=report, words=words, currency=currency, counted=count,
         short=words.in_short(report), worth=words.worth(report.moves, currency),
         tone=_tone(report), kinds=words.kinds(report.shifts), figures=tuple(_figures(report)),
@@ -43,11 +38,6 @@ def page(report: BacktestReport) -> str:
         now="now" if report.before_is_in_force else f"under {report.before_name}",
         then="then" if report.before_is_in_force else f"under {report.after_name}",
     )  # fmt: skip
-
-
-def _breakable(name: str) -> Markup:
-    """A long name that may be broken behind its underscores."""
-    return Markup("_<wbr>").join(str(name).split("_"))
 
 
 def _in_force(report: BacktestReport) -> str:

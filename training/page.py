@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from features.catalog import BY_NAME
+from serving.pages import environment
 from training import charts, charts_shap, wording
 from training.baselines import SURELY, Against
 from training.charts_shap import Looks
@@ -63,25 +63,17 @@ def write_page(report: TrainedReport, picture: Picture, path: Path) -> None:
 def render(report: TrainedReport, picture: Picture) -> str:
     """The page of a run, as HTML."""
     currency = report.base_currency
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
+    pages = environment(TEMPLATES)
+    pages.filters |= {
         "number": number, "count": count, "percent": percent, "span": span, "capital": capital,
-        "signed": wording.signed, "breakable": _breakable,
+        "signed": wording.signed,
         "money": partial(amount, currency=currency),
     }  # fmt: skip
-    return environment.get_template("report.html.j2").render(
+    return pages.get_template("report.html.j2").render(
         r=report, picture=picture, currency=currency, words=wording, proposal=PROPOSAL,
         **_summary(report), **_rank(report, picture), **_probabilities(report, picture),
         **_money(report), **_looks(report, picture), **_weak(report), **_data(report),
     )  # fmt: skip
-
-
-def _breakable(name: str) -> Markup:
-    """A long name that may be broken behind its underscores."""
-    return Markup("_<wbr>").join(str(name).split("_"))
 
 
 # --- summary -------------------------------------------------------------------------------------

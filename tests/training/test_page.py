@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
+from serving.pages import TEMPLATES
 from training import charts, wording
 from training.bootstrap import Interval
 from training.fairness import Fairness, GroupRate
 from training.leaks import Check, Leak, LeakReport
-from training.page import TEMPLATES, render, write_page
+from training.page import render, write_page
 from training.proposal import money
 from training.report import Picture, TrainedReport
 
@@ -284,7 +285,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def palettes() -> Iterator[dict[str, str]]:
-    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     for block in re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL):
         yield dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
 
