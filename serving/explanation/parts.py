@@ -7,17 +7,34 @@ Persons stand under pseudonyms. Times are epoch milliseconds, amounts minor unit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, cast
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
 
 Lane = Literal["orders", "refunds", "returns", "disputes", "verdicts", "decisions"]
 """A row of the timeline."""
 
-LANES: tuple[Lane, ...] = ("orders", "refunds", "returns", "disputes", "verdicts", "decisions")
+LANES: Final[tuple[Lane, ...]] = (
+    "orders",
+    "refunds",
+    "returns",
+    "disputes",
+    "verdicts",
+    "decisions",
+)
+
+
+class Part:
+    """A part of an explanation: its fields have the names of the wire in JSON."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar = ConfigDict(alias_generator=to_camel)
 
 
 @dataclass(frozen=True, slots=True)
-class FactTold:
+class FactTold(Part):
     """A feature, its value in a sentence, and what it adds to the score (log-odds).
 
     ``standing`` says where the value stands among all refund requests, ``own_past`` what it was at
@@ -33,7 +50,7 @@ class FactTold:
 
 
 @dataclass(frozen=True, slots=True)
-class ReasonTold:
+class ReasonTold(Part):
     """A reason code with all that its features add: above 0 it raises the risk, below it lowers it.
 
     ``share`` is that of the way from the base rate to the score, in log-odds: below 0 it leads
@@ -48,7 +65,7 @@ class ReasonTold:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Part):
     """What was answered, and what settled it: ``decided_by`` in sentences, the weightiest first.
 
     ``asked_minor`` and ``currency`` are the request's own, ``payable_minor`` is in the base
@@ -80,7 +97,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(Part):
     """The policy's edge that is nearest to where the score lies; ``action`` is what lies beyond.
 
     ``kind`` is what would have to move, with the rest as it is: the probability, or the amount that
@@ -94,7 +111,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Part):
     """A fact still to come, or another circumstance, and what would be answered then.
 
     ``happened_at`` is when it did come, if it came after the decision.
@@ -109,7 +126,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class WhatIf:
+class WhatIf(Part):
     """What would change the verdict, through the real decision function.
 
     ``problem`` says why nothing could be computed, where that is so. ``differs`` says what is
@@ -123,7 +140,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Part):
     """Something that happened, as the timeline draws it: ``title`` in words, ``detail`` beside it.
 
     ``is_own`` where it is about the refund that was decided, ``is_later`` where it became known
@@ -144,7 +161,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(Part):
     """The customer's events around a decision, the oldest first; ``left_out`` older ones are not
     shown."""
 
@@ -153,7 +170,7 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Hub:
+class Hub(Part):
     """Something the request's customer used that others may have used too.
 
     ``kind`` is an entity, ``value`` its pseudonym, ``accounts`` how many customers used it.
@@ -166,7 +183,7 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(Part):
     """Another customer, the hubs (their ``value``) that lead there, and what is known of them."""
 
     customer: str
@@ -179,7 +196,7 @@ class Linked:
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class Links(Part):
     """Accounts linked through a device, payment method, address, IP or e-mail before the decision.
 
     ``accounts`` begin with the most telling; ``left_out`` are not among them.
@@ -192,7 +209,7 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleTold:
+class RuleTold(Part):
     """A rule of the policy on this request; ``decisive`` where it called for what was answered."""
 
     rule_id: str
@@ -208,7 +225,7 @@ class RuleTold:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Note(Part):
     """What a person said about the refund, or did with it."""
 
     at: int
@@ -218,7 +235,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditTold:
+class AuditTold(Part):
     """An entry of the audit log about the refund; ``erased`` where its personal part is gone."""
 
     seq: int
@@ -230,7 +247,7 @@ class AuditTold:
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(Part):
     """What the decision was made with, and the program that explains it."""
 
     model: str | None
@@ -241,7 +258,7 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Part):
     """Everything that is told of one decision.
 
     ``raising`` and ``lowering`` begin with the strongest. ``base_log_odds`` and ``log_odds`` are
@@ -264,5 +281,8 @@ class Explanation:
     versions: Versions
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, by the names of the parts."""
-        return asdict(self)
+        """Plain values, by the names of the wire."""
+        return cast(dict[str, Any], _PLAIN.dump_python(self, mode="json", by_alias=True))
+
+
+_PLAIN: Final = TypeAdapter(Explanation)
