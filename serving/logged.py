@@ -83,7 +83,7 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
         return layout.unpack, [name for name, one in zip(names, taken, strict=True) if one]
 
     def take(raw: RawDecision) -> Logged | None:
-        _, refund_id, decided_at, text, vector, names = raw
+        _, refund_id, decided_at, text, vector, names = raw[:6]
         record = orjson.loads(_without_misses(text))
         told = record.get("facts")
         if told is None:

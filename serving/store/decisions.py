@@ -52,6 +52,7 @@ class RawDecision(NamedTuple):
 
     ``features`` are float64, little-endian, one for each of ``feature_names``, NaN where unknown
     (``np.frombuffer(raw.features, "<f8")``); both are empty for a decision made without any.
+    Contributions are alike, and empty also where they were not asked for.
     """
 
     score_id: str
@@ -60,6 +61,8 @@ class RawDecision(NamedTuple):
     record: str
     features: bytes
     feature_names: tuple[str, ...]
+    contributions: bytes = b""
+    contribution_names: tuple[str, ...] = ()
 
 
 class Numbers(NamedTuple):
@@ -82,6 +85,7 @@ _DECISION: Final = (
     *(column for columns in NUMBERED.items() for column in columns),
 )  # fmt: skip
 _RAW: Final = ("score_id", "refund_id", "decided_at", "record", "features", "feature_names")
+_RAW_WHOLE: Final = (*_RAW, "contributions", "contribution_names")
 _BATCH: Final = 500
 _END_OF_TIME: Final = 2**63 - 1
 _RESULT: Final = ("content_hash", "status", "response", "created_at")
@@ -163,17 +167,23 @@ class Decisions:
             for row in self._rows(connection, _DECISION, since, until):
                 yield self._decision(connection, row)
 
-    def raw_between(self, since: int | None, until: int | None) -> Iterator[RawDecision]:
+    def raw_between(
+        self, since: int | None, until: int | None, *, contributions: bool = False
+    ) -> Iterator[RawDecision]:
         """As `between`, for millions; see `Store.raw_decisions`."""
+        columns = _RAW_WHOLE if contributions else _RAW
         with self._database.read() as connection:
-            for score_id, refund_id, at, text, numbers, list_id in self._rows(
-                connection, _RAW, since, until
-            ):
+            for row in self._rows(connection, columns, since, until):
+                score_id, refund_id, at, text, numbers, list_id = row[:6]
                 if list_id is None:
                     yield self._raw_of_old(connection, score_id, refund_id, at, text)
                 else:
                     names = self._names_of.get(list_id) or self._names(connection, list_id)
-                    yield RawDecision(score_id, refund_id, at, text, numbers, names)
+                    raw = RawDecision(score_id, refund_id, at, text, numbers, names)
+                    if contributions and row[7] is not None:
+                        named = self._names_of.get(row[7]) or self._names(connection, row[7])
+                        raw = RawDecision(*raw[:6], row[6], named)
+                    yield raw
 
     def _rows(
         self, connection: Connection, columns: tuple[str, ...], since: int | None, until: int | None
@@ -206,9 +216,11 @@ class Decisions:
         features = record.pop("features", None)
         if features is None:
             return RawDecision(score_id, refund_id, at, text, b"", ())
-        record.pop("contributions", None)
-        numbers = np.array(list(features.values()), "<f8").tobytes()
-        return RawDecision(score_id, refund_id, at, _json(record), numbers, tuple(features))
+        adds = record.pop("contributions", None) or {}
+        numbers, added = (np.array([*of.values()], "<f8").tobytes() for of in (features, adds))
+        return RawDecision(
+            score_id, refund_id, at, _json(record), numbers, tuple(features), added, tuple(adds)
+        )
 
     def ranges(
         self, connection: Connection, parts: int, since: int | None, until: int | None

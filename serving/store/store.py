@@ -301,10 +301,13 @@ class Store:
         return self.decision_log.between(since, until)
 
     def raw_decisions(
-        self, since: int | None = None, until: int | None = None
+        self, since: int | None = None, until: int | None = None, *, contributions: bool = False
     ) -> Iterator[RawDecision]:
-        """As `decisions`, with nothing parsed: for reading millions of them."""
-        return self.decision_log.raw_between(since, until)
+        """As `decisions`, with nothing parsed: for reading millions of them.
+
+        What each feature contributed comes only where it is asked for.
+        """
+        return self.decision_log.raw_between(since, until, contributions=contributions)
 
     def decision_ranges(
         self, parts: int, since: int | None = None, until: int | None = None

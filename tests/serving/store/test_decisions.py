@@ -123,6 +123,9 @@ def test_raw_decisions_are_the_same_whichever_version_kept_them(either: Store) -
                 insert(decisions).values(score_id=f"s{at}", refund_id="r1", content_hash="h",
                                          decided_at=at, record=record, response="{}")
             )  # fmt: skip
+    whole = [*either.raw_decisions(contributions=True)]
+    assert [(one.contribution_names, np.frombuffer(one.contributions, "<f8").tolist())
+            for one in whole if one.decided_at > 3] == [(("a",), [0.1]), ((), [])]  # fmt: skip
     for decision, raw in zip(either.decisions(), either.raw_decisions(), strict=True):
         record, features = dict(decision.record), decision.record.get("features") or {}
         numbers = [math.nan if value is None else value for value in features.values()]
