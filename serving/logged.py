@@ -125,12 +125,7 @@ def _logged(refund_id: str, decided_at: int, facts: Facts, record: Mapping[str, 
         decided_at,
         facts,
         None if probability is None else Score(probability, record["expected_loss_minor"]),
-        Circumstances(
-            _lists(record["lists"]),
-            _action(record["disposition"]),
-            _action(record["sandbox"]),
-            decision["exploration_draw"],
-        ),
+        circumstances_of(record),
         None,
         decision["policy_hash"],
         _ACTIONS[decision["action"]],
@@ -139,6 +134,16 @@ def _logged(refund_id: str, decided_at: int, facts: Facts, record: Mapping[str, 
         decision["explored"],
         tuple([rule["rule_id"] for rule in decision["hits"]]),
     )  # by place, which takes half the time
+
+
+def circumstances_of(record: Mapping[str, Any]) -> Circumstances:
+    """What else bore on a decision, from its record."""
+    return Circumstances(
+        _lists(record["lists"]),
+        _action(record["disposition"]),
+        _action(record["sandbox"]),
+        record["decision"]["exploration_draw"],
+    )
 
 
 _ACTIONS: Final = {action.value: action for action in Action}

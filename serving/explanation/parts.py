@@ -101,7 +101,7 @@ class Edge(Part):
     """The policy's edge that is nearest to where the score lies; ``action`` is what lies beyond.
 
     ``kind`` is what would have to move, with the rest as it is: the probability, or the amount that
-    would be paid (minor units of the base currency).
+    is asked for (minor units of the request's own currency).
     """
 
     kind: Literal["probability", "amount"]
@@ -130,12 +130,14 @@ class WhatIf(Part):
     """What would change the verdict, through the real decision function.
 
     ``problem`` says why nothing could be computed, where that is so. ``differs`` says what is
-    different already when the decision is made again from the store as it is now.
+    different already when the decision is made again from the store as it is now, ``unmoved`` that
+    no score, or no lower one, would change the answer.
     """
 
     edges: tuple[Edge, ...] = ()
     changes: tuple[Change, ...] = ()
     differs: str | None = None
+    unmoved: str | None = None
     problem: str | None = None
 
 
