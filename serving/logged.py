@@ -84,7 +84,7 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
 
     def take(raw: RawDecision) -> Logged | None:
         _, refund_id, decided_at, text, vector, names = raw[:6]
-        record = orjson.loads(_without_misses(text))
+        record = orjson.loads(without_misses(text))
         told = record.get("facts")
         if told is None:
             return None
@@ -97,15 +97,15 @@ def reader(reads: Collection[str] | None) -> Callable[[RawDecision], Logged | No
     return take
 
 
-def _without_misses(record: str) -> str:
+def without_misses(record: str) -> str:
     """A record without the rules that missed or could not be settled, most of it and not needed.
 
     A quote within a JSON text is escaped, so what looks like these keys are these keys, and what
     misses is named by ids without brackets. A record in another order of keys stays as it is.
 
-    >>> _without_misses('{"hits":[],"unknowns":[{"why":["a"]}],"misses":[{"rule_id":"b"}],"c":1}')
+    >>> without_misses('{"hits":[],"unknowns":[{"why":["a"]}],"misses":[{"rule_id":"b"}],"c":1}')
     '{"hits":[],"c":1}'
-    >>> _without_misses('{"misses":[],"unknowns":[]}')
+    >>> without_misses('{"misses":[],"unknowns":[]}')
     '{"misses":[],"unknowns":[]}'
     """
     start = record.find('"unknowns":[')
