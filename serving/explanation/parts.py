@@ -141,6 +141,9 @@ class WhatIf(Part):
     problem: str | None = None
 
 
+Tone = Literal["plain", "good", "bad", "wait"]
+
+
 @dataclass(frozen=True, slots=True)
 class Moment(Part):
     """Something that happened, as the timeline draws it: ``title`` in words, ``detail`` beside it.
@@ -159,16 +162,19 @@ class Moment(Part):
     order_id: str | None = None
     is_own: bool = False
     is_later: bool = False
-    tone: Literal["plain", "good", "bad", "wait"] = "plain"
+    tone: Tone = "plain"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline(Part):
-    """The customer's events around a decision, the oldest first; ``left_out`` older ones are not
-    shown."""
+    """The customer's events around a decision, the oldest first.
+
+    ``left_out`` older ones are not shown, and ``left_out_later`` that came long after.
+    """
 
     moments: tuple[Moment, ...] = ()
     left_out: int = 0
+    left_out_later: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +270,8 @@ class Explanation(Part):
     """Everything that is told of one decision.
 
     ``raising`` and ``lowering`` begin with the strongest. ``base_log_odds`` and ``log_odds`` are
-    where the waterfall begins and ends, None without a model.
+    where the waterfall begins and ends, None without a model. ``calibration`` are points (log-odds,
+    probability) of the model's curve that span it; without any, it is drawn by its two ends.
     """
 
     language: str
@@ -281,6 +288,7 @@ class Explanation(Part):
     notes: tuple[Note, ...]
     audit: tuple[AuditTold, ...]
     versions: Versions
+    calibration: tuple[tuple[float, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, by the names of the wire."""

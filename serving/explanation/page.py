@@ -1,0 +1,263 @@
+"""The page of an explanation: one HTML file that needs nothing else, the verdict first.
+
+How it is laid out lies in ``serving/templates/explanation.html.j2``, what is drawn in
+`serving.explanation.drawing`. All text is data: it is escaped, whoever wrote it, and a character
+that shows nothing or turns the direction of what follows is written by its number.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar, cast
+
+import orjson
+from jinja2 import Template
+from markupsafe import Markup
+
+from features.money import DAY_MS
+from rules.decision import Action, Source
+from serving.explanation import drawing, words
+from serving.explanation.curve import Curve
+from serving.explanation.drawing import Step, cut
+from serving.explanation.parts import LANES, Explanation, Links, Moment, ReasonTold, RuleTold
+from serving.language import Language
+from serving.pages import TEMPLATES, environment
+
+STYLE: Final = "".join(
+    (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "explanation.css")
+)
+"""The one style sheet of the page."""
+
+STYLE_POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src "
+    f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+)
+"""The page's Content-Security-Policy: its own style sheet, and nothing else at all."""
+
+MOST_STEPS: Final = 10
+"""So many reasons stand in the waterfall; the others are gathered behind them."""
+
+MOST_NAMED: Final = 3
+"""So many reasons are named beside the verdict."""
+
+CLOSER_DAYS: Final = 30
+"""A long history is drawn a second time, of so many days before the decision alone."""
+
+_LONG_DAYS, _FEW = 120, 4
+_TONES: Final = {Action.ALLOW: "good", Action.PREVENT: "bad"}
+# Controls, halves of a character, what shows nothing, and what turns the direction of text.
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff]"
+)
+_T = TypeVar("_T")
+
+
+def render(explanation: Explanation, language: Language) -> str:
+    """The page of one explanation, as HTML."""
+    told = seen(explanation)
+    return _template(language).render(e=told, **_reasons(told, language), **_drawn(told, language),
+                                      **_rules(told.rules))  # fmt: skip
+
+
+def seen(value: _T) -> _T:
+    r"""A value in whose texts nothing hides: an unseen character stands there by its number.
+
+    >>> seen(("a\u202eb", {"n": ["\x00"]}))
+    ('a[U+202E]b', {'n': ['[U+0000]']})
+    """
+    changed: Any = value
+    if isinstance(value, str):
+        changed = _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
+    elif isinstance(value, Mapping):
+        changed = {seen(key): seen(each) for key, each in value.items()}
+    elif isinstance(value, (tuple, list)):
+        changed = type(value)(seen(each) for each in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        changed = replace(value, **{f.name: seen(getattr(value, f.name)) for f in fields(value)})
+    return cast(_T, changed)
+
+
+@lru_cache(8)
+def _template(language: Language) -> Template:
+    """The template that speaks a language."""
+    pages = environment(language=language)
+    pages.filters |= {
+        name: partial(named, language=language)
+        for name, named in {
+            "action": words.action_name, "source": words.source_name,
+            "risk_level": words.risk_level_name, "follow_up": words.follow_up_name,
+        }.items()
+    }  # fmt: skip
+    pages.filters |= {"cut": cut, "capital": capital, "plain": plain}
+    pages.globals |= {
+        "tone": tone, "icon": drawing.icon, "sign": drawing.sign, "bar": drawing.bar,
+        "meter": drawing.meter, "style": Markup(STYLE),
+        "share_of": partial(share_of, language=language),
+        "legend": [
+            ("plain", language.say("happened")), ("good", language.say("good for the shop")),
+            ("wait", language.say("still open")), ("bad", language.say("bad for the shop")),
+        ],
+    }  # fmt: skip
+    return pages.get_template("explanation.html.j2")
+
+
+def tone(action: str) -> str:
+    """The colour and sign of an action.
+
+    >>> tone("ALLOW"), tone("PREVENT"), tone("MANUAL_REVIEW")
+    ('good', 'bad', 'wait')
+    """
+    return _TONES.get(cast(Action, action), "wait")
+
+
+def capital(text: str) -> str:
+    """A text with a capital letter at its beginning.
+
+    >>> capital("9 requests"), capital("the account is new")
+    ('9 requests', 'The account is new')
+    """
+    return text[:1].upper() + text[1:]
+
+
+def plain(value: Any) -> str:
+    """A value of an audit entry as text.
+
+    >>> plain("a"), plain({"b": [1, None]})
+    ('a', '{"b":[1,null]}')
+    """
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def share_of(reason: ReasonTold, language: Language) -> str:
+    """What part of the way from the base rate to the score a reason makes, in words."""
+    share = reason.share or 0.0
+    said = language.share(abs(share))
+    if share < 0:
+        return language.say("takes back {share} of the way", share=said)
+    return language.say("{share} of the way", share=said)
+
+
+# --- what the parts of the page need -------------------------------------------------------------
+
+
+def _reasons(told: Explanation, language: Language) -> dict[str, Any]:
+    """The heaviest weight, what to name of it beside the verdict, and the waterfall, if any."""
+    reasons, verdict = _by_weight(told), told.verdict
+    telling = told.lowering if verdict.action == Action.ALLOW else told.raising
+    named = [cut(one.name) for one in telling[:MOST_NAMED] if verdict.source == Source.MODEL]
+    return {
+        "weightiest": language.listed(named),
+        "heaviest": max((abs(one.contribution) for one in reasons), default=0.0),
+        "waterfall": _waterfall(told, reasons, language),
+    }
+
+
+def _by_weight(told: Explanation) -> list[ReasonTold]:
+    both = (*told.raising, *told.lowering)
+    return sorted(both, key=lambda one: -abs(one.contribution))
+
+
+def _waterfall(
+    told: Explanation, reasons: Sequence[ReasonTold], language: Language
+) -> Markup | None:
+    base, score, verdict = told.base_log_odds, told.log_odds, told.verdict
+    if base is None or score is None:
+        return None
+    ends = [(at, p) for at, p in ((base, verdict.base_rate), (score, verdict.probability))
+            if p is not None]  # fmt: skip
+    curve = Curve.of(told.calibration or ends)
+
+    def step(name: str, before: float, after: float) -> Step:
+        return Step(name, before, after, language.probability(curve.probability(after)))
+
+    steps, at = [step(language.say("Base rate"), base, base)], base
+    for one in reasons[:MOST_STEPS]:
+        steps.append(step(one.name, at, at + one.contribution))
+        at += one.contribution
+    if len(reasons) > MOST_STEPS or abs(score - at) > 1e-6:
+        steps.append(step(language.say("Everything else"), at, score))
+    steps.append(step(language.say("Score of this refund"), score, score))
+    said = "; ".join(f"{cut(one.name)} {one.said}" for one in steps)
+    label = language.say(
+        "From base rate to score, with the probability after each reason: {steps}.", steps=said
+    )
+    return drawing.waterfall(steps, curve, language, label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    drawing: Markup
+    caption: str
+
+
+def _drawn(told: Explanation, language: Language) -> dict[str, Any]:
+    names = {hub.value: cut(hub.name, 40) for hub in told.links.hubs}
+    return {
+        "timelines": list(_timelines(told, language)),
+        "graph": drawing.graph(told.links, language, _graph_label(told.links, language)),
+        "hub_names": lambda through: language.listed([names.get(of, of) for of in through]),
+    }
+
+
+def _timelines(told: Explanation, language: Language) -> Iterator[_Figure]:
+    """All of the history; of a long one also what is near the decision, if that is much."""
+    moments, decided_at = told.timeline.moments, told.verdict.decided_at
+    if not moments:
+        return
+    label = _timeline_label(moments, language)
+    caption = language.say(
+        "A number in a mark says how many events lie there; a ring is about this very refund or "
+        "its order."
+    )
+    yield _Figure(drawing.timeline(moments, decided_at, language, label), caption)
+    near = [one for one in moments if abs(one.at - decided_at) <= CLOSER_DAYS * DAY_MS]
+    span = max(decided_at, moments[-1].at) - min(decided_at, moments[0].at)
+    if span > _LONG_DAYS * DAY_MS and len(near) > _FEW:
+        said = language.say_of(
+            CLOSER_DAYS, "A closer look: {value} day before and after the decision.",
+            "A closer look: {value} days before and after the decision.",
+        )  # fmt: skip
+        label = f"{said} {_timeline_label(near, language)}"
+        yield _Figure(drawing.timeline(near, decided_at, language, label), said)
+
+
+def _timeline_label(moments: Iterable[Moment], language: Language) -> str:
+    each = list(moments)
+    lanes = [
+        language.say("{lane}: {number}", lane=drawing.lane_name(lane, language),
+                     number=language.count(number))
+        for lane in LANES
+        if (number := sum(one.lane == lane for one in each))
+    ]  # fmt: skip
+    return language.say(
+        "Events over time, from {first} to {last}: {lanes}. After the decision: {later}.",
+        first=language.day(each[0].at), last=language.day(each[-1].at), lanes=", ".join(lanes),
+        later=language.count(sum(one.is_later for one in each)),
+    )  # fmt: skip
+
+
+def _graph_label(links: Links, language: Language) -> str:
+    return language.say(
+        "A graph of linked accounts: things the customer used: {hubs}; other accounts that used "
+        "them: {accounts}; of these with confirmed abuse: {abuse}. The table below names them.",
+        hubs=language.count(len(links.hubs)), accounts=language.count(len(links.accounts)),
+        abuse=language.count(sum(one.confirmed_abuse > 0 for one in links.accounts)),
+    )  # fmt: skip
+
+
+def _rules(rules: Sequence[RuleTold]) -> dict[str, list[RuleTold]]:
+    """Rules by what they came to, the decisive first."""
+    live = [one for one in rules if one.mode != "shadow"]
+    return {
+        "hit": sorted((one for one in live if one.outcome == "hit"), key=lambda r: not r.decisive),
+        "unsettled": sorted((one for one in live if one.outcome == "unknown"),
+                            key=lambda r: not r.decisive),
+        "shadow": [one for one in rules if one.mode == "shadow" and one.outcome != "miss"],
+        "missed": [one for one in rules if one.outcome == "miss"],
+    }  # fmt: skip
