@@ -197,7 +197,8 @@ def _verdicts(scene: Scene, language: Language) -> Iterator[Supposed]:
 
 def _outcomes(scene: Scene, language: Language) -> Iterator[Supposed]:
     """An earlier refund that was open, of this order and of this customer: declined, and paid."""
-    settled = {e.payload["refund_id"] for e in scene.before("refund_outcome")}
+    settled = {*scene.refused}
+    settled |= {e.payload["refund_id"] for e in scene.before("refund_outcome")}
     of_order = [] if scene.request.order_id is None else _earlier(
         scene, order_id=scene.request.order_id
     )  # fmt: skip

@@ -9,10 +9,10 @@ the order's documents exactly as the store would put them there. Both go through
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from features.attribution import CODES, code_of
@@ -24,15 +24,14 @@ from features.events import (
     RefundOutcome,
     RefundRequest,
     derive_event_id,
-    due_minor,
 )
 from features.ledger import LEDGER_FACTS, Fact, order_ledger
 from features.money import DAY_MS, Rates
 from features.packed import LAYOUT
-from rules.decision import Action
 from rules.engine import Circumstances, Score, decide
 from rules.policy import Policy, PolicyError
 from serving.desk import READS
+from serving.explanation.others import Others, settled
 from serving.facts import BESIDE
 from serving.language import Language
 from serving.logged import circumstances_of
@@ -42,7 +41,6 @@ from serving.store.belonging import belonging
 from serving.store.decisions import Decision
 from serving.store.history import Slices
 from serving.store.indexing import SLICE_OF, KeyRow, Name, StoredEvent, rows_of
-from serving.store.refunds import STATE_OF_OUTCOME, Refund
 from serving.store.reservations import Reservation
 from serving.store.statements import MOST_ROWS
 from serving.store.store import Store
@@ -50,21 +48,16 @@ from serving.store.store import Store
 MOST_TOLD: Final = 100
 """So many events of each key and type are looked at on either side of the decision."""
 
-MOST_OTHERS: Final = 20
-"""Of so many other refunds of the order it is worked out what they held."""
-
 _TOLD: Final = (
-    ("refund", "refund_request"), ("refund", "return"), ("refund", "refund_outcome"),
-    ("refund", "label"), ("order", "order"), ("order", "order_update"), ("order", "return"),
+    ("order", "order"), ("order", "order_update"), ("order", "return"),
     ("order", "dispute"), ("order", "refund_request"), ("order", "refund_outcome"),
     ("customer", "refund_request"), ("customer", "refund_outcome"), ("customer", "label"),
     ("customer", "dispute"), ("payment_method", "dispute"),
 )  # fmt: skip
 _PAIR_OF: Final = {number: pair for pair, number in SLICE_OF.items()}
 _READ: Final = frozenset(READS)
+_KNOWN: Final = attrgetter("known_at", "seq")
 _IN_SLICE: Final = attrgetter("known_at", "own_known_at", "event_id")
-_OUTCOME_FIRST: Final = 0
-_DECISION_NEXT: Final = 1
 
 
 class NoSceneError(Exception):
@@ -91,7 +84,7 @@ class Scene:
 
     ``then`` are its slices of history as of its cutoff, ``since`` those of a moment after. ``told``
     are the events about its refund, its order and its customer, before and after it, in the order
-    in which they became known.
+    in which they became known; ``refused`` names those of the other refunds that were prevented.
     """
 
     decision: Decision
@@ -104,6 +97,7 @@ class Scene:
     since: Slices
     documents: Sequence[Event]
     reserved: Sequence[Reservation]
+    refused: Collection[str]
     told: Sequence[StoredEvent]
 
     # --- what there is -----------------------------------------------------------------------
@@ -250,7 +244,7 @@ class Scene:
 
     def _ledger_of(self, request: RefundRequest, supposed: Sequence[Event]) -> Mapping[str, Fact]:
         outcomes = {e.refund_id: e for e in supposed if isinstance(e, RefundOutcome)}
-        held = (_settled(one, outcomes.get(one.refund_id)) for one in self.reserved)
+        held = (settled(one, outcomes.get(one.refund_id)) for one in self.reserved)
         holds = [hold for one in held for hold in one.holds(request.known_at)]
         return order_ledger(request, [*self.documents, *supposed], holds)
 
@@ -270,20 +264,21 @@ def scene_of(store: Store, decision: Decision, champion: Champion | None, rates:
         raise NoSceneError("policy")
     keys, cutoff = record["keys"], record["cutoff"]
     history, database = store.history, store.database
+    of_refund = store.refund_events(decision.refund_id)
+    asked = next((e for e in of_refund if e.event_id == record["event_id"]), None)
+    if asked is None:
+        raise NoSceneError("request")
+    request = _request(asked, keys, cutoff)
     with database.read() as connection:
-        told = belonging(
-            database, connection, keys, _TOLD, cutoff + 1, MOST_TOLD, record["event_id"]
-        )
-        asked = next((e for e in told if e.event_id == record["event_id"]), None)
-        if asked is None:
-            raise NoSceneError("request")
-        request = _request(asked, keys, cutoff)
+        of_keys = belonging(database, connection, keys, _TOLD, cutoff + 1, MOST_TOLD)
         then = history.read(connection, {}, cutoff, READS, keys)
         since = history.read(connection, {}, cutoff + 1, READS, keys)
         documents = history.order_events(connection, request, keys)
+    told = sorted({e.seq: e for e in (*of_refund, *of_keys)}.values(), key=_KNOWN)
+    others = Others.of(store, request, documents, told)
     return Scene(
         decision, request, policy, champion, rates, circumstances_of(record), then, since,
-        documents, _reserved(store, request, documents), told,
+        documents, others.reserved(store), others.refused, told,
     )  # fmt: skip
 
 
@@ -291,73 +286,6 @@ def _request(asked: StoredEvent, keys: Mapping[str, str], cutoff: int) -> Refund
     """The request as it was decided: sent again, it may have come later and from another device."""
     persons = {COLUMN_OF[entity]: keys.get(entity) for entity in ENTITIES}
     return RefundRequest.as_checked({**asked.payload, **persons, "known_at": cutoff})
-
-
-def _reserved(
-    store: Store, request: RefundRequest, documents: Sequence[Event]
-) -> list[Reservation]:
-    """What other refunds held of the order at the cutoff: their decisions and outcomes, replayed.
-
-    The store keeps what they hold now. Where there are more of them than `MOST_OTHERS`, that has to
-    do.
-    """
-    order_id, cutoff = request.order_id, request.known_at
-    versions: dict[str, RefundRequest] = {
-        str(e.event_id): e
-        for e in documents
-        if isinstance(e, RefundRequest) and e.known_at < cutoff
-        and e.refund_id != request.refund_id
-    }  # fmt: skip
-    refunds = {version.refund_id for version in versions.values()}
-    if order_id is None or not refunds:
-        return []
-    if len(refunds) > MOST_OTHERS:
-        return [r for r in store.reserved(order_id, request.refund_id) if r.refund_id in refunds]
-    found: list[Reservation] = []
-    for refund_id in sorted(refunds):
-        steps: list[tuple[int, int, RefundOutcome | Decision]] = [
-            (e.known_at, _OUTCOME_FIRST, e)
-            for e in documents
-            if isinstance(e, RefundOutcome) and e.refund_id == refund_id and e.known_at < cutoff
-        ]
-        steps += [
-            (d.decided_at, _DECISION_NEXT, d)
-            for d in store.decisions_of(refund_id)
-            if d.decided_at < cutoff and d.record["event_id"] in versions
-        ]
-        steps.sort(key=itemgetter(0, 1))
-        found += _replayed(refund_id, order_id, [step for _, _, step in steps], versions)
-    return found
-
-
-def _replayed(
-    refund_id: str, order_id: str, steps: Iterable[RefundOutcome | Decision],
-    versions: Mapping[str, RefundRequest],
-) -> Iterator[Reservation]:  # fmt: skip
-    """What one refund came to hold of an order, in each currency that it was asked in."""
-    held: dict[str, Reservation] = {}
-    for step in steps:
-        if isinstance(step, RefundOutcome):
-            held = {currency: _settled(one, step) for currency, one in held.items()}
-            continue
-        asked = versions[step.record["event_id"]]
-        due = due_minor(asked.amount_minor, asked.non_refundable_minor)
-        before = held.get(asked.currency) or Reservation(refund_id, order_id, asked.currency)
-        match Action(step.record["decision"]["action"]):
-            case Action.ALLOW:
-                held[asked.currency] = before.allow(due)
-            case Action.PREVENT:
-                held[asked.currency] = before.refuse()
-            case _:
-                held[asked.currency] = before.review(due)
-    yield from held.values()
-
-
-def _settled(held: Reservation, outcome: RefundOutcome | None) -> Reservation:
-    if outcome is None:
-        return held
-    refund = Refund(held.refund_id, state_at=outcome.known_at)
-    return refund.settled(held, STATE_OF_OUTCOME[outcome.status], outcome.amount_minor)
 
 
 def _says(event: StoredEvent, event_type: str, said: Mapping[str, Any]) -> bool:

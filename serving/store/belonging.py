@@ -11,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Text,
     bindparam,
     literal_column,
     select,
@@ -27,27 +26,24 @@ from serving.store.statements import OF_EVENT, Pairs
 
 def belonging(
     database: Database, connection: Connection, keys: Mapping[str, str], pairs: Pairs, at: int,
-    most: int, event_id: str | None = None,
+    most: int,
 ) -> list[StoredEvent]:  # fmt: skip
     """Around an instant (epoch ms) the events of some keys, each once, by when they became known.
 
     ``keys`` maps a key to its value, a person's to the pseudonym. Of each pair of key and event
     type the latest ``most`` before ``at`` and the first ``most`` from then on, as the index has
-    them: of orders and refunds the first versions. ``event_id`` is of one more, wherever it
-    belongs. One statement, so one snapshot; it reads no more than that.
+    them: of orders and refunds the first versions. One statement, so one snapshot; it reads no more
+    than that.
     """
     held = tuple(pair for pair in pairs if pair[0] in keys)
     statement = database.prepared(("belonging", held, most), lambda: _statement(held, most))
-    values = {**keys, "at": at, "event": event_id or ""}
-    found = database.run(connection, statement, statement.bind(values))
+    found = database.run(connection, statement, statement.bind({**keys, "at": at}))
     stored = [StoredEvent(r[0], r[1], r[2], r[3], orjson.loads(r[4])) for r in found]
     return sorted(stored, key=lambda event: (event.known_at, event.seq))
 
 
 def _statement(pairs: Pairs, most: int) -> ClauseElement:
-    arms: list[Select[Any]] = [select(bindparam("event", type_=Text).label("event_id"))]
-    arms += [arm for pair in pairs for arm in _arms(pair, most)]
-    wanted = union_all(*arms)
+    wanted = union_all(*(arm for pair in pairs for arm in _arms(pair, most)))
     return select(*(events.c[name] for name in OF_EVENT)).where(events.c.event_id.in_(wanted))
 
 
