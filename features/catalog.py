@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from features.absence import never_of_nothing
 from features.engine import Plan
 from features.events import ENTITIES
 from features.feature import (
@@ -38,6 +39,7 @@ from features.feature import (
     maximum,
     mean,
     median,
+    says,
     since_first,
     since_last,
     standing,
@@ -105,15 +107,23 @@ ORDER_AMOUNT = Coalesce((Field("order_amount_minor"), last("order", "amount", by
 # --- words ---------------------------------------------------------------------------------------
 
 _WINDOWS = {1: "in a day", 7: "in 7 days", 30: "in 30 days", 90: "in 90 days", 365: "in a year"}
+_LATELY = {1: "within the last day", 7: "in the last 7 days"}
 
 _THIS = {
     "customer": "this customer", "device": "this device", "payment_method": "this payment method",
     "address": "this address", "ip": "this IP address", "email": "this e-mail address",
     "order": "this order", "refund": "this refund",
 }  # fmt: skip
-_MANY = {
-    "customer": "customers", "device": "devices", "payment_method": "payment methods",
-    "address": "addresses", "ip": "IP addresses", "email": "e-mail addresses",
+_FROM = {
+    "customer": "by this customer", "device": "from this device",
+    "payment_method": "with this payment method", "address": "from this address",
+    "ip": "from this IP address", "email": "from this e-mail address",
+}  # fmt: skip
+_NAMES = {
+    "customer": ("customer", "customers"), "device": ("device", "devices"),
+    "payment_method": ("payment method", "payment methods"), "address": ("address", "addresses"),
+    "ip": ("IP address", "IP addresses"), "email": ("e-mail address", "e-mail addresses"),
+    "order": ("order", "orders"), "refund": ("refund", "refunds"),
 }  # fmt: skip
 
 _LINKS = ENTITIES[1:]
@@ -128,12 +138,15 @@ _RULES_ONLY: Final = ()
 
 def _over(
     family: Family, unit: Unit, reason_code: str, what: str, why: str, *expressions: Expression,
-    model_days: Collection[int] = tuple(_WINDOWS),
+    none: str | None = None, model_days: Collection[int] = tuple(_WINDOWS),
 ) -> list[Feature]:  # fmt: skip
     """The same statement about several holders or windows.
 
-    ``what`` is a sentence with {value}, {by} (the holder), {in_} (the window), {this} and {these}
-    (one or more of what the column holds). A model sees the windows of ``model_days``.
+    ``what`` is a sentence with {value}, {by} (the holder), {from_} (it as the source of something),
+    {in_} (the window), {average} (mean or median), {this}, {one} and {these} (this one, one and
+    more of what the column holds), and ``(one|many)`` where words change with the value. ``none``
+    is said where there is no value; what counts has none only where nobody said whose to count. A
+    model sees the windows of ``model_days``.
     """
     features = []
     for expression in expressions:
@@ -141,10 +154,19 @@ def _over(
         if scope.days not in _WINDOWS:
             raise ValueError(f"{expression.name}: expected a window of {list(_WINDOWS)} days, for "
                              f"which there are words, got {scope.days}")  # fmt: skip
-        said = what.format(
-            value="{value}", by=_THIS[scope.by], in_=_WINDOWS[scope.days],
-            this=_THIS.get(scope.column or ""), these=_MANY.get(scope.column or ""),
-        )  # fmt: skip
+        if none is None and not never_of_nothing(expression):
+            raise ValueError(f"{expression.name}: expected what is said where there is no value")
+        column = scope.column or ""
+        one, many = _NAMES.get(column, ("", ""))
+        key = column if scope.op == "count_same" else scope.by
+        words = {
+            "value": "{value}", "by": _THIS[scope.by], "from_": _FROM.get(scope.by),
+            "in_": _WINDOWS[scope.days], "lately": _LATELY.get(scope.days),
+            "average": {"mean": "average", "median": "median"}.get(scope.op),
+            "this": _THIS.get(column), "one": one, "these": many,
+        }  # fmt: skip
+        nothing = f"the {_NAMES[key][0]} is not known" if none is None else none
+        said = says(what.format_map(words), nothing.format_map(words))
         for_model = scope.days in model_days
         features.append(Feature(expression, family, unit, reason_code, said, why, for_model))
     return features
@@ -191,51 +213,54 @@ def _cases(by: str, days: int, verdict: Where) -> Aggregate:
 VELOCITY: Final = [
     *_over(
         "velocity", "count", "REFUND_VELOCITY_HIGH",
-        "{value} earlier refund requests by {by} {in_}",
+        "{value} earlier refund (request|requests) by {by} {in_}",
         "Abuse pays by repetition: many requests in a short time are rare among honest customers.",
         *(_refunds("customer", days) for days in _WINDOWS),
     ),
     *_over(
         "velocity", "count", "LINKED_REFUND_VELOCITY_HIGH",
-        "{value} earlier refund requests from {by} {in_}",
+        "{value} earlier refund (request|requests) {from_} {in_}",
         "Accounts are cheap, devices, cards and addresses are not: they show the ring behind.",
         *(_refunds(by, days) for by in _LINKS for days in _WINDOWS), model_days=(7, 30, 365),
     ),
     *_over(
-        "velocity", "count", "REFUNDS_PAID_OFTEN", "{value} refunds paid to {by} {in_}",
+        "velocity", "count", "REFUNDS_PAID_OFTEN", "{value} (refund|refunds) paid to {by} {in_}",
         "Success invites the next attempt.",
         *(_outcomes("customer", days, COMPLETED) for days in _WINDOWS), model_days=(30, 90, 365),
     ),
     *_over(
         "velocity", "count", "LINKED_REFUNDS_PAID_OFTEN",
-        "{value} refunds paid on requests from {by} {in_}",
+        "{value} (refund|refunds) paid on requests {from_} {in_}",
         "What worked for one account is done again with the next.",
         *(_outcomes(by, days, COMPLETED) for by in _LINKS for days in _WINDOWS),
         model_days=_RULES_ONLY,
     ),
     *_over(
-        "velocity", "count", "REFUNDS_DECLINED_BEFORE", "{value} refunds of {by} declined {in_}",
+        "velocity", "count", "REFUNDS_DECLINED_BEFORE",
+        "{value} (refund|refunds) of {by} declined {in_}",
         "A declined refund was suspect to somebody before.",
         *(_outcomes("customer", days, DECLINED) for days in _WINDOWS), model_days=(30, 365),
     ),
     *_over(
         "velocity", "count", "LINKED_REFUNDS_DECLINED_BEFORE",
-        "{value} refunds declined on requests from {by} {in_}",
+        "{value} (refund|refunds) declined on requests {from_} {in_}",
         "Who is refused tries again under another name, with the same device, card or door.",
         *(_outcomes(by, days, DECLINED) for by in _LINKS for days in _WINDOWS), model_days=(365,),
     ),
     *_over(
         "velocity", "share", "REFUNDS_DECLINED_BEFORE",
-        "{value} of the outcomes of refunds of {by} {in_} are refusals",
+        "{value} of the outcomes of refunds of {by} {in_} were refusals",
         "One refusal among many refunds is an accident, one among two a habit.",
         Ratio(_outcomes("customer", 365, DECLINED), _outcomes("customer", 365)),
         model_days=_RULES_ONLY,
+        none="no refund of {by} had an outcome {in_}",
     ),
     *_over(
         "velocity", "days", "REFUND_SOON_AFTER_LAST",
-        "the last refund request of {by} was {value} ago",
+        "the last refund request {from_} was {value} ago",
         "Requests that follow one another closely are a campaign, not bad luck.",
         *(since_last("refund_request", by=by) for by in ENTITIES),
+        none="no earlier refund request {from_} {in_}",
     ),
     *_over(
         "velocity", "days", "REFUND_SOON_AFTER_LAST",
@@ -243,135 +268,164 @@ VELOCITY: Final = [
         "The next attempt follows the last success.",
         *(since_last("refund_outcome", by=by, where=COMPLETED) for by in ("customer", "device")),
         model_days=_RULES_ONLY,
+        none="no refund of {by} was paid {in_}",
     ),
     *_over(
         "velocity", "days", "REFUNDS_DECLINED_BEFORE",
-        "the last refusal of a refund of {by} was {value} ago",
+        "a refund of {by} was last declined {value} ago",
         "Asking again soon after a refusal, with another story or another account.",
         *(since_last("refund_outcome", by=by, where=DECLINED) for by in ("customer", "device")),
         model_days=_RULES_ONLY,
+        none="no refund of {by} was declined {in_}",
     ),
     *_over(
         "velocity", "days", "REFUND_HABIT_NEW",
-        "the first refund request of {by} within a year was {value} ago",
+        "the first refund request {from_} within a year was {value} ago",
         "An honest returner has returned for long; abuse starts, and is in a hurry.",
         since_first("refund_request", by="customer"),
+        none="no earlier refund request {from_} {in_}",
     ),
     *_over(
         "velocity", "share", "REFUND_BURST",
-        "{value} of the quarter's refund requests of {by} came {in_}",
+        "{value} of the earlier refund requests {from_} in 90 days came {lately}",
         "A burst against the own past betrays a hijacked account or a last harvest.",
         *(Ratio(_refunds(by, 1), _refunds(by, 90)) for by in ("customer", "device")),
         Ratio(_refunds("customer", 7), _refunds("customer", 90)),
+        none="no earlier refund request {from_} in 90 days",
     ),
     *_over(
-        "velocity", "count", "GOODWILL_OFTEN", "{value} goodwill refunds to {by} {in_}",
+        "velocity", "count", "GOODWILL_OFTEN",
+        "{value} earlier (request|requests) for goodwill refunds by {by} {in_}",
         "Goodwill is granted without proof, so it is what abusers ask for.",
         _refunds("customer", 365, GOODWILL),
     ),
 ]  # fmt: skip
 
 AMOUNT: Final = [
-    Feature(Field("payable_minor"), "amount", "minor", "AMOUNT_HIGH", "the refund is worth {value}",
+    Feature(Field("payable_minor"), "amount", "minor", "AMOUNT_HIGH",
+            says("the refund is worth {value}", "what the refund is worth is not known"),
             "What is at stake, and what an abuser goes for."),
     Feature(Ratio(Field("payable_minor"), ORDER_AMOUNT), "amount", "share",
-            "AMOUNT_SHARE_OF_ORDER_HIGH", "the refund is {value} of the order",
+            "AMOUNT_SHARE_OF_ORDER_HIGH",
+            says("the refund is {value} of the order",
+                 "what part of the order the refund is, is not known"),
             "Honest returns are often partial; a claim of non-receipt takes all."),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
-        "the refund is {value} times what {by} usually orders",
+        "the refund is {value} times the {average} order of {by} {in_}",
         "Abuse concentrates on orders unlike the customer's usual ones.",
         Ratio(Field("payable_minor"), mean("order", "amount", by="customer", days=365)),
         Ratio(Field("payable_minor"), median("order", "amount", by="customer", days=365)),
+        none="no earlier order by {by} {in_} to compare the amount with",
     ),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
         "the refund is {value} times the largest order of {by} {in_}",
         "The order that is claimed is the one that was placed to be claimed.",
         Ratio(Field("payable_minor"), maximum("order", "amount", by="customer", days=365)),
+        none="no earlier order by {by} {in_} to compare the amount with",
     ),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
-        "the refund is {value} times what {by} usually asks back",
+        "the refund is {value} times the {average} earlier claim of {by} {in_}",
         "After small claims that went well comes the large one.",
         Ratio(Field("payable_minor"), mean("refund_request", "amount", by="customer", days=365)),
         Ratio(Field("payable_minor"), median("refund_request", "amount", by="customer", days=365)),
+        none="no earlier claim of {by} {in_} to compare the amount with",
     ),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
-        "the refund is {value} times what {by} usually asked back {in_}",
+        "the refund is {value} times the {average} earlier claim of {by} {in_}",
         "Who grew up to large claims over the years is known by the last quarter.",
         Ratio(Field("payable_minor"), mean("refund_request", "amount", by="customer", days=90)),
         Ratio(Field("payable_minor"), median("refund_request", "amount", by="customer", days=90)),
+        none="no earlier claim of {by} {in_} to compare the amount with",
     ),
     *_over(
         "amount", "ratio", "AMOUNT_ABOVE_OWN_NORM",
-        "the refund is {value} times the largest that {by} asked back {in_}",
+        "the refund is {value} times the largest earlier claim of {by} {in_}",
         "Testing how much passes unchecked.",
         Ratio(Field("payable_minor"), maximum("refund_request", "amount", by="customer", days=365)),
+        none="no earlier claim of {by} {in_} to compare the amount with",
     ),
     *_over(
         "amount", "ratio", "CLAIMS_ABOVE_OWN_NORM",
-        "the largest claim of {by} {in_} was {value} times what it usually asks back",
+        "the largest earlier claim of {by} {in_} was {value} times the median claim of a year",
         "A hijacked account leaves its owner's habits for days, also in claims that look small.",
         Ratio(maximum("refund_request", "amount", by="customer", days=7),
               median("refund_request", "amount", by="customer", days=365)),
+        none="no earlier claim of {by} {in_} to compare",
     ),
     *_over(
         "amount", "minor", "REFUNDED_AMOUNT_HIGH", "{value} asked back by {by} {in_}",
         "The sum is what the business loses.",
         *(_asked("customer", days) for days in (30, 90, 365)),
+        none="how much {by} asked back {in_} is not known",
     ),
     *_over(
-        "amount", "minor", "LINKED_REFUNDED_AMOUNT_HIGH", "{value} asked back from {by} {in_}",
+        "amount", "minor", "LINKED_REFUNDED_AMOUNT_HIGH",
+        "{value} asked back on requests {from_} {in_}",
         "A ring keeps each account small; its device, card and door add up.",
         *(_asked(by, days) for by in _LINKS for days in (30, 90, 365)), model_days=(90,),
+        none="how much was asked back on requests {from_} {in_} is not known",
     ),
     *_over(
         "amount", "minor", "REFUNDED_AMOUNT_HIGH", "{value} paid back to {by} {in_}",
         "Money that went out before.",
         *(_paid("customer", days) for days in (30, 90, 365)), model_days=(365,),
+        none="how much was paid back to {by} {in_} is not known",
     ),
     *_over(
         "amount", "share", "REFUNDED_SHARE_HIGH",
-        "{value} of what {by} bought {in_} was asked back",
+        "{value} of what was bought {from_} {in_} was asked back",
         "Who sends back nearly everything is not shopping.",
         *(Ratio(_asked("customer", days), _bought("customer", days)) for days in (30, 90, 365)),
         *(Ratio(_asked(by, 365), _bought(by, 365)) for by in ("device", "address")),
+        none="no purchase of known worth {from_} {in_} to compare with",
     ),
     *_over(
         "amount", "share", "REFUNDED_SHARE_HIGH",
-        "{value} of what {by} bought {in_} was paid back",
+        "{value} of what was bought {from_} {in_} was paid back",
         "What was asked may have been refused; this is what it came to.",
         Ratio(_paid("customer", 365), _bought("customer", 365)),
+        none="no purchase of known worth {from_} {in_} to compare with",
     ),
 ]  # fmt: skip
 
 ACCOUNT_AGE: Final = [
-    Feature(Age(REGISTERED_AT), "account_age", "days", "ACCOUNT_AGE", "the account is {value} old",
+    Feature(Age(REGISTERED_AT), "account_age", "days", "ACCOUNT_AGE",
+            says("the account is {value} old", "how old the account is, is not known"),
             "Throw-away accounts are young when they ask."),
     Feature(Between(REGISTERED_AT, ORDERED_AT), "account_age", "days", "ACCOUNT_AGE",
-            "the account was {value} old when it ordered",
+            says("the account was {value} old when it ordered",
+                 "how old the account was when it ordered is not known",
+                 below="the account was registered {value} after its order"),
             "An account made for one order."),
     Feature(Ratio(Age(REGISTERED_AT), _orders("customer", 365)), "account_age", "days",
-            "ACCOUNT_AGE", "the account has {value} of age for each order of the year",
+            "ACCOUNT_AGE",
+            says("the account has {value} of age for each order of the year",
+                 "no earlier order by this customer in a year"),
             "Orders in a hurry from a young account, or an old one that wakes up to claim."),
     *_over(
         "account_age", "days", "FIRST_ORDER",
         "the first order of {by} within a year was {value} ago",
         "A claim on the very first order comes from who has nothing to lose here.",
         since_first("order", by="customer"),
+        none="no earlier order by {by} {in_}",
     ),
     Feature(Age(FirstSeen("customer")), "account_age", "days", "CUSTOMER_KNOWN_SINCE",
-            "we have known this customer for {value}",
+            says("we have known this customer for {value}",
+                 "this customer was never seen before"),
             "What we know of a customer starts with the first event, whatever the account says."),
     Feature(Age(FirstSeen("email")), "account_age", "days", "CUSTOMER_KNOWN_SINCE",
-            "we have known this e-mail address for {value}", "A fresh mailbox costs nothing."),
+            says("we have known this e-mail address for {value}",
+                 "this e-mail address was never seen before"),
+            "A fresh mailbox costs nothing."),
 ]  # fmt: skip
 
 ORDER: Final = [
     *_over(
-        "order", "count", "ORDER_HISTORY", "{by} placed {value} orders {in_}",
+        "order", "count", "ORDER_HISTORY", "{by} placed {value} (order|orders) {in_}",
         "A long record of orders kept is the best witness for a customer.",
         *(_orders("customer", days) for days in (30, 90, 365)),
     ),
@@ -379,41 +433,51 @@ ORDER: Final = [
         "order", "minor", "ORDER_HISTORY", "{by} bought for {value} {in_}",
         "What a customer is worth, and has to lose.",
         _bought("customer", 365),
+        none="for how much {by} bought {in_} is not known",
     ),
     *_over(
         "order", "days", "ORDER_HISTORY", "the last order of {by} was {value} ago",
         "Who goes on shopping waits for no verdict; who has gone silent only collects.",
         since_last("order", by="customer"),
+        none="no earlier order by {by} {in_}",
     ),
     *_over(
-        "order", "count", "LINKED_ORDER_HISTORY", "{value} orders from {by} {in_}",
+        "order", "count", "LINKED_ORDER_HISTORY", "{value} (order|orders) {from_} {in_}",
         "Tells a busy shared device or parcel shop from a ring.",
         _orders("device", 90), _orders("address", 90),
     ),
     *_over(
         "order", "ratio", "REFUNDS_PER_ORDER_HIGH",
-        "{value} refund requests per order of {by} {in_}",
+        "{value} refund requests per order {from_} {in_}",
         "Velocity means little without the orders it came from.",
         *(Ratio(_refunds("customer", days), _orders("customer", days)) for days in (90, 365)),
         Ratio(_refunds("device", 90), _orders("device", 90)),
+        none="no earlier order {from_} {in_}",
     ),
     *_over(
         "order", "ratio", "LINKED_REFUNDS_PER_ORDER_HIGH",
-        "{value} refund requests per order from {by} {in_}",
+        "{value} refund requests per order {from_} {in_}",
         "A parcel shop has many refunds and many orders; a ring has only the first.",
         *(Ratio(_refunds(by, 365), _orders(by, 365)) for by in _LINKS), model_days=_RULES_ONLY,
+        none="no earlier order {from_} {in_}",
     ),
-    Feature(Age(ORDERED_AT), "order", "days", "CLAIM_TIMING", "ordered {value} before the claim",
+    Feature(Age(ORDERED_AT), "order", "days", "CLAIM_TIMING",
+            says("ordered {value} before the claim", "when it was ordered is not known"),
             "Claims that are late, or suspiciously quick, differ from the usual."),
     Feature(Age(DELIVERED_AT), "order", "days", "CLAIM_TIMING",
-            "delivered {value} before the claim",
+            says("delivered {value} before the claim", "when it was delivered is not known"),
             "Wardrobers wear before they return; honest non-delivery is noticed at once."),
-    Feature(Known(DELIVERED_AT), "order", "flag", "DELIVERY_CONFIRMED", "the delivery is confirmed",
+    Feature(Known(DELIVERED_AT), "order", "flag", "DELIVERY_CONFIRMED",
+            says("the delivery is (confirmed|not confirmed)",
+                 "whether the delivery is confirmed is not known"),
             "To say that nothing came is bolder when the carrier says it did."),
     Feature(Between(ORDERED_AT, DELIVERED_AT), "order", "days", "DELIVERY_TIME",
-            "delivery took {value}", "Slow deliveries really get lost."),
+            says("delivery took {value}", "how long delivery took is not known",
+                 below="the delivery is dated {value} before the order"),
+            "Slow deliveries really get lost."),
     *_over(
-        "order", "count", "ORDER_REFUNDED_BEFORE", "{value} earlier refund requests on {by}",
+        "order", "count", "ORDER_REFUNDED_BEFORE",
+        "{value} earlier refund (request|requests) on {by}",
         "Asking again for the same order.",
         _refunds("order", 365),
     ),
@@ -421,109 +485,133 @@ ORDER: Final = [
         "order", "share", "ORDER_REFUNDED_BEFORE", "{value} of {by} was asked back before",
         "Claim by claim, more may be asked than was bought.",
         Ratio(_asked("order", 365), ORDER_AMOUNT),
+        none="how much of {by} was asked back before is not known",
     ),
 ]  # fmt: skip
 
 CLAIM: Final = [
-    Feature(Field("reason"), "claim", "code", "CLAIM_KIND", "the reason given for the refund",
+    Feature(Field("reason"), "claim", "code", "CLAIM_KIND",
+            says("the reason given for the refund: {value}",
+                 "no reason is given for the refund"),
             "Abuse prefers claims that need no goods back."),
-    Feature(Field("type"), "claim", "code", "CLAIM_KIND", "the type of the refund",
+    Feature(Field("type"), "claim", "code", "CLAIM_KIND",
+            says("the type of the refund: {value}",
+                 "the type of the refund is not given"),
             "Instant and goodwill refunds are paid before anything is checked."),
-    Feature(Field("claim"), "claim", "code", "CLAIM_KIND", "full or partial claim",
+    Feature(Field("claim"), "claim", "code", "CLAIM_KIND",
+            says("full or partial claim: {value}",
+                 "whether the claim is full or partial is not known"),
             "Abuse tends to claim in full."),
-    Feature(Field("policy"), "claim", "code", "CLAIM_KIND", "the ground on which it is asked",
+    Feature(Field("policy"), "claim", "code", "CLAIM_KIND",
+            says("the ground on which it is asked: {value}",
+                 "the ground on which it is asked is not given"),
             "What is owed by law is asked otherwise than what is hoped for as a favour."),
-    Feature(Field("initiated_by"), "claim", "code", "CLAIM_KIND", "who asked for the refund",
+    Feature(Field("initiated_by"), "claim", "code", "CLAIM_KIND",
+            says("who asked for the refund: {value}",
+                 "who asked for the refund is not known"),
             "A shop that refunds by itself is not being cheated."),
-    Feature(Field("issued_to"), "claim", "code", "PAYOUT_CHANNEL", "where the money is to go",
+    Feature(Field("issued_to"), "claim", "code", "PAYOUT_CHANNEL",
+            says("where the money is to go: {value}",
+                 "where the money is to go is not known"),
             "Money that leaves by another way than it came."),
-    Feature(Field("item_count"), "claim", "count", "ITEMS_MANY", "{value} items in the claim",
+    Feature(Field("item_count"), "claim", "count", "ITEMS_MANY",
+            says("{value} (item|items) in the claim",
+                 "the number of items in the claim is not known"),
             "Claims over many items."),
     *_over(
         "claim", "count", "FREQUENT_ITEM_NOT_RECEIVED",
-        "{value} earlier claims of non-receipt by {by} {in_}",
+        "{value} earlier (claim|claims) of non-receipt {from_} {in_}",
         "Deliveries fail at random, not always at the same door.",
         _refunds("customer", 90, NOT_RECEIVED),
         *(_refunds(by, 365, NOT_RECEIVED) for by in ("customer", "address", "device")),
     ),
     *_over(
         "claim", "share", "FREQUENT_ITEM_NOT_RECEIVED",
-        "{value} of the earlier claims by {by} {in_} say not received",
+        "{value} of the earlier claims {from_} {in_} say not received",
         "A single story told again and again.",
         *(Ratio(_refunds(by, 365, NOT_RECEIVED), _refunds(by, 365))
           for by in ("customer", "device", "address")),
+        none="no earlier claim {from_} {in_}",
     ),
     *_over(
-        "claim", "count", "FREQUENT_EMPTY_BOX", "{value} earlier empty-box claims by {by} {in_}",
+        "claim", "count", "FREQUENT_EMPTY_BOX",
+        "{value} earlier empty-box (claim|claims) {from_} {in_}",
         "Empty boxes and missing items are hard to disprove.",
         *(_refunds(by, 365, EMPTY_BOX) for by in ("customer", "device")),
     ),
     *_over(
         "claim", "share", "FREQUENT_EMPTY_BOX",
-        "{value} of the earlier claims by {by} {in_} say empty box",
+        "{value} of the earlier claims {from_} {in_} say empty box",
         "Boxes arrive empty seldom, and not again at the same people.",
         *(Ratio(_refunds(by, 365, EMPTY_BOX), _refunds(by, 365)) for by in ("customer", "device")),
+        none="no earlier claim {from_} {in_}",
     ),
     *_over(
-        "claim", "count", "FREQUENT_DAMAGE", "{value} earlier claims of damage by {by} {in_}",
+        "claim", "count", "FREQUENT_DAMAGE",
+        "{value} earlier (claim|claims) of damage {from_} {in_}",
         "Damage claims without returns.",
         *(_refunds(by, 365, DAMAGED) for by in ("customer", "device")),
     ),
     *_over(
         "claim", "share", "FREQUENT_DAMAGE",
-        "{value} of the earlier claims by {by} {in_} say damaged",
+        "{value} of the earlier claims {from_} {in_} say damaged",
         "Goods break at random; a picture of a broken one can be shown twice.",
         *(Ratio(_refunds(by, 365, DAMAGED), _refunds(by, 365)) for by in ("customer", "device")),
+        none="no earlier claim {from_} {in_}",
     ),
     *_over(
         "claim", "bits", "REASONS_VARY",
-        "the reasons given by {by} {in_} are mixed to the extent of {value}",
+        "the reasons of earlier claims {from_} {in_} are mixed by {value}: 0 if always the same, "
+        "1 if two are equally frequent",
         "One story for every claim, or a new one each time to find what passes.",
         *(entropy("refund_request", "reason", by=by, days=365) for by in ("customer", "device")),
+        none="no earlier claim {from_} {in_} with a reason",
     ),
 ]  # fmt: skip
 
 RETURN: Final = [
     *_over(
-        "return", "count", "RETURN_LABELS_UNUSED", "{value} return labels for {by} {in_}",
+        "return", "count", "RETURN_LABELS_UNUSED",
+        "{value} return (label|labels) made for {by} {in_}",
         "A label asked for and never used is the oldest trick.",
         count("return", by="customer", days=365, where=LABEL_CREATED),
     ),
     *_over(
         "return", "count", "RETURN_LABELS_UNUSED",
-        "{value} returns of {by} {in_} have a label and were never shipped",
+        "{value} (return|returns) of {by} {in_} (has|have) a label but (was|were) never shipped",
         "The label starts the refund where shops trust it; the goods stay.",
         *(_returns(by, 365, LABEL_UNUSED) for by in ("customer", "device")),
     ),
     *_over(
         "return", "count", "RETURN_LABELS_UNUSED",
-        "{value} return labels of {by} have lain unused for more than 30 days",
+        "{value} return (label|labels) of {by} (has|have) lain unused for more than 30 days",
         "A fresh label may still be used; an old one will not be.",
         Difference("return_label_abandoned", _returns("customer", 365, LABEL_UNUSED),
                    _returns("customer", 30, LABEL_UNUSED)),
     ),
     *_over(
         "return", "ratio", "RETURNS_MISSING",
-        "{value} returns received per refund request of {by} {in_}",
+        "{value} returns received per refund request {from_} {in_}",
         "Refunds without goods coming back.",
         *(Ratio(_returns(by, 365, RETURN_RECEIVED), _refunds(by, 365))
           for by in ("customer", "device")),
+        none="no earlier refund request {from_} {in_}",
     ),
     *_over(
         "return", "count", "RETURNS_MISSING",
-        "{value} more refunds of {by} were paid than returns received {in_}",
+        "refunds of {by} paid {in_}, less the returns received: {value}",
         "Goods kept and money back: what abuse is, whatever the story.",
         *(Difference("refund_without_return", _outcomes(by, 365, COMPLETED),
                      _returns(by, 365, RETURN_RECEIVED)) for by in ("customer", "device")),
     ),
     *_over(
         "return", "count", "RETURN_REJECTED_BEFORE",
-        "{value} returns of {by} failed inspection {in_}",
+        "{value} (return|returns) of {by} failed inspection {in_}",
         "What came back was not what went out.",
         *(_returns(by, 365, RETURN_REJECTED) for by in ("customer", "device")),
     ),
     *_over(
-        "return", "count", "RETURN_RECEIVED", "{value} returns received for {by}",
+        "return", "count", "RETURN_RECEIVED", "{value} (return|returns) received for {by}",
         "The goods are back.",
         _returns("order", 365, RETURN_RECEIVED),
     ),
@@ -531,37 +619,41 @@ RETURN: Final = [
 
 DEVICE: Final = [
     *_over(
-        "device", "count", "DEVICE_SHARED", "{value} {these} ordered on {by} {in_}",
+        "device", "count", "DEVICE_SHARED", "{value} ({one}|{these}) ordered on {by} {in_}",
         "One device behind many accounts.",
         *(distinct("order", "customer", by="device", days=days) for days in (30, 90, 365)),
         model_days=(30, 365),
     ),
     *_over(
-        "device", "count", "DEVICE_SHARED", "{value} {these} asked for refunds on {by} {in_}",
+        "device", "count", "DEVICE_SHARED",
+        "{value} ({one}|{these}) asked for refunds on {by} {in_}",
         "A family shares a device to shop; a ring shares it to claim.",
         distinct("refund_request", "customer", by="device", days=365),
     ),
     *_over(
-        "device", "count", "IDENTITY_SHARED", "{value} {these} ordered with {by} {in_}",
+        "device", "count", "IDENTITY_SHARED", "{value} ({one}|{these}) ordered with {by} {in_}",
         "One card, address or connection behind many accounts.",
         *(distinct("order", "customer", by=by, days=days)
           for by in _LINKS[1:] for days in (30, 90, 365)),
         model_days=(365,),
     ),
     *_over(
-        "device", "count", "IDENTITY_SHARED", "{value} {these} asked for refunds with {by} {in_}",
+        "device", "count", "IDENTITY_SHARED",
+        "{value} ({one}|{these}) asked for refunds with {by} {in_}",
         "Neighbours order from one address; they seldom all claim.",
         *(distinct("refund_request", "customer", by=by, days=365) for by in _LINKS[1:]),
     ),
     *_over(
         "device", "count", "ACCOUNTS_REGISTERED_TOGETHER",
-        "{value} {these} that ordered with {by} {in_} registered within 7 days of this one",
+        "{value} ({one}|{these}) that ordered with {by} {in_} registered within 7 days of this one",
         "Accounts for abuse are made in batches.",
         *(distinct_near("order", "customer", near="registered_at", within_days=7, by=by, days=365)
           for by in _LASTING[1:]),
+        none="when the account was registered is not known",
     ),
     *_over(
-        "device", "count", "IDENTITY_CHANGES_OFTEN", "{by} ordered with {value} {these} {in_}",
+        "device", "count", "IDENTITY_CHANGES_OFTEN",
+        "{by} ordered with {value} ({one}|{these}) {in_}",
         "Honest customers rarely change device or card.",
         *(distinct("order", column, by="customer", days=days)
           for column in _LASTING[1:] for days in (30, 365)),
@@ -569,46 +661,57 @@ DEVICE: Final = [
     ),
     *_over(
         "device", "count", "IDENTITY_NEW_TO_CUSTOMER",
-        "{by} placed {value} orders with {this} {in_}",
+        "{by} placed {value} (order|orders) with {this} {in_}",
         "What the customer never used before speaks of another person at the keyboard.",
         *(count_same("order", column, by="customer", days=365) for column in _LASTING[1:]),
     ),
     *_over(
         "device", "count", "IDENTITY_NEW_TO_CUSTOMER",
-        "{by} asked for {value} refunds with {this} {in_}",
+        "{by} asked for {value} (refund|refunds) with {this} {in_}",
         "A first claim from a new device or towards a new card is how stolen accounts are emptied.",
         *(count_same("refund_request", column, by="customer", days=365) for column in _LASTING[1:]),
     ),
     Feature(Age(FirstSeen("device")), "device", "days", "DEVICE_KNOWN_SINCE",
-            "this device was first seen {value} ago",
+            says("this device was first seen {value} ago",
+                 "this device was never seen before"),
             "A device never seen before on an old account."),
     Feature(Age(FirstSeen("payment_method")), "device", "days", "IDENTITY_KNOWN_SINCE",
-            "this payment method was first seen {value} ago", "A fresh card."),
+            says("this payment method was first seen {value} ago",
+                 "this payment method was never seen before"),
+            "A fresh card."),
     Feature(Age(FirstSeen("address")), "device", "days", "IDENTITY_KNOWN_SINCE",
-            "this address was first seen {value} ago", "A fresh drop address."),
+            says("this address was first seen {value} ago",
+                 "this address was never seen before"),
+            "A fresh drop address."),
     Feature(Age(FirstSeen("ip")), "device", "days", "IDENTITY_KNOWN_SINCE",
-            "this IP address was first seen {value} ago", "A connection borrowed for one claim."),
+            says("this IP address was first seen {value} ago",
+                 "this IP address was never seen before"),
+            "A connection borrowed for one claim."),
     Feature(Field("country_mismatch"), "device", "flag", "COUNTRY_MISMATCH",
-            "billing and shipping country differ",
+            says("billing and shipping country (differ|are the same)",
+                 "whether billing and shipping country differ is not known"),
             "Goods that go elsewhere than the money is from."),
     Feature(Field("ip_risk"), "device", "share", "IP_RISK_HIGH",
-            "the IP address has a risk of {value}", "Proxies and known bad networks."),
+            says("the IP address has a risk of {value}", "the risk of the IP address is not known"),
+            "Proxies and known bad networks."),
 ]  # fmt: skip
 
 CHARGEBACKS: Final = [
     *_over(
-        "chargeback", "count", "PRIOR_CHARGEBACK", "{value} chargebacks on {by} {in_}",
+        "chargeback", "count", "PRIOR_CHARGEBACK", "{value} (chargeback|chargebacks) on {by} {in_}",
         "The strongest public predictor of the next dispute.",
         *(_disputes(by, 365, CHARGEBACK) for by in _LASTING),
         _disputes("customer", 90, CHARGEBACK),
     ),
     *_over(
-        "chargeback", "count", "CHARGEBACK_WON", "{value} chargebacks on {by} won back {in_}",
+        "chargeback", "count", "CHARGEBACK_WON",
+        "{value} (chargeback|chargebacks) on {by} won back {in_}",
         "The shop could prove the claim wrong.",
         *(_disputes(by, 365, CHARGEBACK_WON) for by in _LASTING), model_days=_RULES_ONLY,
     ),
     *_over(
-        "chargeback", "count", "CHARGEBACK_LOST", "{value} chargebacks on {by} lost {in_}",
+        "chargeback", "count", "CHARGEBACK_LOST",
+        "{value} (chargeback|chargebacks) on {by} lost {in_}",
         "The bank paid: for a thief's victim, or for who has learnt that it pays.",
         *(_disputes(by, 365, CHARGEBACK_LOST) for by in _LASTING), model_days=_RULES_ONLY,
     ),
@@ -617,27 +720,30 @@ CHARGEBACKS: Final = [
         "One chargeback in a hundred orders is bad luck, one in two is a way to shop.",
         Ratio(_disputes("customer", 365, CHARGEBACK), _orders("customer", 365)),
         model_days=_RULES_ONLY,
+        none="no earlier order by {by} {in_}",
     ),
     *_over(
-        "chargeback", "count", "EARLY_FRAUD_WARNING", "{value} early warnings on {by} {in_}",
+        "chargeback", "count", "EARLY_FRAUD_WARNING",
+        "{value} early (warning|warnings) on {by} {in_}",
         "The bank has doubts, though nothing is disputed yet.",
         *(_disputes(by, 365, EARLY_WARNING) for by in ("customer", "payment_method")),
     ),
     *_over(
         "chargeback", "count", "CHARGEBACK_OPEN",
-        "{value} chargebacks on {by} that were not won back",
+        "{value} (chargeback|chargebacks) on {by} not won back",
         "Paying now would pay twice.",
         Difference("open_chargeback", _disputes("order", 365, CHARGEBACK),
                    _disputes("order", 365, CHARGEBACK_WON)),
     ),
     *_over(
-        "chargeback", "count", "CHARGEBACK_OPEN", "{value} chargebacks on {by} still undecided",
+        "chargeback", "count", "CHARGEBACK_OPEN",
+        "{value} (chargeback|chargebacks) on {by} still undecided",
         "The bank may yet take back what is paid now.",
         _disputes("order", 365, CHARGEBACK_PENDING), model_days=_RULES_ONLY,
     ),
     *_over(
         "chargeback", "flag", "REFUND_AND_CHARGEBACK",
-        "{by} was refunded and charged back before",
+        "{by} was (refunded and charged back|not both refunded and charged back) before",
         "The double dip: paid by the shop and by the bank for one order.",
         Both("refund_and_chargeback", _outcomes("order", 365, COMPLETED),
              _disputes("order", 365, CHARGEBACK)), model_days=_RULES_ONLY,
@@ -649,13 +755,13 @@ CHARGEBACKS: Final = [
 LABELS: Final = [
     *_over(
         "label_history", "count", "ABUSE_CONFIRMED_BEFORE",
-        "{value} earlier cases of {by} confirmed as abuse {in_}",
+        "{value} earlier (case|cases) of {by} confirmed as abuse {in_}",
         "Who was caught before is likelier to try again.",
         *(_cases(by, days, CONFIRMED) for by in _LASTING for days in (90, 365)), model_days=(365,),
     ),
     *_over(
         "label_history", "count", "ABUSE_CONFIRMED_BEFORE",
-        "{value} cases of {by} confirmed as abuse {in_}",
+        "{value} (case|cases) of {by} confirmed as abuse {in_}",
         "A campaign that is being found out is still going on.",
         *(_cases(by, days, CONFIRMED) for by in ("customer", "device") for days in (7, 30)),
     ),
@@ -665,25 +771,29 @@ LABELS: Final = [
         "Frequent returners are looked at often and found honest; their share is low.",
         *(Ratio(_cases(by, days, CONFIRMED), _cases(by, days, JUDGED))
           for by in ("customer", "device") for days in (7, 30, 365)),
+        none="no case of {by} was judged {in_}",
     ),
     *_over(
         "label_history", "days", "ABUSE_CONFIRMED_BEFORE",
-        "the last case of {by} was confirmed as abuse {value} ago",
+        "a case of {by} was last confirmed as abuse {value} ago",
         "A device or a customer that was caught last week is no closed chapter.",
         *(since_last("label", by=by, where=CONFIRMED) for by in ("customer", "device")),
+        none="no case of {by} was confirmed as abuse {in_}",
     ),
     *_over(
         "label_history", "days", "ABUSE_CONFIRMED_BEFORE",
-        "the first case of {by} confirmed as abuse {in_} was so {value} ago",
+        "the first confirmation {in_} that a case of {by} is abuse was {value} ago",
         "How long a campaign has been known tells how long it may yet last.",
         *(since_first("label", by=by, days=30, where=CONFIRMED) for by in ("customer", "device")),
+        none="no case of {by} was confirmed as abuse {in_}",
     ),
     *_over(
         "label_history", "minor", "ABUSE_CONFIRMED_BEFORE",
-        "cases of {by} confirmed as abuse {in_} were worth {value} each",
+        "cases of {by} confirmed as abuse {in_} were worth {value} on average",
         "One large case may be a stranger's; many of the usual size are how it is done here.",
         *(mean("label", "amount", by=by, days=30, where=CONFIRMED)
           for by in ("customer", "device")),
+        none="no case of known worth of {by} was confirmed as abuse {in_}",
     ),
     *_over(
         "label_history", "minor", "ABUSE_CONFIRMED_BEFORE",
@@ -691,18 +801,20 @@ LABELS: Final = [
         "What was dared before tells whether this claim is of the same hand.",
         *(maximum("label", "amount", by=by, days=30, where=CONFIRMED)
           for by in ("customer", "device")),
+        none="no case of known worth of {by} was confirmed as abuse {in_}",
     ),
     *_over(
         "label_history", "count", "ABUSE_CLEARED_BEFORE",
-        "{value} earlier cases of {by} cleared {in_}",
+        "{value} earlier (case|cases) of {by} cleared {in_}",
         "Who was checked and found honest probably is.",
         *(_cases(by, 365, CLEARED) for by in _LASTING),
     ),
     *_over(
         "label_history", "days", "ABUSE_CLEARED_BEFORE",
-        "the last case of {by} was cleared {value} ago",
+        "a case of {by} was last cleared {value} ago",
         "Found honest after it was found abusive: the abuse has ended.",
         *(since_last("label", by=by, where=CLEARED) for by in ("customer", "device")),
+        none="no case of {by} was cleared {in_}",
     ),
 ]  # fmt: skip
 
@@ -711,29 +823,32 @@ RULE_FACTS: Final = [
         "order", "minor", "AMOUNT_ABOVE_CAPTURED", "{value} captured on {by}",
         "More cannot be refunded than was paid.",
         total("transaction", "minor", by="order", days=365, where=CAPTURED), model_days=_RULES_ONLY,
+        none="how much was captured on {by} is not known",
     ),
     *_over(
         "order", "minor", "AMOUNT_ABOVE_CAPTURED", "{value} already refunded on {by}",
         "What went back cannot go back again.",
         total("transaction", "minor", by="order", days=365, where=REFUNDED), model_days=_RULES_ONLY,
+        none="how much was refunded on {by} is not known",
     ),
     *_over(
-        "order", "code", "AMOUNT_ABOVE_CAPTURED", "the currency of {by}",
+        "order", "code", "AMOUNT_ABOVE_CAPTURED", "the currency of {by}: {value}",
         "Sums of an order are in the order's own currency.",
         last("order", "currency", by="order"), model_days=_RULES_ONLY,
+        none="the currency of {by} is not known",
     ),
     *_over(
-        "order", "count", "ORDER_UNKNOWN", "{value} orders known by this id",
+        "order", "count", "ORDER_UNKNOWN", "{value} (order|orders) known by this id",
         "A refund for an order nobody placed.",
         _orders("order", 365), model_days=_RULES_ONLY,
     ),
     *_over(
-        "velocity", "count", "ALREADY_REFUNDED", "{value} payments of {by}",
+        "velocity", "count", "ALREADY_REFUNDED", "{value} (payment|payments) of {by}",
         "The same refund is never paid twice.",
         _outcomes("refund", 365, COMPLETED), model_days=_RULES_ONLY,
     ),
     *_over(
-        "return", "count", "RETURN_REJECTED", "{value} returns of {by} failed inspection",
+        "return", "count", "RETURN_REJECTED", "{value} (return|returns) of {by} failed inspection",
         "What came back for this order was not what went out.",
         _returns("order", 365, RETURN_REJECTED), model_days=_RULES_ONLY,
     ),

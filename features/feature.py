@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -486,19 +487,47 @@ def since_first(
     return Aggregate("since_first", stream, None, by, days, where)
 
 
+_CHOICE: Final = re.compile(r"\(([^|()]*)\|([^|()]*)\)")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What an analyst is told of a feature's value: whole sentences, ``{value}`` where it stands.
+
+    ``one`` is said of one thing and ``many`` of any other number; of what is no number of things
+    both are the same, and of a flag ``one`` is said where it is set. ``none`` is said where there
+    is no value, and ``below`` of how far a value is below 0.
+    """
+
+    one: str
+    many: str
+    none: str
+    below: str | None = None
+
+
+def says(what: str, none: str, below: str | None = None) -> Sentence:
+    """A sentence whose ``(choices|of words)`` are those of one thing and of many.
+
+    >>> told = says("{value} (claim was|claims were) refused", "no claim was made")
+    >>> told.one, told.many
+    ('{value} claim was refused', '{value} claims were refused')
+    """
+    return Sentence(_CHOICE.sub(r"\1", what), _CHOICE.sub(r"\2", what), none, below)
+
+
 @dataclass(frozen=True)
 class Feature:
     """A named number of the catalog and what an analyst is told about it.
 
-    ``sentence`` is filled with ``{value}``, formatted by ``unit``. ``for_model`` is False where
-    only rules read the number: it says nothing about abuse that others do not say better.
+    The value in its ``sentence`` is formatted by ``unit``. ``for_model`` is False where only rules
+    read the number: it says nothing about abuse that others do not say better.
     """
 
     expression: Expression
     family: Family
     unit: Unit
     reason_code: str
-    sentence: str
+    sentence: Sentence
     why: str
     for_model: bool = True
 

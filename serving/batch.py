@@ -58,7 +58,7 @@ def judge_folder(
     for place, request in enumerate(events.requests()):
         row = {name: float(column[place]) for name, column in values.items()}
         ledger = order_ledger(request, events.of_order(request)) if reads_ledger else None
-        verdict = judge(request, row, champion, policy, rates.base, Circumstances(), ledger=ledger)
+        verdict = judge(request, row, champion, policy, Circumstances(), ledger=ledger)
         yield Judged(request, verdict)
         if place % 500 == 0 or place + 1 == total:
             progress(place + 1, total)

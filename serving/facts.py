@@ -94,7 +94,7 @@ _FACTS: Final[Mapping[str, Meaning]] = {
     **_REQUEST,
     **LEDGER,
     **{
-        feature.name: Meaning("double", feature.unit, feature.sentence.replace("{value}", "N"))
+        feature.name: Meaning("double", feature.unit, feature.sentence.many.replace("{value}", "N"))
         for feature in FEATURES
         if feature.unit != "code"
     },

@@ -163,7 +163,7 @@ class Language:
         >>> Language().count(7233.0), Language().count(3.62)
         ('7,233', '3.6')
         """
-        is_whole = value is None or not math.isfinite(value) or value == int(value)
+        is_whole = value is None or not math.isfinite(value) or not round(value % 1, 1) % 1
         return self.number(value, 0 if is_whole or abs(value or 0) >= 100 else 1)
 
     def share(self, value: float | None, digits: int = 0) -> str:

@@ -30,11 +30,13 @@ FloatArray = NDArray[np.float64]
 FORMAT: Final = 2
 """The version of the directory's layout; another one is refused."""
 
+RESOLUTION: Final = 1000
+"""Into so many parts quantiles divide what was seen in training."""
+
 _BOOSTER, _CALIBRATOR, _MANIFEST, _REFERENCE = (
     "booster.txt", "calibrator.json", "manifest.json", "reference.npz",
 )  # fmt: skip
 _FILES: Final = "files"
-_QUANTILES: Final = np.linspace(0, 1, 101)
 
 
 class ModelError(ValueError):
@@ -229,10 +231,11 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Reference:
-    """What training looked like: percentiles 0 to 100, over known values, and shares unknown.
+    """What training looked like: evenly spaced quantiles of known values, and shares unknown.
 
-    ``quantiles`` is (features, 101), NaN for a feature never known; ``unknown_share`` (features,);
-    ``score_quantiles`` (101,), of the calibrated probability.
+    ``quantiles`` is (features, q), NaN for a feature never known; ``unknown_share`` (features,);
+    ``score_quantiles`` (q,), of the calibrated probability. They are values that were seen, and q
+    is `RESOLUTION` + 1; models made before have 101.
     """
 
     quantiles: FloatArray
@@ -244,15 +247,25 @@ class Reference:
         """The reference of a training matrix (n, features) and its probabilities (n,).
 
         >>> reference = Reference.of(np.array([[1.0, np.nan], [3.0, np.nan]]), np.array([0.1, 0.3]))
-        >>> reference.quantiles[0, [0, 50, 100]].tolist(), reference.unknown_share.tolist()
-        ([1.0, 2.0, 3.0], [0.0, 1.0])
+        >>> reference.quantiles[0, [0, 500, 501]].tolist(), reference.unknown_share.tolist()
+        ([1.0, 1.0, 3.0], [0.0, 1.0])
         """
         unknown = np.isnan(matrix)
-        quantiles = np.full((matrix.shape[1], len(_QUANTILES)), np.nan)
+        quantiles = np.full((matrix.shape[1], RESOLUTION + 1), np.nan)
         for column, missing in enumerate(unknown.T):
             if not missing.all():
-                quantiles[column] = np.quantile(matrix[~missing, column], _QUANTILES)
-        return cls(quantiles, unknown.mean(axis=0), np.quantile(probability, _QUANTILES))
+                quantiles[column] = _quantiles(matrix[~missing, column])
+        return cls(quantiles, unknown.mean(axis=0), _quantiles(probability))
+
+
+def _quantiles(values: FloatArray) -> FloatArray:
+    """Of each k of `RESOLUTION` the smallest value that so large a part does not exceed.
+
+    Definition 1 of Hyndman and Fan (1996), in whole numbers: no rounding moves a place.
+    """
+    places = -(-np.arange(RESOLUTION + 1) * len(values) // RESOLUTION) - 1
+    found: FloatArray = np.sort(values)[np.maximum(places, 0)]
+    return found
 
 
 # --- the model -------------------------------------------------------------------------------

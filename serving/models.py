@@ -18,6 +18,7 @@ from typing import Final, Literal
 import structlog
 
 from serving.home import Home
+from serving.language import ENGLISH, Language
 from serving.model import AbuseModel
 from serving.scorer import Champion
 from serving.settings import Settings
@@ -98,14 +99,18 @@ def load_champion(settings: Settings) -> Champion | None:
     version = home.served_version()
     if version is None:
         return None
-    return Champion.of(AbuseModel.load(home.model(version)), version, settings.base_currency)
+    model = AbuseModel.load(home.model(version))
+    return Champion.of(model, version, settings.base_currency, settings.spoken())
 
 
 class ModelWatch:
     """Takes up what the pointers of a home name, for the line-up of one worker."""
 
-    def __init__(self, home: Home, models: Models, base_currency: str) -> None:
-        self._home, self._models, self._base_currency = home, models, base_currency
+    def __init__(
+        self, home: Home, models: Models, base_currency: str, language: Language = ENGLISH
+    ) -> None:
+        self._home, self._models = home, models
+        self._base_currency, self._language = base_currency, language
         self._settled: dict[Role, _Offer | None] = {}
         self._complained: dict[Role, _Offer | None] = {}
         self._ending = threading.Event()
@@ -159,7 +164,7 @@ class ModelWatch:
                 log.error("model_pointer_gone", role=role, then=f"version {before} stays")
         elif offer.version != before:
             model = AbuseModel.load(self._home.model(offer.version))
-            taken = Champion.of(model, offer.version, self._base_currency)
+            taken = Champion.of(model, offer.version, self._base_currency, self._language)
             self._models.put(role, taken)
             log.info("model_taken_up", role=role, version=offer.version, replaced=before,
                      worker=os.getpid())  # fmt: skip

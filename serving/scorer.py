@@ -29,6 +29,7 @@ from rules.policy import Policy
 from serving.explain import TreeExplainer
 from serving.facts import BESIDE, FACTS, facts_beside
 from serving.keyed import KeyedHash
+from serving.language import ENGLISH, Language
 from serving.model import AbuseModel, FeatureMismatch, ModelError
 from serving.reasons import Ranking, Reason, as_json, risk_level
 
@@ -40,6 +41,8 @@ class Champion:
     model: AbuseModel
     explainer: TreeExplainer
     version: str
+    ranking: Ranking
+    """Its reasons, in the language that the service speaks."""
     is_quick: bool = False
     """Whether the explainer was seen to say the model's log-odds, to the bit, and sooner."""
 
@@ -51,7 +54,10 @@ class Champion:
         return float(model.calibrator.probability(self.explainer.raw_scores(vector)[0]))
 
     @classmethod
-    def of(cls, model: AbuseModel, version: str, base_currency: str | None = None) -> Champion:
+    def of(
+        cls, model: AbuseModel, version: str, base_currency: str | None = None,
+        language: Language = ENGLISH,
+    ) -> Champion:  # fmt: skip
         """Prepare a model for serving, and go the way of a decision with it once.
 
         Raises ModelError with all reasons against it: FeatureMismatch when the catalog is another;
@@ -75,7 +81,8 @@ class Champion:
             raise ModelError(f"probability: expected a number in [0, 1], got {probability}")
         explainer = TreeExplainer.from_booster(model.booster)
         explainer.warm_up()
-        return cls(model, explainer, version, _says_the_same(explainer, model))
+        ranking = Ranking(MODEL_FEATURES, model.reference, learnt_in, language)
+        return cls(model, explainer, version, ranking, _says_the_same(explainer, model))
 
 
 def _says_the_same(explainer: TreeExplainer, model: AbuseModel) -> bool:
@@ -165,7 +172,7 @@ def score(
     ``ledger`` is what its order's documents say, for a policy that asks (see `features.ledger`).
     """
     row = feature_row(request, past, rates)
-    return judge(request, row, champion, policy, rates.base, circumstances, deadline, ledger)
+    return judge(request, row, champion, policy, circumstances, deadline, ledger)
 
 
 def feature_row(request: RefundRequest, past: Past, rates: Rates) -> Row:
@@ -178,7 +185,6 @@ def judge(
     row: Mapping[str, float],
     champion: Champion | None,
     policy: Policy,
-    base_currency: str,
     circumstances: Circumstances,
     deadline: Deadline = no_deadline,
     ledger: Mapping[str, Fact] | None = None,
@@ -203,7 +209,7 @@ def judge(
             scored, contributions, problem = None, None, f"the model {_what_happened(error)}"
         else:
             level = risk_level(scored.probability, champion.model.reference.score_quantiles)
-            reasons = _RANKING.reasons(vector[0], contributions, base_currency)
+            reasons = champion.ranking.reasons(vector[0], contributions)
     deadline("rules")  # a mark for who times the stages: rules are gone through however late it is
     beside = facts_beside(request, row, ledger)
     decision = decide(_known(row, beside, policy), scored, policy, circumstances)
@@ -257,7 +263,6 @@ def _read_of(given: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray, Mapping
     return names, np.array([PLAN.place_of[name] for name in names], np.int64), kinds
 
 
-_RANKING: Final = Ranking(MODEL_FEATURES)
 _NAMES: Final = tuple(feature.name for feature in MODEL_FEATURES)
 _PLACES: Final = np.array([[PLAN.place_of[name] for name in _NAMES]])
 

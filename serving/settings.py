@@ -10,13 +10,16 @@ import stat
 import tempfile
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from features.money import MINOR_UNIT_DIGITS
 from serving.limits import DEFAULT_FAILURES, DEFAULT_RATE, DEFAULT_WAITING
+
+if TYPE_CHECKING:
+    from serving.language import Language
 
 MIN_SECRET_CHARACTERS = 32
 DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
@@ -71,6 +74,12 @@ class Settings(BaseSettings):
 
     base_currency: str = "GBP"
     """The currency that amounts of all currencies are compared in."""
+
+    language: str = "en"
+    """What analysts are spoken to in: a code such as de, of which there is a translation.
+
+    Translations are ``.po`` files that come with Recourse, or lie in `home` under ``texts``.
+    """
 
     policy: Path | None = None
     """The policy that a new store starts with; the one that comes with Recourse when not given.
@@ -163,6 +172,13 @@ class Settings(BaseSettings):
             raise ValueError("expected an ISO 4217 code")
         return value
 
+    @field_validator("language")
+    @classmethod
+    def _can_be_spoken(cls, tag: str, about: ValidationInfo) -> str:
+        if "home" in about.data:
+            _spoken(tag, about.data["home"])
+        return tag
+
     @field_validator("database_url", "sandbox_database_url")
     @classmethod
     def _of_a_database(cls, url: str | None) -> str | None:
@@ -212,6 +228,10 @@ class Settings(BaseSettings):
             given = read_private(file)
         return given or f"sqlite:///{(self.home / f'{mode}.db').absolute()}"
 
+    def spoken(self) -> Language:
+        """The language that analysts are spoken to in; raises LanguageError, as at the start."""
+        return _spoken(self.language, self.home)
+
     def clock_of(self, mode: Literal["live", "sandbox"]) -> Literal["ingest", "event"]:
         """The clock of one of the two stores."""
         return "ingest" if mode == "live" else self.clock
@@ -241,6 +261,12 @@ class Settings(BaseSettings):
                 os.link(made, path)
             Path(made).unlink()
         return read_private(path).encode()
+
+
+def _spoken(tag: str, home: Path) -> Language:
+    from serving.language import Language  # it brings Babel, which most commands need not
+
+    return Language.of(tag, home / "texts")
 
 
 def _check_database_url(url: str) -> None:

@@ -66,7 +66,9 @@ class Worker:
         forget_dead_workers()
         self.tracing = Tracing.of(settings.trace_sample)
         self.models = Models()
-        model_watch = ModelWatch(Home(settings.home), self.models, settings.base_currency)
+        model_watch = ModelWatch(
+            Home(settings.home), self.models, settings.base_currency, settings.spoken()
+        )
         model_watch.look()
         if self.models.now.champion is None:
             log.error("no_model", expected=str(Home(settings.home).pointer),

@@ -90,6 +90,7 @@ _COLUMNS: Final = (
     "What it is",
     "Reason code",
     "Sentence",
+    "Where there is no value",
     "Why it speaks of abuse",
 )
 
@@ -144,7 +145,8 @@ def _cells(feature: Feature) -> tuple[str, ...]:
         feature.unit,
         in_words(feature.expression),
         f"`{feature.reason_code}`",
-        feature.sentence,
+        feature.sentence.many,
+        feature.sentence.none,
         feature.why,
     )
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from features.money import MINOR_UNIT_DIGITS
 from rules.document import Band
 from rules.policy import Policy
 from rules.source import Source
+from serving.language import ENGLISH
 from training.bands import Outcome
 
 _ABOVE = "# Placed by training where they are expected to cost least; the note says on what data."
@@ -87,8 +87,7 @@ def money(amount_minor: float, currency: str) -> str:
     >>> money(1234567.0, "GBP"), money(1234567.0, "JPY")
     ('12,345.67 GBP', '1,234,567 JPY')
     """
-    digits = MINOR_UNIT_DIGITS[currency]
-    return f"{amount_minor / 10**digits:,.{digits}f} {currency}"
+    return ENGLISH.money(amount_minor, currency)
 
 
 def next_version(version: str) -> str:

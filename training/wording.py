@@ -11,16 +11,14 @@ from typing import Final, Literal
 from features.catalog import BY_NAME
 from rules.decision import Action
 from rules.document import Band
-from serving.reasons import formatted
+from serving.language import ENGLISH, NBSP
 from training.bands import Outcome
 from training.baselines import BlueprintCost
 from training.bootstrap import Interval
 from training.labels import CENSORED, IGNORED, IMMATURE
-from training.proposal import money
 from training.report import TrainedReport
 
 NOT_KNOWN: Final = "not known"
-NBSP: Final = "\N{NO-BREAK SPACE}"
 DAYS_PER_MONTH: Final = 365.25 / 12
 FEW_POSITIVES: Final = 200
 """Fewer cases of abuse in the test than these: read the intervals, not the figures."""
@@ -54,9 +52,8 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.47774), number(float("nan")), number(None)
     ('0.478', 'not known', 'not known')
     """
-    if value is None or math.isnan(value):
-        return NOT_KNOWN
-    return f"{value:,.{digits}f}" if math.isfinite(value) else "without end"
+    endless = value is not None and math.isinf(value)
+    return "without end" if endless else ENGLISH.number(value, digits)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -65,7 +62,7 @@ def signed(value: float | None, digits: int = 3) -> str:
     >>> signed(0.4), signed(-0.024), signed(None)
     ('+0.400', '-0.024', 'not known')
     """
-    return number(value, digits) if value is None or not value > 0 else f"+{value:,.{digits}f}"
+    return number(value, digits) if value is None else ENGLISH.signed(value, digits)
 
 
 def count(value: float | None) -> str:
@@ -74,8 +71,7 @@ def count(value: float | None) -> str:
     >>> count(7233.0), count(3.62), count(1234.5), count(97.99)
     ('7,233', '3.6', '1,234', '98')
     """
-    small = value is not None and math.isfinite(value) and abs(value) < 100
-    return number(value, 1).removesuffix(".0") if small else number(value, 0)
+    return ENGLISH.count(value)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -84,7 +80,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     >>> percent(0.0348), percent(None)
     ('3.5\xa0%', 'not known')
     """
-    return NOT_KNOWN if value is None or math.isnan(value) else f"{100 * value:,.{digits}f}{NBSP}%"
+    return ENGLISH.share(value, digits).replace(" %", f"{NBSP}%")
 
 
 def span(interval: Interval | Mapping[str, float | None] | None, text: Text = number) -> str:
@@ -101,14 +97,13 @@ def span(interval: Interval | Mapping[str, float | None] | None, text: Text = nu
 
 
 def amount(minor: float | None, currency: str) -> str:
-    r"""Money as `training.proposal.money` writes it, held together by a space that does not break.
+    r"""Money as `Language.money` writes it, held together by a space that does not break.
 
     >>> amount(120801.9, "GBP"), amount(float("nan"), "GBP")
     ('1,208.02\xa0GBP', 'not known')
     """
-    if minor is None or not math.isfinite(minor):
-        return NOT_KNOWN
-    return money(minor, currency).replace(" ", NBSP)
+    text = ENGLISH.money(minor, currency)
+    return text if text == NOT_KNOWN else text.replace(" ", NBSP)
 
 
 def amount_of(currency: str) -> Text:
@@ -138,7 +133,7 @@ def listed(parts: Sequence[str]) -> str:
     >>> listed(["a", "b", "c"]), listed(["a"])
     ('a, b and c', 'a')
     """
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    return ENGLISH.listed(parts)
 
 
 def capital(sentence: str) -> str:
@@ -161,7 +156,7 @@ def feature_sentence(name: str) -> str:
     '… earlier refund requests by this customer in 30 days'
     """
     feature = BY_NAME.get(name)
-    return name if feature is None else feature.sentence.replace("{value}", "…")
+    return name if feature is None else feature.sentence.many.replace("{value}", "…")
 
 
 def feature_unit(name: str, currency: str) -> str:
@@ -188,7 +183,7 @@ def feature_value(name: str, value: float, currency: str) -> str:
         return NOT_KNOWN
     if feature is None or feature.unit == "code":
         return number(value, 2)
-    return formatted(value, feature.unit, currency)
+    return ENGLISH.value(value, feature.unit, currency)
 
 
 # --- bands ---------------------------------------------------------------------------------------

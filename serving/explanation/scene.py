@@ -180,7 +180,7 @@ class Scene:
         if facts:
             row = {**feature_row(request, past, rates), **_numbers(facts)}
             words = {name: value for name, value in facts.items() if name in BESIDE}
-            verdict = judge(request, row, champion, policy, rates.base, circumstances,
+            verdict = judge(request, row, champion, policy, circumstances,
                             ledger={**(ledger or {}), **words})  # fmt: skip
         else:
             verdict = score(request, past, champion, policy, rates, circumstances, ledger=ledger)

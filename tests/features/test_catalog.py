@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.absence import is_of_something, never_of_nothing, witnesses
 from features.catalog import BY_NAME, FEATURES, MODEL_FEATURES, PLAN
 from features.events import EVENTS
 from features.feature import (
@@ -32,6 +33,8 @@ from features.feature import (
 )
 from features.money import DAY_MS
 from tests.features.histories import WIDE_PLAN, Computed, Events, crowded, histories, in_batch
+
+WITNESSES = witnesses(FEATURES)
 
 every_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 whole_histories = settings(
@@ -76,13 +79,26 @@ def test_reason_code_is_upper_snake_case(feature: Feature) -> None:
 
 @every_feature
 def test_sentence_says_the_value_where_there_is_one_to_say(feature: Feature) -> None:
-    placeholders = {name for _, name, _, _ in string.Formatter().parse(feature.sentence) if name}
-    assert placeholders <= {"value"}
-    if feature.unit not in ("code", "flag"):
-        assert "value" in placeholders
-    said = feature.sentence.format(value="7")
-    assert said == said.strip()
-    assert said and "{" not in said and not said.endswith(".")
+    said = feature.sentence
+    for text in filter(None, (said.one, said.many, said.below)):
+        placeholders = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+        assert placeholders == (set() if feature.unit == "flag" else {"value"})
+    for text in filter(None, (said.one, said.many, said.none, said.below)):
+        told = text.format(value="7")
+        assert told and told == told.strip()
+        assert not set("{}|()") & set(told) and not told.endswith(".")
+        assert "None" not in told
+    assert said.one == said.many or feature.unit in ("count", "flag")
+
+
+@every_feature
+def test_what_has_no_value_is_told_apart_with_all_features_at_hand(feature: Feature) -> None:
+    """Nothing is both of nothing, and never; and the places that tell are of other features."""
+    never, something = never_of_nothing(feature.expression), is_of_something(feature.expression)
+    assert not (never and something)
+    place = FEATURES.index(feature)
+    assert place not in WITNESSES[place]
+    assert not (never and WITNESSES[place])
 
 
 @every_feature
@@ -241,3 +257,21 @@ def test_generated_histories_move_every_feature() -> None:
 
     look()
     assert [name for name, values in seen.items() if len(values) < 2] == []
+
+
+@whole_histories
+@given(histories())
+def test_a_value_is_missing_for_the_reason_that_is_told(events: Events) -> None:
+    """What is never of nothing is NaN with its holder; a witness that is NaN makes NaN."""
+    values = in_batch(events, PLAN).values
+    rows = np.array([values[feature.name] for feature in FEATURES])
+    missing = np.isnan(rows)
+    holders: dict[str | None, np.ndarray] = {}
+    for place, feature in enumerate(FEATURES):
+        for witness in WITNESSES[place]:
+            assert missing[place][missing[witness]].all(), feature.name
+        expression = feature.expression
+        if never_of_nothing(expression) and isinstance(expression, Aggregate):
+            key = expression.column if expression.op == "count_same" else expression.by
+            same = holders.setdefault(key, missing[place])
+            assert (same == missing[place]).all(), feature.name

@@ -11,6 +11,7 @@ import numpy as np
 from features.catalog import MODEL_FEATURES
 from features.feature import definitions_hash
 from serving.model import AbuseModel, Manifest, Platt, Reference
+from serving.reasons import Ranking
 from serving.scorer import Champion
 
 NAMES = tuple(feature.name for feature in MODEL_FEATURES)
@@ -26,7 +27,9 @@ class FixedModel:
         self, probability: float = 0.01, *, fails: Exception | None = None, seconds: float = 0
     ) -> None:
         self.probability, self.fails, self.seconds = probability, fails, seconds
-        self.reference = SimpleNamespace(score_quantiles=np.linspace(0, 1, 101))
+        self.reference = Reference(
+            np.full((len(NAMES), 101), np.nan), np.zeros(len(NAMES)), np.linspace(0, 1, 101)
+        )
         self.manifest = SimpleNamespace(test_from=0)  # it learnt from nothing
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
@@ -44,7 +47,7 @@ class FixedModel:
 def fixed(probability: float = 0.01, **how: object) -> Champion:
     """A champion that says this probability whatever it is asked."""
     model = FixedModel(probability, **how)
-    return Champion(model, model, "fixed")
+    return Champion(model, model, "fixed", Ranking(MODEL_FEATURES, model.reference))
 
 
 def trained_model() -> AbuseModel:

@@ -75,7 +75,7 @@ def test_a_batch_judges_each_row_as_judge_does(tables, rates, requests, events, 
     for found, request, values in zip(judged, requests, frame.matrix.tolist(), strict=True):
         row = dict(zip(frame.names, values, strict=True))
         ledger = order_ledger(request, events.of_order(request))
-        alone = judge(request, row, champion, policy, rates.base, Circumstances(), ledger=ledger)
+        alone = judge(request, row, champion, policy, Circumstances(), ledger=ledger)
         assert same(found.verdict, alone), request.refund_id
 
 

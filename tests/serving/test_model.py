@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.model import (
+    RESOLUTION,
     AbuseModel,
     Beta,
     FeatureMismatch,
@@ -189,11 +190,28 @@ def test_another_format_or_other_trees_are_refused(model: AbuseModel, tmp_path: 
 def test_the_reference_knows_what_was_never_known(rows: np.ndarray) -> None:
     rows = np.column_stack([rows, np.full(len(rows), np.nan)])
     reference = Reference.of(rows, np.linspace(0, 1, len(rows)))
-    assert reference.quantiles.shape == (4, 101)
+    assert reference.quantiles.shape == (4, RESOLUTION + 1)
     assert np.isnan(reference.quantiles[3]).all()
     assert reference.unknown_share.tolist() == [0, pytest.approx(86 / 600), 0, 1]
     assert reference.quantiles[0, 0] == rows[:, 0].min()
     assert (np.diff(reference.quantiles[:3], axis=1) >= 0).all()
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=60))
+def test_quantiles_are_values_that_were_seen_the_least_that_enough_do_not_exceed(
+    seen: list[int],
+) -> None:
+    values = np.array(seen, np.float64)
+    quantiles = Reference.of(values[:, None], values).quantiles[0]
+    for part, found in enumerate(quantiles.tolist()):
+        enough = [v for v in seen if RESOLUTION * sum(o <= v for o in seen) >= part * len(seen)]
+        assert found == min(enough)
+
+
+def test_a_model_with_percentiles_is_read_as_before(model: AbuseModel, tmp_path: Path) -> None:
+    older = Reference(np.zeros((3, 101)), np.zeros(3), np.linspace(0, 1, 101))
+    replace(model, reference=older).save(tmp_path)
+    assert AbuseModel.load(tmp_path).reference.quantiles.shape == (3, 101)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def row() -> dict[str, float]:
 
 def test_a_score_is_a_judgement_of_the_feature_row(champion, policy, row):
     whole = score(REQUEST, NO_PAST, champion, policy, Rates("GBP"), NOTHING)
-    judged = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
+    judged = judge(REQUEST, row, champion, policy, NOTHING)
     np.testing.assert_equal(dict(whole.row), dict(row))
     np.testing.assert_array_equal(whole.contributions, judged.contributions)
     assert (whole.decision, whole.score) == (judged.decision, judged.score)
@@ -63,8 +63,8 @@ def test_a_row_has_every_feature_and_knows_what_it_does_not_know(row):
 
 def test_a_row_is_also_an_array_and_either_is_scored_alike(champion, policy, row):
     assert row.numbers.tobytes() == np.array([*row.values()]).tobytes()
-    quick = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
-    plain = judge(REQUEST, dict(row), champion, policy, "GBP", NOTHING)
+    quick = judge(REQUEST, row, champion, policy, NOTHING)
+    plain = judge(REQUEST, dict(row), champion, policy, NOTHING)
     assert (quick.decision, quick.score) == (plain.decision, plain.score)
     assert quick.contributions.tobytes() == plain.contributions.tobytes()
 
@@ -91,7 +91,7 @@ def test_an_explainer_that_says_otherwise_scores_nothing(champion, monkeypatch):
 
 
 def test_the_verdict_rests_on_the_model(champion, policy, row):
-    verdict = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
+    verdict = judge(REQUEST, row, champion, policy, NOTHING)
     vector = np.array([[row[feature.name] for feature in MODEL_FEATURES]])
     assert verdict.score.probability == champion.model.predict(vector)[0]
     assert verdict.contributions.sum() == pytest.approx(champion.model.log_odds(vector)[0])
@@ -106,13 +106,13 @@ def test_the_verdict_rests_on_the_model(champion, policy, row):
 def test_a_decision_on_what_the_policy_reads_is_that_on_all_facts(champion, policy, row, known):
     ledger = {"final_sale": True}
     for features in (row, dict(row), {**row, **known}):
-        verdict = judge(REQUEST, features, champion, policy, "GBP", NOTHING, ledger=ledger)
+        verdict = judge(REQUEST, features, champion, policy, NOTHING, ledger=ledger)
         assert verdict.decision == decide(verdict.facts, verdict.score, policy, NOTHING)
 
 
 def test_more_refunds_before_make_a_higher_risk_and_the_first_reason(champion, policy, row):
-    calm = judge(REQUEST, row, champion, policy, "GBP", NOTHING)
-    busy = judge(REQUEST, {**row, "refund_count_by_customer_30d": 12.0}, champion, policy, "GBP",
+    calm = judge(REQUEST, row, champion, policy, NOTHING)
+    busy = judge(REQUEST, {**row, "refund_count_by_customer_30d": 12.0}, champion, policy,
                  NOTHING)  # fmt: skip
     assert busy.score.probability > calm.score.probability
     assert busy.reasons[0].feature == "refund_count_by_customer_30d"
@@ -123,14 +123,14 @@ def test_more_refunds_before_make_a_higher_risk_and_the_first_reason(champion, p
     [(0.01, Action.ALLOW), (0.6, Action.MANUAL_REVIEW), (0.99, Action.PREVENT)],
 )
 def test_the_bands_answer_what_no_rule_does(policy, row, probability, action):
-    decision = judge(REQUEST, row, fixed(probability), policy, "GBP", NOTHING).decision
+    decision = judge(REQUEST, row, fixed(probability), policy, NOTHING).decision
     assert (decision.action, decision.source) == (action, Source.MODEL)
 
 
 def test_an_amount_that_cannot_be_converted_is_not_a_small_one(policy):
     request = REQUEST.model_copy(update={"currency": "JPY"})
     foreign = feature_row(request, NO_PAST, Rates("GBP"))
-    verdict = judge(request, foreign, fixed(0.9), policy, "GBP", NOTHING)
+    verdict = judge(request, foreign, fixed(0.9), policy, NOTHING)
     assert verdict.score.expected_loss_minor is None
     assert verdict.decision.action is Action.MANUAL_REVIEW
 
@@ -138,7 +138,7 @@ def test_an_amount_that_cannot_be_converted_is_not_a_small_one(policy):
 def test_circumstances_bear_on_the_decision(policy, row):
     def action(**circumstances: object) -> Action:
         given = Circumstances(**circumstances)
-        return judge(REQUEST, row, fixed(0.6), policy, "GBP", given).decision.action
+        return judge(REQUEST, row, fixed(0.6), policy, given).decision.action
 
     assert action() is Action.MANUAL_REVIEW
     assert action(lists=ListMatch(block=(ListHit("customer", "b"),))) is Action.PREVENT
@@ -152,7 +152,7 @@ def test_circumstances_bear_on_the_decision(policy, row):
 
 def test_the_deadline_is_asked_before_each_stage(champion, policy, row):
     asked: list[str] = []
-    judge(REQUEST, row, champion, policy, "GBP", NOTHING, asked.append)
+    judge(REQUEST, row, champion, policy, NOTHING, asked.append)
     assert asked == ["model", "explanation", "rules"]
 
 
@@ -162,7 +162,7 @@ def test_late_at_any_stage_is_the_fallback_and_half_a_score_is_none(champion, po
         if at == stage:
             raise Late(f"before {at}")
 
-    verdict = judge(REQUEST, row, champion, policy, "GBP", NOTHING, late)
+    verdict = judge(REQUEST, row, champion, policy, NOTHING, late)
     assert (verdict.decision.action, verdict.decision.source) == (
         policy.fallback, Source.FALLBACK,
     )  # fmt: skip
@@ -177,7 +177,7 @@ def test_late_at_any_stage_is_the_fallback_and_half_a_score_is_none(champion, po
     ids=["none", "raises", "nan", "above one"],
 )  # fmt: skip
 def test_a_model_that_fails_is_the_fallback_and_says_why(policy, row, broken):
-    verdict = judge(REQUEST, row, broken, policy, "GBP", NOTHING)
+    verdict = judge(REQUEST, row, broken, policy, NOTHING)
     assert verdict.decision.source is Source.FALLBACK
     assert verdict.decision.degraded
     assert verdict.problem
@@ -185,7 +185,7 @@ def test_a_model_that_fails_is_the_fallback_and_says_why(policy, row, broken):
 
 def test_a_model_that_fails_lifts_no_block(policy, row):
     blocked = Circumstances(lists=ListMatch(block=(ListHit("customer", "b"),)))
-    assert judge(REQUEST, row, None, policy, "GBP", blocked).decision.action is Action.PREVENT
+    assert judge(REQUEST, row, None, policy, blocked).decision.action is Action.PREVENT
 
 
 def test_a_fault_in_the_explanation_costs_the_score_too(champion, policy, row):
@@ -193,7 +193,7 @@ def test_a_fault_in_the_explanation_costs_the_score_too(champion, policy, row):
         def contributions(self, _: object) -> None:
             raise ZeroDivisionError
 
-    verdict = judge(REQUEST, row, replace(champion, explainer=Faulty()), policy, "GBP", NOTHING)
+    verdict = judge(REQUEST, row, replace(champion, explainer=Faulty()), policy, NOTHING)
     assert verdict.score is None
     assert verdict.decision.degraded
 

@@ -55,7 +55,7 @@ def by_amount(small: float, large: float, version: str) -> Champion:
         reference=base.model.reference,
         predict=lambda matrix: np.where(matrix[:, payable] >= LARGE_MINOR, large, small),
     )
-    return Champion(model, base.explainer, version)  # type: ignore[arg-type]
+    return Champion(model, base.explainer, version, base.ranking)  # type: ignore[arg-type]
 
 
 BLIND = by_amount(0.02, 0.02, "1")

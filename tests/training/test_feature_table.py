@@ -25,8 +25,8 @@ def test_every_feature_has_one_row_with_all_it_says(feature: Feature) -> None:
     cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
     assert cells[0].endswith("†") != feature.for_model
     assert cells[1:] == [
-        feature.unit, in_words(feature.expression), f"`{feature.reason_code}`", feature.sentence,
-        feature.why,
+        feature.unit, in_words(feature.expression), f"`{feature.reason_code}`",
+        feature.sentence.many, feature.sentence.none, feature.why,
     ]  # fmt: skip
 
 
