@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _OF_A_DECISION: Final = ("scoreId", "action", "source", "score", "riskLevel", "policyVersion",
@@ -38,3 +38,22 @@ def model_promoted(version: str, replaced: str | None) -> dict[str, Any]:
     {'modelVersion': '4', 'replaced': '3'}
     """
     return {"modelVersion": version, "replaced": replaced}
+
+
+def drift_detected(
+    since: int, until: int, before_since: int, features: Sequence[Mapping[str, Any]],
+    score: Mapping[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The ``data`` of ``drift.detected``: what moved from the period before to this one, how far.
+
+    Times are epoch ms; the period before ends where this one begins. ``features`` and ``score``
+    have ``name``, ``psi`` and ``threshold``, which chance alone does not pass; ``score`` is None
+    where it did not move.
+
+    >>> moved = {"name": "payable_minor", "psi": 0.31, "threshold": 0.02}
+    >>> drift_detected(2_000, 3_000, 1_000, [moved], None)["features"]
+    [{'name': 'payable_minor', 'psi': 0.31, 'threshold': 0.02}]
+    """
+    return {"since": since, "until": until, "beforeSince": before_since,
+            "features": [dict(one) for one in features],
+            "score": None if score is None else dict(score)}  # fmt: skip

@@ -110,10 +110,10 @@ def drift(
     model, judged = fitted.model, fitted.validation.examples
     pairs = Pairs(train.customer, len(test), rounds=rounds, seed=seed)
     found = [
-        _measure(name, train.column(name), test.column(name), quantiles, pairs)
+        measured(name, train.column(name), test.column(name), quantiles, pairs)[0]
         for name, quantiles in zip(model.feature_names, model.reference.quantiles, strict=True)
     ]
-    score = _measure(
+    score, _ = measured(
         SCORE, fitted.probability, probability, model.reference.score_quantiles,
         Pairs(judged.customer, len(test), rounds=rounds, seed=seed),
     )  # fmt: skip
@@ -150,19 +150,25 @@ class Pairs:
         return psi(self._before @ each, self._after @ each)
 
 
-def _measure(
+def measured(
     name: str, before: FloatArray, after: FloatArray, quantiles: FloatArray, pairs: Pairs
-) -> Drift:
+) -> tuple[Drift, FloatArray]:
+    """How far values moved from those before (n,) to those after (m,), and PSI of each pair.
+
+    The pairs are of the rows before, the bins of the ``quantiles`` (q,).
+    """
     begins = cuts(quantiles)
     count = count_of(begins)
     was, now = bins(before, begins), bins(after, begins)
     moved = float(psi(*(np.bincount(each, minlength=count).astype(float) for each in (was, now))))
-    threshold = float(np.percentile(pairs.psi(was, count), PERCENTILE))
-    return Drift(
+    by_chance = pairs.psi(was, count)
+    threshold = float(np.percentile(by_chance, PERCENTILE))
+    found = Drift(
         name, moved, threshold, moved > threshold,
         float(np.isnan(before).mean()), float(np.isnan(after).mean()),
         _median(before), _median(after),
     )  # fmt: skip
+    return found, by_chance
 
 
 def _median(values: FloatArray) -> float:

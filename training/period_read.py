@@ -19,10 +19,11 @@ import orjson
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
-from features.catalog import FEATURES
+from features.catalog import BY_NAME, FEATURES
 from rules.decision import Action, Source
+from serving.codes import NO_HISTORY, NOT_KNOWN
 from serving.logged import without_misses
-from serving.reasons import NOT_KNOWN
+from serving.reasons import Ranking
 from serving.store.decisions import RawDecision
 from serving.store.schema import decisions
 from serving.store.store import Store
@@ -40,9 +41,8 @@ LISTED: Final = "LISTED"
 
 _CHUNK: Final = 4_096
 _ANALYST: Final = Source.MANUAL_REVIEW.value
-_CODE_OF: Final = {feature.name: feature.reason_code for feature in FEATURES}
-_CODES: Final = (*dict.fromkeys(code for code in _CODE_OF.values() if code != NOT_KNOWN), NOT_KNOWN)
-"""Every reason code that a feature may have, `NOT_KNOWN` the last."""
+_CODES: Final = (*dict.fromkeys(f.reason_code for f in FEATURES), NO_HISTORY, NOT_KNOWN)
+"""Every reason code that a value may count to."""
 
 Kept = tuple[str, tuple[str, ...]]
 """What feature rows are comparable by: the catalog's hash, and the model's features in order."""
@@ -228,13 +228,9 @@ class _Rows:
         if not model or not set(model) <= set(names):
             self._weights.append(np.full((len(run), len(_CODES)), np.nan, np.float32))
             return
-        place, group = _places(names, model)
         weights = _matrix([raw.contributions for raw in run], len(added))[:, : len(model)]
-        values = values[:, place]
-        unknown = np.isnan(values)
-        by_code = np.where(unknown, 0.0, weights) @ group
-        by_code[:, -1] += np.where(unknown, weights, 0.0).sum(axis=1)
-        self._weights.append(by_code.astype(np.float32))
+        values = values[:, [names.index(name) for name in model]]
+        self._weights.append(_by_code(model, values, weights))
         chosen = np.flatnonzero((first + np.arange(len(run))) % self._step == 0)
         self._samples.setdefault((catalog, model), []).append(
             Sample(first + chosen, values[chosen], weights[chosen])
@@ -263,17 +259,32 @@ def _matrix(rows: list[bytes], width: int) -> FloatArray:
     return np.frombuffer(b"".join([row or nothing for row in rows]), "<f8").reshape(-1, width)
 
 
-@lru_cache(maxsize=16)
-def _places(names: tuple[str, ...], model: tuple[str, ...]) -> tuple[IntArray, FloatArray]:
-    """Where a model's features lie in a row, and which code (features, codes) each is of.
+def _by_code(
+    model: tuple[str, ...], values: FloatArray, weights: FloatArray
+) -> NDArray[np.float32]:
+    """Weights (n, features) summed up (n, codes) by what a reason would be told by.
 
-    What no catalog of this program has counts for no code.
+    What no catalog of this program has counts to no code, and is NaN if the rest cannot be grouped.
     """
-    group = np.zeros((len(model), len(_CODES)))
-    for row, name in enumerate(model):
-        if name in _CODE_OF:
-            group[row, _CODES.index(_CODE_OF[name])] = 1.0
-    return np.array([names.index(name) for name in model], np.int64), group
+    there = [place for place, name in enumerate(model) if name in BY_NAME]
+    ranking = _ranking(tuple(model[place] for place in there))
+    if ranking is None:
+        return np.full((len(values), len(_CODES)), np.nan, np.float32)
+    code_of = np.array([_CODES.index(code) for code in ranking.codes])
+    rows = np.ascontiguousarray(values[:, there])
+    code = code_of[np.array([ranking.grouped(row) for row in rows])]
+    place = np.arange(len(rows))[:, None] * len(_CODES) + code
+    sums = np.bincount(place.ravel(), weights[:, there].ravel(), len(rows) * len(_CODES))
+    return sums.reshape(len(rows), -1).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _ranking(model: tuple[str, ...]) -> Ranking | None:
+    """What tells the codes of a model's features apart; None where it cannot."""
+    try:
+        return Ranking([BY_NAME[name] for name in model]) if model else None
+    except ValueError:  # of an older catalog, which lacked what tells why a value is NaN
+        return None
 
 
 def _joined(parts: list[Sample]) -> Sample:
