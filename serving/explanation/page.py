@@ -152,7 +152,8 @@ def _reasons(told: Explanation, language: Language) -> dict[str, Any]:
     telling = told.lowering if verdict.action == Action.ALLOW else told.raising
     named = [cut(one.name) for one in telling[:MOST_NAMED] if verdict.source == Source.MODEL]
     return {
-        "weightiest": language.listed(named),
+        "is_by_model": verdict.source == Source.MODEL,
+        "weightiest": "; ".join(named),
         "heaviest": max((abs(one.contribution) for one in reasons), default=0.0),
         "waterfall": _waterfall(told, reasons, language),
     }
@@ -208,7 +209,7 @@ def _drawn(told: Explanation, language: Language) -> dict[str, Any]:
 def _timelines(told: Explanation, language: Language) -> Iterator[_Figure]:
     """All of the history; of a long one also what is near the decision, if that is much."""
     moments, decided_at = told.timeline.moments, told.verdict.decided_at
-    if not moments:
+    if len(moments) < 2:
         return
     label = _timeline_label(moments, language)
     caption = language.say(

@@ -462,7 +462,7 @@ HOSTILE = (
 """Markup, templates, a formula, marks of direction, controls, half a character, a long word."""
 
 _T = TypeVar("_T")
-_CHOSEN = ("lane", "tone", "outcome", "kind", "language", "currency", "base_currency", "action",
+CODES = ("lane", "tone", "outcome", "kind", "language", "currency", "base_currency", "action",
            "source", "band", "mode", "stage", "risk_level", "follow_up")  # fmt: skip
 
 
@@ -474,7 +474,7 @@ def hostile() -> Explanation:
 def _hostile(value: _T, name: str = "") -> _T:
     changed: Any = value
     if isinstance(value, str):
-        changed = value if name in _CHOSEN else HOSTILE
+        changed = value if name in CODES else HOSTILE
     elif is_dataclass(value):
         changed = replace(value, **{  # type: ignore[type-var]
             each.name: _hostile(getattr(value, each.name), each.name) for each in fields(value)
