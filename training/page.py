@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from features.catalog import BY_NAME
 from serving.pages import environment
-from training import charts, charts_shap, wording
+from training import charts, charts_shap, faithfulness_text, wording
 from training.baselines import SURELY, Against
 from training.charts_shap import Looks
 from training.evaluate import HEADLINES
@@ -70,7 +70,8 @@ def render(report: TrainedReport, picture: Picture) -> str:
         "money": partial(amount, currency=currency),
     }  # fmt: skip
     return pages.get_template("report.html.j2").render(
-        r=report, picture=picture, currency=currency, words=wording, proposal=PROPOSAL,
+        r=report, picture=picture, currency=currency, words=wording,
+        reasons=faithfulness_text, proposal=PROPOSAL,
         **_summary(report), **_rank(report, picture), **_probabilities(report, picture),
         **_money(report), **_looks(report, picture), **_weak(report), **_data(report),
     )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rules.document import Costs
+from serving.language import ENGLISH
 from serving.model import AbuseModel, Manifest
 from training.bands import Outcome
 from training.baselines import Against, Baseline, BlueprintCost
@@ -19,6 +20,7 @@ from training.dataset import Examples, TimeSplit
 from training.drift import DriftReport
 from training.evaluate import Judgement
 from training.fairness import Fairness
+from training.faithfulness import Faithfulness
 from training.fit import Size
 from training.leaks import LeakReport
 from training.proposal import money
@@ -100,6 +102,7 @@ class TrainedReport:
     segments: tuple[Segment, ...]
     fairness: tuple[Fairness, ...]
     drift: DriftReport
+    faithfulness: Faithfulness
     top_features: tuple[tuple[str, float], ...]
     seconds: Mapping[str, float]
     kept: Path | None = None
@@ -175,6 +178,11 @@ def _summary(r: TrainedReport) -> Iterable[str]:
         "reviews paid"
     )
     yield f"  leaks found: {len(r.leaks.leaks)}"
+    found = r.faithfulness
+    yield (
+        f"  the main reason, made usual, lowers the score of {ENGLISH.share(found.main.share, 1)} "
+        f"of {ENGLISH.count(found.asked)} flagged refunds"
+    )
     for refusal in r.refusals:
         yield f"  REFUSED: {refusal}"
     for doubt in r.doubts:

@@ -30,7 +30,7 @@ from rules.policy import Policy, load_policy
 from serving.facts import FACTS
 from serving.home import Home
 from serving.model import AbuseModel
-from training.bands import Bands, Outcome, default_policy_path, outcome
+from training.bands import Bands, Outcome, actions, default_policy_path, outcome
 from training.baselines import (
     Baseline,
     against,
@@ -58,6 +58,8 @@ from training.drift import drift
 from training.evaluate import Truth, judge
 from training.evaluation import weigh_labelled, weighted_judgement
 from training.fairness import Fairness, fairness, groups_of
+from training.faithfulness import faithfulness
+from training.faithfulness_text import doubts as doubts_of_reasons
 from training.fit import Fitted, check_split, fit, sizes
 from training.labels import DEFAULT_MATURITY_DAYS
 from training.leaks import LeakReport, check_trusted, find_leaks
@@ -227,6 +229,8 @@ def judge_on_test(
     compared = against(probability, truth, rivals, desk=desk, seed=seed)
     scored = blueprint(test)
     refusals = [*(leak.says for leak in leaks.leaks), *beats(compared)]
+    loss = probability * (truth.amount_minor + costs.fee_minor)
+    reasons = faithfulness(fitted.model, test, actions(bands, probability, loss) > 0, seed=seed)
 
     def led_to(which: Bands | Sequence[Band]) -> Outcome:
         return outcome(
@@ -236,7 +240,7 @@ def judge_on_test(
 
     return {
         "refusals": tuple(refusals),
-        "doubts": tuple(doubts(compared)),
+        "doubts": (*doubts(compared), *doubts_of_reasons(reasons)),
         "leaks": leaks,
         "judgement": judge(probability, truth, desk=desk, bands=bands, costs=costs, seed=seed),
         "weighted": weighted_judgement(
@@ -251,6 +255,7 @@ def judge_on_test(
         "segments": segments(probability, test, seed=seed),
         "fairness": _fairness(probability, split, tables, options.groups, seed),
         "drift": drift(split.train, test, probability, fitted, seed=seed),
+        "faithfulness": reasons,
         "sizes": sizes(fitted, test.inputs[:TIMED]),
     }
 
