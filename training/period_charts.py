@@ -6,8 +6,10 @@ What is named in a chart is the program's own; words of records stand in tables 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
+import matplotlib as mpl
 import numpy as np
 
 from features.money import DAY_MS
@@ -27,6 +29,8 @@ COLOUR_OF: Final = {
     Action.PREVENT: "fifth",
 }  # fmt: skip
 MOST_DRIVERS: Final = 14
+LEAST_LABELS: Final = 30
+"""Of a month with fewer labels no share is drawn: its interval would hide the others."""
 MOST_NUMBERED: Final = 12
 """So many features of the drift's picture bear the numbers that they have in the table."""
 
@@ -48,7 +52,8 @@ def actions(report: PeriodReport, language: Language) -> str:
         top = max(1.0, float(bottom.max(initial=0)) * 1.12)
         border = report.now.since / DAY_MS
         axes.axvline(border, color=COLOURS["ink"], linewidth=1, linestyle="dashed")
-        axes.text(border, top, f" {language.say('this period')} →", va="top", fontsize=7.5)
+        axes.annotate(language.say("this period →"), (border, top), (4, -2), va="top",
+                      textcoords="offset points", fontsize=7.5)  # fmt: skip
         end = report.now.until / DAY_MS
         axes.set(xlim=(report.before.since / DAY_MS, max(end, at[-1] + width)), ylim=(0, top),
                  ylabel=language.say("refunds a day") if report.slice_days == 1
@@ -64,7 +69,7 @@ def actions(report: PeriodReport, language: Language) -> str:
 def drivers(each: Sequence[Driver], language: Language) -> str:
     """What the heaviest reason codes add in the mean, before and now."""
     shown = each[:MOST_DRIVERS]
-    with drawing("drivers", 0.75 + 0.23 * len(shown)) as drawn:
+    with drawing("drivers", 0.8 + 0.3 * len(shown)) as drawn:
         axes = drawn.figure.add_subplot()
         place = np.arange(len(shown))
         was, now = (np.array([getattr(one, name) for one in shown])
@@ -76,9 +81,11 @@ def drivers(each: Sequence[Driver], language: Language) -> str:
                   label=language.say("period before"))  # fmt: skip
         axes.plot(now, place, "o", color=COLOURS["first"], markersize=4.5,
                   label=language.say("this period"))  # fmt: skip
-        axes.set_yticks(place, [name_of_code(one.code, language) for one in shown], fontsize=7.5)
+        names = [fill(name_of_code(one.code, language), 24) for one in shown]
+        axes.set_yticks(place, names, fontsize=7.5, linespacing=0.95)
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
         axes.invert_yaxis()
-        axes.set_xlabel(language.say("← lowers the risk    mean weight    raises the risk →"))
+        axes.set_xlabel(language.say("mean weight; to the right it raises the risk"))
         axes.xaxis.set_major_formatter(lambda value, _: language.signed(value))
         drawn.figure.legend(loc="outside lower right", ncols=2, fontsize=7.5)
     return drawn.svg
@@ -113,7 +120,7 @@ def drift(features: Sequence[Moved], language: Language) -> str:
 
 def months(each: Sequence[Month], language: Language) -> str:
     """Predicted and observed share of abuse by month, over how many labels that is."""
-    known = [(i, one.fit) for i, one in enumerate(each) if one.fit.refunds]
+    known = [(i, one.fit) for i, one in enumerate(each) if one.fit.refunds >= LEAST_LABELS]
     with drawing("months", 3.6) as drawn:
         above, below = drawn.figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
         place = np.array([i for i, _ in known], float)
@@ -157,14 +164,14 @@ def reliability(bins: Sequence[dict[str, float]], language: Language) -> str:
         axes.errorbar(x, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)], fmt="o",
                       markersize=4, capsize=2, color=COLOURS["first"],
                       label=language.say("turned out as abuse, 95 %"))  # fmt: skip
-        for axis in (axes.xaxis, axes.yaxis):
-            _shares(axis, language)
         axes.set_xscale("function", functions=(_root, np.square))
         axes.set_yscale("function", functions=(_root, np.square))
         ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1]
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks,
                  xlabel=language.say("probability of abuse that the model says"),
                  ylabel=language.say("share that turned out as abuse"))  # fmt: skip
+        for axis in (axes.xaxis, axes.yaxis):
+            _shares(axis, language)
         axes.legend(loc="upper left", fontsize=7.5)
     return drawn.svg
 

@@ -39,6 +39,7 @@ def text(report: PeriodReport, language: Language) -> str:
             before=language.share(before.whole.share(action), 1),
             amount=language.money(part.minor, report.currency),
         ))  # fmt: skip
+    lines.append(expected(report, language))
     moved = movers(report)
     if moved:
         lines.append(say("what drives risk, in the mean, and what it did before:"))
@@ -130,8 +131,8 @@ def findings(report: PeriodReport, language: Language) -> Iterator[str]:
         waited = (report.calibration.as_of - report.reviews.oldest_open_at) / DAY_MS
         yield language.say_of(
             report.reviews.open,
-            "{value} refund of this period still waits for a review, since {waited}.",
-            "{value} refunds of this period still wait for a review, the oldest since {waited}.",
+            "{value} refund of this period still waits for a review, for {waited}.",
+            "{value} refunds of this period still wait for a review, the oldest for {waited}.",
             waited=language.duration(waited),
         )  # fmt: skip
 
@@ -168,6 +169,15 @@ def mover(one: Driver, language: Language) -> str:
     return language.say("{reason}: {now}, before {before}: raises the risk less", **values)
 
 
+def expected(report: PeriodReport, language: Language) -> str:
+    """What abuse is expected to have been paid."""
+    return language.say(
+        "Of what was allowed, the model expects {now} to be abuse; before {before}.",
+        now=language.money(report.now.expected_lost_minor, report.currency),
+        before=language.money(report.before.expected_lost_minor, report.currency),
+    )  # fmt: skip
+
+
 def problem_in_words(problem: str, language: Language) -> str:
     """Why nothing is said of drift."""
     return {
@@ -188,8 +198,8 @@ def drift_in_short(report: PeriodReport, language: Language) -> str:
     surely = sum(one.surely for one in drift.features)
     return language.say_of(
         len(drift.drifted),
-        "Drift: {value} of {all} features is over its own threshold, {surely} surely moved.",
-        "Drift: {value} of {all} features are over their own thresholds, {surely} surely moved.",
+        "{value} of {all} features is over its own threshold, {surely} surely moved.",
+        "{value} of {all} features are over their own thresholds, {surely} surely moved.",
         all=language.count(len(drift.features)), surely=language.count(surely),
     )  # fmt: skip
 
@@ -204,14 +214,14 @@ def reviews_in_short(report: PeriodReport, language: Language) -> str:
     found = report.reviews
     if not found.whole.reviewed:
         return language.say_of(
-            found.held, "Reviews: {value} refund was held and none has a verdict.",
-            "Reviews: {value} refunds were held and none has a verdict.",
+            found.held, "{value} refund was held for review and none has a verdict.",
+            "{value} refunds were held for review and none has a verdict.",
         )  # fmt: skip
     return language.say_of(
         found.held,
-        "Reviews: {value} refund was held, {reviewed} have a verdict, {share} of these "
+        "{value} refund was held for review, {reviewed} have a verdict, {share} of these "
         "confirmed as abuse; half took less than {hours}.",
-        "Reviews: {value} refunds were held, {reviewed} have a verdict, {share} of these "
+        "{value} refunds were held for review, {reviewed} have a verdict, {share} of these "
         "confirmed as abuse; half took less than {hours}.",
         reviewed=language.count(found.whole.reviewed), share=language.share(found.whole.share),
         hours=language.duration(found.hours_median / 24),
