@@ -1,0 +1,98 @@
+"""What is on file about one decision: rules, warnings, what persons said, the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import orjson
+
+from rules.policy import CompiledRule, Policy
+from serving.explanation.happenings import verdict
+from serving.explanation.parts import AuditTold, Note, RuleTold
+from serving.language import Language
+from serving.store.decisions import Decision
+from serving.store.store import Store
+
+
+def rules_told(
+    decision: Decision, policy: Policy | None, language: Language
+) -> tuple[RuleTold, ...]:
+    """Every rule of a decision: those that hit, those not settled, those that missed.
+
+    Each in the order of the policy, shadow rules among them. A record names what missed by id
+    alone: the rest is from ``policy``, the one that decided. Texts of a policy are its author's,
+    and stand as they are.
+    """
+    decided = decision.record["decision"]
+    settles = decided["source"] in ("RULE", "RATE_LIMIT")
+    rules = {rule.id: rule for rule in policy.rules} if policy else {}
+    answered = decided["action"] if settles else None
+    return (
+        *(_evaluated(rule, "hit", answered) for rule in decided["hits"]),
+        *(_evaluated(rule, "unknown", answered) for rule in decided["unknowns"]),
+        *(_missed(rule, rules.get(rule["rule_id"]), language) for rule in decided["misses"]),
+    )
+
+
+def _evaluated(
+    rule: Mapping[str, Any], outcome: Literal["hit", "unknown"], answered: str | None
+) -> RuleTold:
+    """A rule as it was recorded; ``answered`` is the action, where rules settled it."""
+    return RuleTold(
+        rule_id=rule["rule_id"],
+        version=rule["version"],
+        mode=rule["mode"],
+        stage=rule["stage"],
+        outcome=outcome,
+        action=rule["action"],
+        description=rule["description"],
+        reason=rule["reason"],
+        unknown_facts=tuple(rule["unknown_facts"]),
+        decisive=rule["mode"] == "live" and rule["calls_for"] == answered,
+    )
+
+
+def _missed(rule: Mapping[str, Any], known: CompiledRule | None, language: Language) -> RuleTold:
+    result = known.miss if known and known.miss.version == rule["version"] else None
+    unknown = language.say("The policy that this rule is of is not at hand.")
+    return RuleTold(
+        rule_id=rule["rule_id"],
+        version=rule["version"],
+        mode=rule["mode"],
+        stage=result.stage.value if result else "",
+        outcome="miss",
+        action=result.action.value if result else "",
+        description=result.description if result else unknown,
+        reason=result.reason if result else "",
+    )
+
+
+def warnings_of(decision: Decision) -> tuple[str, ...]:
+    """What the sender of the request was warned of, as it was answered."""
+    return tuple(each["msg"] for each in decision.response["data"].get("warnings", ()))
+
+
+def notes_of(store: Store, refund_id: str, language: Language) -> tuple[Note, ...]:
+    """The verdicts on a refund, the oldest first, with who gave them as it was told."""
+    return tuple(_notes(store, refund_id, language))
+
+
+def _notes(store: Store, refund_id: str, language: Language) -> Iterator[Note]:
+    for event in store.refund_events(refund_id):
+        if event.event_type == "label":
+            author = event.payload.get("reviewer") or language.say("not named")
+            yield Note(event.known_at, author, verdict(event.payload, language).title)
+
+
+def audit_of(store: Store, refund_id: str, most: int = 200) -> tuple[AuditTold, ...]:
+    """The latest audit entries about a refund, the oldest first; what is personal stays out."""
+    with store.database.read() as connection:
+        found = store.audit_log.latest(connection, subject=f"refund:{refund_id}", limit=most)
+    return tuple(
+        AuditTold(
+            entry.seq, entry.at, entry.actor, entry.action, orjson.loads(entry.content),
+            erased=entry.is_erased,
+        )
+        for entry in reversed(found)
+    )  # fmt: skip

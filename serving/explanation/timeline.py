@@ -1,0 +1,184 @@
+"""The customer's events around a decision: what is told of them, and which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from serving.explanation.happenings import Happening, decided, happening
+from serving.explanation.parts import Moment, Timeline
+from serving.language import Language
+from serving.store.around import Answered, answered, events_around, versions_of
+from serving.store.decisions import Decision
+from serving.store.holdings import in_parts
+from serving.store.indexing import Name, StoredEvent
+from serving.store.store import Store
+
+_PLACES: Final = ("order", "order_update", "transaction", "refund_request", "decision")
+"""The order of what became known at one instant: a request is decided on after it was told."""
+
+
+def timeline_of(store: Store, decision: Decision, language: Language, most: int = 60) -> Timeline:
+    """The customer's orders, refunds, returns, disputes, verdicts and decisions, the oldest first.
+
+    What is about the decided refund and its order is always among them, up to ``most``; of the rest
+    what is nearest to the decision, a third of it at most from after it where there is more before.
+    Read through indexes, in statements that are bounded whatever the customer did.
+    """
+    record = decision.record
+    told = _Told(decision, language)
+    database = store.database
+    with database.read() as connection:
+        own = _own_request(store, decision)
+        told.order_id = own.payload.get("order_id") if own else None
+        around = events_around(
+            database, connection, record["keys"], record["cutoff"], told.order_id,
+            decision.refund_id, record["event_id"], most,
+        )  # fmt: skip
+        near = [*around.named, *around.before[:most], *around.after[:most]]
+        refund_ids = {decision.refund_id} | {
+            each for e in near if (each := e.payload.get("refund_id"))
+        }
+        versions: list[StoredEvent] = []
+        decisions: list[Answered] = []
+        for part in in_parts(sorted(refund_ids)):
+            versions += versions_of(connection, part)
+            decisions += answered(connection, part)
+    every = {e.seq: e for e in (*near, *versions)}
+    told.meet(every.values())
+    moments = [*map(told.moment, every.values()), *told.decided(decisions)]
+    timeline = _timeline(moments, record["cutoff"], most)
+    return replace(
+        timeline,
+        left_out=timeline.left_out + around.unread_before + len(around.before[most:]),
+        left_out_later=timeline.left_out_later + around.unread_after + len(around.after[most:]),
+    )
+
+
+def _own_request(store: Store, decision: Decision) -> StoredEvent | None:
+    """The request that was decided on; None where retention took it."""
+    found = store.refund_events(decision.refund_id)
+    return next((e for e in found if e.event_id == decision.record["event_id"]), None)
+
+
+@dataclass
+class _Placed:
+    """A moment and its place among those of one instant."""
+
+    moment: Moment
+    place: int
+    seq: int
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.moment.at, self.place, self.seq
+
+
+@dataclass
+class _Told:
+    """Turns events into moments, as seen from a decision."""
+
+    decision: Decision
+    language: Language
+    order_id: str | None = None
+    _first: dict[Name, StoredEvent] = field(default_factory=dict)
+
+    @property
+    def cutoff(self) -> int:
+        cutoff: int = self.decision.record["cutoff"]
+        return cutoff
+
+    def is_own(self, payload: Mapping[str, Any]) -> bool:
+        """Whether it is about the decided refund, or about its order alone."""
+        refund_id = payload.get("refund_id")
+        if refund_id is not None:
+            return bool(refund_id == self.decision.refund_id)
+        return self.order_id is not None and payload.get("order_id") == self.order_id
+
+    def meet(self, found: Iterable[StoredEvent]) -> None:
+        """Take in what says which versions of orders and refunds are the first."""
+        for event in found:
+            name = event.own_name()
+            if name is not None and (
+                (before := self._first.get(name)) is None or event.is_before(before)
+            ):
+                self._first[name] = event
+
+    def moment(self, event: StoredEvent) -> _Placed:
+        """What an event says, at the instant it became known."""
+        payload = event.payload
+        refund = self._first.get(Name("refund_request", payload.get("refund_id", "")))
+        own_name = event.own_name()
+        told = happening(
+            event.event_type, payload, self.language,
+            is_first=own_name is None or self._first[own_name] is event,
+            currency=refund.payload["currency"] if refund else None,
+        )  # fmt: skip
+        return self._placed(told, event.known_at, event.event_type, event.seq, payload)
+
+    def decided(self, found: Sequence[Answered]) -> Iterator[_Placed]:
+        """What was decided on refunds; ``found`` begins with the last decision."""
+        seen = {self.decision.score_id} | {each.score_id for each in found}
+        every = list(reversed(found))
+        if len(seen) > len(every):
+            own = self.decision
+            every.append(
+                Answered(own.score_id, own.refund_id, own.decided_at, own.response["data"])
+            )
+        refunds: set[str] = set()
+        for number, each in enumerate(every):
+            told = decided(each.data, self.language, is_first=each.refund_id not in refunds)
+            refunds.add(each.refund_id)
+            payload = {"refund_id": each.refund_id}
+            yield self._placed(told, each.decided_at, "decision", number, payload)
+
+    def _placed(
+        self, told: Happening, at: int, kind: str, seq: int, payload: Mapping[str, Any]
+    ) -> _Placed:
+        is_own = self.is_own(payload)
+        place = _PLACES.index(kind) if kind in _PLACES else len(_PLACES)
+        moment = Moment(
+            at=at,
+            lane=told.lane,
+            title=told.title,
+            detail="; ".join(told.details),
+            amount_minor=told.amount_minor,
+            currency=told.currency,
+            refund_id=payload.get("refund_id"),
+            order_id=payload.get("order_id"),
+            is_own=is_own,
+            is_later=is_later(at, self.cutoff, is_own=is_own),
+            tone=told.tone,
+        )
+        return _Placed(moment, place, seq)
+
+
+def is_later(at: int, cutoff: int, *, is_own: bool) -> bool:
+    """Whether a decision with this cutoff could not know of it.
+
+    A decision sees what was known before its cutoff, and what came with the request itself.
+
+    >>> is_later(10, 10, is_own=True), is_later(10, 10, is_own=False), is_later(9, 10, is_own=False)
+    (False, True, False)
+    """
+    return at > cutoff or (at == cutoff and not is_own)
+
+
+# --- which of them -----------------------------------------------------------------------------
+
+
+def _timeline(found: Sequence[_Placed], cutoff: int, most: int) -> Timeline:
+    """Own moments first, then what is nearest to the decision; the rest is counted."""
+    own = [each for each in found if each.moment.is_own]
+    own.sort(key=lambda each: (abs(each.moment.at - cutoff), each.key))
+    others = sorted((each for each in found if not each.moment.is_own), key=lambda each: each.key)
+    before = [each for each in others if not each.moment.is_later]
+    after = [each for each in others if each.moment.is_later]
+    room = max(most - len(own), 0)
+    later = min(len(after), max(room // 3, room - len(before)))
+    earliest = max(len(before) - (room - later), 0)
+    shown = sorted([*own[:most], *before[earliest:], *after[:later]], key=lambda each: each.key)
+    left_out = [each.moment for each in (*own[most:], *before[:earliest], *after[later:])]
+    count_later = sum(moment.is_later for moment in left_out)
+    return Timeline(tuple(each.moment for each in shown), len(left_out) - count_later, count_later)
