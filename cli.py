@@ -24,6 +24,7 @@ from commands import (
     models,
     policy,
     privacy,
+    report,
     service,
     webhooks,
 )
@@ -39,7 +40,7 @@ app = typer.Typer(
     help="Risk scoring for refund abuse: simulate, train, serve, explain.",
     pretty_exceptions_enable=False,
 )  # fmt: skip
-for _module in (data, models, backtest, service, privacy):
+for _module in (data, models, backtest, report, service, privacy):
     app.add_typer(_module.app)
 for _name, _module in (
     ("audit", audit),

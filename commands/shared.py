@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from features.tables import Folder, Tables
     from rules.policy import Policy
     from serving.home import Home
-    from serving.language import Language
     from serving.scorer import Champion
     from serving.settings import Settings
     from serving.store.store import Store
@@ -85,16 +84,6 @@ def settings_of(**given: Any) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def language_of(settings: Settings) -> Language:
-    """The language that reports are written in."""
-    from serving.language import Language, LanguageError
-
-    try:
-        return Language.of(settings.language, settings.home / "texts")
-    except LanguageError as error:
-        refuse(str(error))
-
-
 def read_data(data: Path) -> Folder:
     """A checked data folder; what it holds that is ignored is said, never silently dropped."""
     from features.tables import read_folder
@@ -153,7 +142,7 @@ def champion_of(model: str | None = None) -> Champion:
         except LookupError as error:
             refuse(str(error))
     return Champion.of(
-        AbuseModel.load(path), model or path.name, settings.base_currency, language_of(settings)
+        AbuseModel.load(path), model or path.name, settings.base_currency, settings.spoken()
     )
 
 

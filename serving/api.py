@@ -24,8 +24,10 @@ from serving.desk import Desk
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
 from serving.errands import Scoring, Sender, Telling
+from serving.explaining import Explaining
 from serving.gate import ADMITTED, Gate, Network, busy
 from serving.headers import ENTIRE, all_sent, sent
+from serving.home import Home
 from serving.idempotency import (
     HEADER,
     Answer,
@@ -38,6 +40,7 @@ from serving.idempotency import (
     once,
 )
 from serving.keyring import KeyRing
+from serving.language import ENGLISH, Language
 from serving.limits import LONGEST_WAIT_SECONDS, Limits, Turns
 from serving.management import Management
 from serving.privacy import Privacy
@@ -73,7 +76,8 @@ class Api:
 
     def __init__(
         self, desks: Mapping[Literal["live", "test"], Desk], max_body_bytes: int, *,
-        second_person: bool = False, limits: Limits | None = None,
+        second_person: bool = False, limits: Limits | None = None, home: Home | None = None,
+        language: Language = ENGLISH,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self.desks = desks
@@ -81,6 +85,7 @@ class Api:
         self.management = Management(self, second_person=second_person)
         self.privacy = Privacy(self)
         self.backfill = Backfill(self)
+        self.explaining = Explaining(self, home=home, language=language)
         self.clock = Clock()
         self.key_ring = KeyRing()
         self._thread = DeskThread()
@@ -344,9 +349,11 @@ class Api:
         customer_id = request.path_params["customerId"]
         return await self._record(request, lambda b: contract.parse_label(b, customer_id))
 
-    async def _read(
+    async def read(
         self, request: Request, scope: str, find: Callable[[Desk], Mapping[str, Any]]
     ) -> Response:
+        """Answer with what ``find`` gives of the desk, in turn with the decisions."""
+
         def work() -> Mapping[str, Any]:
             desk, _ = self.admit(request, scope)
             return find(desk)
@@ -364,20 +371,7 @@ class Api:
         """A refund's state, the facts about it, what became of it, and the decisions on it."""
         refund_id = request.path_params["refundId"]
 
-        return await self._read(request, "report", lambda desk: refund_data(desk.store, refund_id))
-
-    async def read_decision(self, request: Request) -> Response:
-        """The full record of one decision; identifiers in it are pseudonyms."""
-        score_id = request.path_params["scoreId"]
-
-        def find(desk: Desk) -> Mapping[str, Any]:
-            decision = desk.store.decision(score_id)
-            if decision is None:
-                raise ApiError(404, f"scoreId: no decision {shown(score_id)!r} is known")
-            return {"scoreId": score_id, "decidedAt": decision.decided_at,
-                    "record": decision.record, "response": decision.response}  # fmt: skip
-
-        return await self._read(request, "review", find)
+        return await self.read(request, "report", lambda desk: refund_data(desk.store, refund_id))
 
 
 async def _read(receive: Receive, most: int) -> bytes:
@@ -455,7 +449,9 @@ CALLS: Final[tuple[Call[Api], ...]] = (
     Call("DELETE", "/v2/customer/{customerId:path}", lambda api: api.privacy.erase,
          "Erase a customer"),
     Call("GET", "/v2/refund/{refundId:path}", lambda api: api.read_refund, "Read a refund"),
-    Call("GET", "/v2/decision/{scoreId}", lambda api: api.read_decision, "Read a decision"),
+    Call("GET", "/v2/decision/{scoreId}", lambda api: api.explaining.decision, "Read a decision"),
+    Call("GET", "/v2/decision/{scoreId}/explanation", lambda api: api.explaining.explanation,
+         "Explain a decision"),
     Call("GET", "/v2/policies", lambda api: api.management.policies, "Read the policy versions"),
     Call("POST", "/v2/policies", lambda api: api.management.propose, "Propose a policy"),
     Call("GET", "/v2/policies/{version}", lambda api: api.management.policy, "Read a policy"),

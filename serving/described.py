@@ -12,6 +12,7 @@ from serving.api import MAX_LATENCY_MS, SCORE_VALUE
 from serving.backfill import MAX_LINES, NDJSON, PARSE, Kind
 from serving.envelope import JSON
 from serving.examples import YAML, Example
+from serving.explanation.parts import Explanation
 from serving.idempotency import MOST_CHARACTERS
 from serving.management import MOST_ENTRIES
 from serving.store.lists import ListName
@@ -315,8 +316,17 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
         examples=examples.OF_REFUND, answer_description="The refund."),
     ("GET", "/v2/decision/{scoreId}"): Described(
         "readDecision", READING, "The full record of one decision, from which it can be made "
-        "again.", _envelope(managed.DecisionRecord), ("review",), (SCORE_ID,),
-        examples=examples.OF_DECISION, answer_description="The record; persons by pseudonym."),
+        "again. With `Accept: text/html` the explanation of it: a page that needs nothing from "
+        "elsewhere, to be read, kept or printed.",
+        {**_envelope(managed.DecisionRecord), "text/html": {"type": "string"}}, ("review",),
+        (SCORE_ID,), examples=examples.OF_DECISION,
+        answer_description="The record, or the page; persons by pseudonym."),
+    ("GET", "/v2/decision/{scoreId}/explanation"): Described(
+        "explainDecision", READING, "Why it was made, what would change it, and what surrounds it, "
+        "as values beside the sentences that tell them. It is made of what the decision rested "
+        "on; what would change it is found by making it again.",
+        _envelope(Explanation), ("review",), (SCORE_ID,), examples=examples.OF_DECISION,
+        answer_description="The explanation; persons by pseudonym."),
     ("GET", "/v2/policies"): Described(
         "readPolicies", POLICY, "Every version, and every act that put one in force.",
         _envelope(managed.PoliciesData), management.REVIEW,

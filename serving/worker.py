@@ -66,19 +66,18 @@ class Worker:
         forget_dead_workers()
         self.tracing = Tracing.of(settings.trace_sample)
         self.models = Models()
-        model_watch = ModelWatch(
-            Home(settings.home), self.models, settings.base_currency, settings.spoken()
-        )
+        home, language = Home(settings.home), settings.spoken()
+        model_watch = ModelWatch(home, self.models, settings.base_currency, language)
         model_watch.look()
         if self.models.now.champion is None:
-            log.error("no_model", expected=str(Home(settings.home).pointer),
+            log.error("no_model", expected=str(home.pointer),
                       then="every decision is the fallback until one is promoted")  # fmt: skip
         self.desks = open_desks(settings, self.models, self.metrics)
-        for path in Home(settings.home).close_to_others():
+        for path in home.close_to_others():
             log.warning("others_can_read", path=str(path), expected="chmod o= by its owner")
         self.api = Api(
             self.desks, settings.max_body_bytes, second_person=settings.policy_second_person,
-            limits=limits_of(settings),
+            limits=limits_of(settings), home=home, language=language,
         )  # fmt: skip
         self.api.warm_up()
         pages = {"/metrics": self._metrics_page}

@@ -192,7 +192,11 @@ class Hub(Part):
 
 @dataclass(frozen=True, slots=True)
 class Linked(Part):
-    """Another customer, the hubs (their ``value``) that lead there, and what is known of them."""
+    """Another customer, the hubs (their ``value``) that lead there, and what is known of them.
+
+    ``orders`` and ``refunds`` count what was done with a hub and ``last_seen`` is the last of them;
+    ``refused`` and ``confirmed_abuse`` count their refunds wherever they were.
+    """
 
     customer: str
     through: tuple[str, ...]

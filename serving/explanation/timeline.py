@@ -27,13 +27,11 @@ def timeline_of(store: Store, decision: Decision, language: Language, most: int 
     Read through indexes, in statements that are bounded whatever the customer did.
     """
     record = decision.record
-    told = _Told(decision, language)
-    database = store.database
-    with database.read() as connection:
-        own = _own_request(store, decision)
-        told.order_id = own.payload.get("order_id") if own else None
+    order_id = record["keys"].get("order")
+    told = _Told(decision, order_id, language)
+    with store.database.read() as connection:
         around = events_around(
-            database, connection, record["keys"], record["cutoff"], told.order_id,
+            store.database, connection, record["keys"], record["cutoff"], order_id,
             decision.refund_id, record["event_id"], most,
         )  # fmt: skip
         near = [*around.named, *around.before[:most], *around.after[:most]]
@@ -56,12 +54,6 @@ def timeline_of(store: Store, decision: Decision, language: Language, most: int 
     )
 
 
-def _own_request(store: Store, decision: Decision) -> StoredEvent | None:
-    """The request that was decided on; None where retention took it."""
-    found = store.refund_events(decision.refund_id)
-    return next((e for e in found if e.event_id == decision.record["event_id"]), None)
-
-
 @dataclass
 class _Placed:
     """A moment and its place among those of one instant."""
@@ -80,14 +72,9 @@ class _Told:
     """Turns events into moments, as seen from a decision."""
 
     decision: Decision
+    order_id: str | None
     language: Language
-    order_id: str | None = None
     _first: dict[Name, StoredEvent] = field(default_factory=dict)
-
-    @property
-    def cutoff(self) -> int:
-        cutoff: int = self.decision.record["cutoff"]
-        return cutoff
 
     def is_own(self, payload: Mapping[str, Any]) -> bool:
         """Whether it is about the decided refund, or about its order alone."""
@@ -119,13 +106,10 @@ class _Told:
 
     def decided(self, found: Sequence[Answered]) -> Iterator[_Placed]:
         """What was decided on refunds; ``found`` begins with the last decision."""
-        seen = {self.decision.score_id} | {each.score_id for each in found}
-        every = list(reversed(found))
-        if len(seen) > len(every):
-            own = self.decision
-            every.append(
-                Answered(own.score_id, own.refund_id, own.decided_at, own.response["data"])
-            )
+        own, every = self.decision, list(reversed(found))
+        if all(each.score_id != own.score_id for each in found):  # it is older than so many
+            data = own.response["data"]
+            every.append(Answered(own.score_id, own.refund_id, own.decided_at, data))
         refunds: set[str] = set()
         for number, each in enumerate(every):
             told = decided(each.data, self.language, is_first=each.refund_id not in refunds)
@@ -148,7 +132,7 @@ class _Told:
             refund_id=payload.get("refund_id"),
             order_id=payload.get("order_id"),
             is_own=is_own,
-            is_later=is_later(at, self.cutoff, is_own=is_own),
+            is_later=is_later(at, self.decision.record["cutoff"], is_own=is_own),
             tone=told.tone,
         )
         return _Placed(moment, place, seq)

@@ -1,0 +1,49 @@
+"""The explanation of one decision as a screen of text: what its page begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from serving.explanation.parts import Explanation, ReasonTold
+from serving.explanation.words import action_name
+from serving.language import Language
+
+MOST_CHANGES = 6
+
+
+def to_text(explanation: Explanation, language: Language) -> str:
+    """Verdict, what settled it, reasons for and against, and what would change it."""
+    verdict, say = explanation.verdict, language.say
+    lines = [
+        say(
+            "{action}: refund {refund} of {amount}, decided {when}",
+            action=action_name(verdict.action, language),
+            refund=verdict.refund_id,
+            amount=language.money(verdict.asked_minor, verdict.currency),
+            when=language.instant(verdict.decided_at),
+        ),
+        *(f"  {said}" for said in verdict.decided_by),
+        *_reasons(say("What raises the risk:"), explanation.raising, language),
+        *_reasons(say("What lowers it:"), explanation.lowering, language),
+        *_changes(explanation, language),
+    ]
+    return "\n".join(lines)
+
+
+def _reasons(title: str, reasons: Iterable[ReasonTold], language: Language) -> Iterator[str]:
+    told = list(reasons)
+    if told:
+        yield title
+    for reason in told:
+        yield f"  {language.signed(reason.contribution):>6}  {reason.facts[0].sentence}"
+        yield f"          {reason.name} ({reason.code})"
+
+
+def _changes(explanation: Explanation, language: Language) -> Iterator[str]:
+    what_if = explanation.what_if
+    moving = [change.sentence for change in what_if.changes if change.moves]
+    told = [what_if.problem, what_if.differs, *(edge.sentence for edge in what_if.edges)]
+    lines = [said for said in (*told, *moving[:MOST_CHANGES]) if said]
+    if lines:
+        yield language.say("What would change it:")
+    yield from (f"  {said}" for said in lines)
