@@ -101,7 +101,9 @@ def _update(payload: Payload, language: Language) -> Happening:
     )
     details = []
     if (delivered_at := payload.get("delivered_at")) is not None:
-        details.append(language.say("delivered on {day}", day=language.day(delivered_at)))
+        day = language.day(delivered_at)
+        if day != language.day(payload["known_at"]):
+            details.append(language.say("delivered on {day}", day=day))
     if "line_id" in payload:
         details.append(language.say("one line of the order only"))
     return Happening("orders", title, tone, tuple(details))

@@ -43,8 +43,9 @@ def timeline_of(store: Store, decision: Decision, language: Language, most: int 
         for part in in_parts(sorted(refund_ids)):
             versions += versions_of(connection, part)
             decisions += answered(connection, part)
-    every = {e.seq: e for e in (*near, *versions)}
-    told.meet(every.values())
+    told.meet([*near, *versions])
+    # A first version that is not near is among those that are counted.
+    every = {e.seq: e for e in (*near, *(e for e in versions if not told.is_first(e)))}
     moments = [*map(told.moment, every.values()), *told.decided(decisions)]
     timeline = _timeline(moments, record["cutoff"], most)
     return replace(
@@ -92,14 +93,18 @@ class _Told:
             ):
                 self._first[name] = event
 
+    def is_first(self, event: StoredEvent) -> bool:
+        """Whether it is no later version of an order or a refund."""
+        name = event.own_name()
+        return name is None or self._first[name].seq == event.seq
+
     def moment(self, event: StoredEvent) -> _Placed:
         """What an event says, at the instant it became known."""
         payload = event.payload
         refund = self._first.get(Name("refund_request", payload.get("refund_id", "")))
-        own_name = event.own_name()
         told = happening(
             event.event_type, payload, self.language,
-            is_first=own_name is None or self._first[own_name] is event,
+            is_first=self.is_first(event),
             currency=refund.payload["currency"] if refund else None,
         )  # fmt: skip
         return self._placed(told, event.known_at, event.event_type, event.seq, payload)

@@ -88,7 +88,7 @@ class Held(NamedTuple):
 
 def events_around(
     database: Database, connection: Connection, keys: Mapping[str, str], cutoff: int,
-    order_id: str | None, refund_id: str, event_id: str | None, most: int,
+    order_id: str | None, refund_id: str, event_id: str, most: int,
 ) -> Around:  # fmt: skip
     """What is known of a request's customer, order and refund on either side of its cutoff.
 
@@ -99,7 +99,7 @@ def events_around(
     """
     values = {
         "customer": keys.get("customer", ""), "payment_method": keys.get("payment_method", ""),
-        "order": order_id or "", "refund": refund_id, "event": event_id or "", "cutoff": cutoff,
+        "order": order_id or "", "refund": refund_id, "event": event_id, "cutoff": cutoff,
     }  # fmt: skip
 
     def rows_of(name: str, build: Callable[[], Any]) -> list[Any]:
