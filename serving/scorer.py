@@ -82,6 +82,8 @@ class Champion:
         explainer = TreeExplainer.from_booster(model.booster)
         explainer.warm_up()
         ranking = Ranking(MODEL_FEATURES, model.reference, learnt_in, language)
+        count = len(MODEL_FEATURES)
+        ranking.reasons(np.zeros(count), np.ones(count))  # compiled before anybody waits for it
         return cls(model, explainer, version, ranking, _says_the_same(explainer, model))
 
 

@@ -1,9 +1,15 @@
 """The linear-time SHAP values equal LightGBM's, shap's, and Shapley's definition."""
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from itertools import combinations
+from operator import add
+from pathlib import Path
 from typing import Any, cast
 
 import lightgbm
@@ -14,6 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.explain import Floats, TreeExplainer, _explain
+from serving.scorer import Champion
+from tests.serving.champions import trained_model
 
 TOLERANCE = 1e-9
 SPECIAL = [np.nan, 0.0, -0.0, 1e-36, -1e-36, 2e-35, 1.0, -1.0, 1e300, np.inf, -np.inf]
@@ -114,11 +122,87 @@ CATEGORIES = {"categorical": True, "max_cat_to_onehot": 4, "min_data_per_group":
         pytest.param({"data_sample_strategy": "goss"}, id="goss"),
         pytest.param({"objective": "regression", "linear_lambda": 1.0}, id="regression"),
         pytest.param({"monotone_constraints": [1, 0, 0, 0, 0, 0]}, id="monotone"),
+        pytest.param({"boost_from_average": False}, id="from zero, not from the average"),
+        pytest.param({"extra_trees": True}, id="thresholds at random"),
+        pytest.param({"path_smooth": 10.0}, id="smoothed paths"),
+        pytest.param({"cegb_penalty_split": 1e-3, "cegb_tradeoff": 2.0}, id="cost of splits"),
+        pytest.param({"interaction_constraints": [[0, 1, 5], [2, 3, 4]]}, id="interactions"),
+        pytest.param({"use_quantized_grad": True}, id="quantized gradients"),
+        pytest.param({"objective": "regression_l1"}, id="leaves renewed after growing"),
     ],
 )
 def test_equals_lightgbm(options: dict[str, Any]) -> None:
     booster = fit(**options)
     assert_same_as_lightgbm(booster, special_rows(booster))
+
+
+def test_splits_that_were_forced(tmp_path: Path) -> None:
+    forced = {"feature": 4, "threshold": 0.1, "left": {"feature": 4, "threshold": -0.4}}
+    (tmp_path / "splits.json").write_text(json.dumps(forced))
+    booster = fit(forcedsplits_filename=str(tmp_path / "splits.json"))
+    assert booster.dump_model()["tree_info"][0]["tree_structure"]["split_feature"] == 4
+    assert_same_as_lightgbm(booster, special_rows(booster))
+
+
+def test_a_model_that_was_trained_on_and_one_refitted() -> None:
+    """Counts of a refitted model are those of the rows it was grown on; both explain by them."""
+    rows = make_rows(800, 6, seed=21)
+    label = (np.nan_to_num(rows)[:, 3] > 0.2).astype(int)
+    first = fit(trees=5)
+    options = {"objective": "binary", "verbosity": -1, "num_threads": 1, "num_leaves": 9}
+    longer = lightgbm.train(options, lightgbm.Dataset(rows, label), 5, init_model=first)
+    assert longer.num_trees() == 10
+    for booster in (longer, first.refit(rows, label)):
+        assert_same_as_lightgbm(booster, special_rows(booster))
+
+
+@st.composite
+def training(draw: st.DrawFn) -> dict[str, Any]:
+    """How LightGBM may be asked to grow trees."""
+
+    def any_of(*values: Any) -> Any:  # fmt: skip
+        return draw(st.sampled_from(values))
+
+    boosting = any_of(
+        {"boosting": "gbdt"}, {"boosting": "dart", "drop_rate": 0.3},
+        {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6},
+        {"data_sample_strategy": "goss"},
+    )  # fmt: skip
+    return {
+        **boosting,
+        "n_features": any_of(3, 6, 12),
+        "n": 400,
+        "trees": any_of(1, 4, 8),
+        "objective": any_of("binary", "cross_entropy", "regression", "huber", "quantile"),
+        "num_leaves": any_of(2, 5, 16, 40),
+        "max_depth": any_of(-1, 1, 4),
+        "min_data_in_leaf": any_of(1, 5, 60),
+        "max_bin": any_of(3, 63, 255),
+        "categorical": any_of(True, False),
+        "max_cat_to_onehot": any_of(1, 4, 100),
+        "cat_smooth": any_of(0.0, 10.0),
+        "min_data_per_group": any_of(1, 50),
+        "max_cat_threshold": any_of(2, 32),
+        "use_missing": any_of(True, False),
+        "zero_as_missing": any_of(True, False),
+        "extra_trees": any_of(True, False),
+        "boost_from_average": any_of(True, False),
+        "linear_lambda": any_of(0.0, 1.0),
+        "path_smooth": any_of(0.0, 3.0),
+        "min_gain_to_split": any_of(0.0, 3.0),
+        "cegb_penalty_split": any_of(0.0, 0.01),
+        "feature_fraction": any_of(0.5, 1.0),
+        "lambda_l1": any_of(0.0, 1.0),
+        "learning_rate": any_of(0.1, 1.0),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(options=training())
+def test_equals_lightgbm_however_it_was_trained(options: dict[str, Any]) -> None:
+    booster = fit(**options)
+    assert_same_as_lightgbm(booster, special_rows(booster, 60)[:120])
 
 
 def test_stops_at_the_best_iteration_as_predict_does() -> None:
@@ -196,6 +280,62 @@ def test_equals_the_definition(small_booster: lightgbm.Booster, row: list[float]
     parts = TreeExplainer.from_booster(small_booster).contributions(values[np.newaxis])[0]
     expected = shapley_by_definition(small_booster, values)
     assert np.abs(parts - expected).max() <= TOLERANCE
+
+
+def shapley_exactly(booster: lightgbm.Booster, row: Floats, feature: int) -> tuple[Fraction, int]:
+    """In whole fractions: leaf by leaf, the polynomial in x multiplied out and integrated.
+
+    For trees and rows without unknowns and categories; with it the most features on a path.
+    """
+    total, most = Fraction(0), 0
+
+    def walk_down(node: dict[str, Any], path: dict[int, tuple[Fraction, bool]]) -> None:
+        nonlocal total, most
+        if "leaf_value" in node:
+            most = max(most, len(path))
+            if feature in path:
+                polynomial = [Fraction(1)]
+                for share, kept in (path[other] for other in path if other != feature):
+                    low, high = (share, 1 - share) if kept else (share, -share)
+                    raised = [Fraction(0), *(high * c for c in polynomial)]
+                    kept_low = [*(low * c for c in polynomial), Fraction(0)]
+                    polynomial = list(map(add, kept_low, raised))
+                integral = sum(c / (k + 1) for k, c in enumerate(polynomial))
+                share, kept = path[feature]
+                total += Fraction(node["leaf_value"]) * (int(kept) - share) * integral
+            return
+        tested = node["split_feature"]
+        left = bool(row[tested] <= node["threshold"])
+        share, kept = path.get(tested, (Fraction(1), True))
+        for side, goes in (("left_child", left), ("right_child", not left)):
+            child = node[side]
+            count = child.get("internal_count", child.get("leaf_count"))
+            part = share * Fraction(count, node["internal_count"])
+            walk_down(child, {**path, tested: (part, kept and goes)})
+
+    for tree in booster.dump_model()["tree_info"]:
+        walk_down(tree["tree_structure"], {})
+    return total, most
+
+
+def test_deep_trees_are_explained_to_the_last_digits() -> None:
+    """LightGBM divides out what it multiplied in, and is off by up to 1e-6 on such trees."""
+    rng = np.random.default_rng(11)
+    rows = rng.normal(size=(4000, 40))
+    label = (rows[:, :20].sum(axis=1) + rng.normal(size=4000) > 0).astype(int)
+    options = {"objective": "binary", "num_leaves": 255, "min_data_in_leaf": 2, "verbosity": -1,
+               "num_threads": 1, "feature_fraction": 0.3}  # fmt: skip
+    booster = lightgbm.train(options, lightgbm.Dataset(rows, label), 4)
+    explainer = TreeExplainer.from_booster(booster)
+    asked = rng.normal(size=(3, 40))
+    parts = explainer.contributions(asked)
+    raw = booster.predict(asked, raw_score=True)
+    np.testing.assert_allclose(parts.sum(axis=1), raw, rtol=0, atol=1e-13)
+    for row, mine in zip(asked, parts, strict=True):
+        for feature in np.argsort(-np.abs(mine[:-1]))[:2]:
+            exact, most = shapley_exactly(booster, row, int(feature))
+            assert most > 8  # several sweeps
+            assert mine[feature] == pytest.approx(float(exact), rel=0, abs=1e-15)
 
 
 def test_leaf_that_no_training_row_reached(small_booster: lightgbm.Booster) -> None:
@@ -298,6 +438,47 @@ def test_linear_trees_are_refused() -> None:
         booster.predict(make_rows(1, 6), pred_contrib=True)
     with pytest.raises(ValueError, match="linear trees have no SHAP values"):
         TreeExplainer.from_booster(booster)
+
+
+# ----------------------------------------------------------------------------------------------
+# Compiled before anybody waits
+# ----------------------------------------------------------------------------------------------
+
+PREPARE_AND_DECIDE = """
+import json
+import numpy as np
+from numba.core.registry import CPUDispatcher
+from serving import explain, reasons
+from serving.scorer import Champion
+from tests.serving.champions import trained_model
+
+functions = [f for m in (explain, reasons) for f in vars(m).values()
+             if isinstance(f, CPUDispatcher)]
+
+def ready():
+    return sum(len(f.signatures) for f in functions)
+
+champion = Champion.of(trained_model(), "1")
+at_start = ready()
+for row in champion.model.reference.quantiles.T[::100]:
+    vector = np.ascontiguousarray(row[np.newaxis])
+    champion.probability(vector)
+    champion.ranking.reasons(vector[0], champion.explainer.contributions(vector)[0])
+compiled = sum(n for f in functions for n in f.stats.cache_misses.values())
+print(json.dumps([at_start, ready(), compiled]))
+"""
+
+
+def test_a_champion_is_compiled_before_it_is_ready_and_once_for_all_processes() -> None:
+    Champion.of(trained_model(), "1")  # now it is on disk, if it was not
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", PREPARE_AND_DECIDE],
+        cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    at_start, after_decisions, compiled = json.loads(ran.stdout)
+    assert at_start == after_decisions > 2  # a decision compiles nothing, nor loads anything
+    assert compiled == 0  # another process found everything made
 
 
 # ----------------------------------------------------------------------------------------------
