@@ -20,7 +20,7 @@ from features.events import (
 from serving.explanation.happenings import happening
 from serving.explanation.parts import LANES, Timeline
 from serving.explanation.timeline import timeline_of
-from serving.language import ENGLISH
+from serving.language import ENGLISH, Language
 from serving.store.erasure import erase
 from serving.store.store import Store
 from tests.serving.explanation.stored import NOW, asked, day, decide, order, put
@@ -208,6 +208,23 @@ def test_words_of_others_stand_as_they_are(store: Store) -> None:
         f"Decided: {HOSTILE} ({HOSTILE}, 62 %)",
         f"Refund declined: {outside}",
     ]
+
+
+class Wrapped(Language):
+    """Marks whatever comes from the catalogue."""
+
+    def say(self, text: str, /, **values: object) -> str:
+        return f"⟦{super().say(text, **values)}⟧"
+
+    def say_of(self, count: float, one: str, many: str, /, **values: object) -> str:
+        return f"⟦{super().say_of(count, one, many, **values)}⟧"
+
+
+def test_nothing_is_said_that_is_not_in_the_catalogue(store: Store) -> None:
+    timeline = timeline_of(store, history(store), Wrapped())
+    said = [one.title for one in timeline.moments]
+    said += [part for one in timeline.moments if one.detail for part in one.detail.split("; ")]
+    assert all(text.startswith("⟦") and text.endswith("⟧") for text in said)
 
 
 def test_it_stands_without_the_request_that_retention_took(store: Store) -> None:
