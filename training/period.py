@@ -258,8 +258,9 @@ def period_report(
     before, now = read(store, before_since, since, words), read(store, since, until, words)
     tables = label_tables(store, as_of)
     still = waiting(store)
-    first = max(0, min(before_since, until - (maturity_days + CALIBRATED_DAYS) * DAY_MS))
-    mature = read(store, first, until, words) if first < before_since else _both(before, now)
+    first = max(0, until - (maturity_days + CALIBRATED_DAYS) * DAY_MS)
+    earlier = read(store, min(first, before_since), before_since, words, weights=False)
+    mature = Refunds.together([earlier, before, now])
     sources, customers = words.sources.met, words.customers.met
     reviewed = [reviews(of, tables, still, sources, customers, maturity_days)
                 for of in (before, now)]  # fmt: skip
@@ -328,20 +329,6 @@ def _slices(of: Refunds, since: int, until: int, days: int) -> list[Slice]:
               {one: int(n[i]) for one, n in count.items() if n.any()}, int(degraded[i]))
         for i in range(number)
     ]  # fmt: skip
-
-
-def _both(before: Refunds, now: Refunds) -> Refunds:
-    """The refunds of both periods; one decided in both counts in the later."""
-    earlier = before.at(np.flatnonzero(~np.isin(before.refund_id, now.refund_id)))
-    told = now.told + np.array([len(earlier), 0])
-    return Refunds(
-        refund_id=np.concatenate([earlier.refund_id, now.refund_id]),
-        table=np.concatenate([earlier.table, now.table]),
-        weights=np.concatenate([earlier.weights, now.weights]),
-        told=np.concatenate([earlier.told, told]),
-        samples={},
-        decisions=before.decisions + now.decisions,
-    )
 
 
 # --- what drives risk ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ rows are kept of every so many decisions only, at most `MOST_SAMPLED` of a stret
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-MOST_SAMPLED: Final = 50_000
+MOST_SAMPLED: Final = 20_000
 """Of so many decisions of a stretch, evenly spread, the feature rows are kept."""
 
 LISTED: Final = "LISTED"
@@ -133,6 +133,8 @@ class Refunds:
 
     def at(self, chosen: IntArray) -> Refunds:
         """The refunds at these places, which rise."""
+        if len(chosen) == len(self):
+            return self
         place = np.full(len(self), -1)
         place[chosen] = np.arange(len(chosen))
         told = self.told[place[self.told[:, 0]] >= 0]
@@ -142,20 +144,42 @@ class Refunds:
             samples={kept: _moved(one, place) for kept, one in self.samples.items()},
         )  # fmt: skip
 
+    @classmethod
+    def together(cls, parts: Sequence[Refunds]) -> Refunds:
+        """The refunds of stretches that follow one another, each in its last, without weights."""
+        later: set[str] = set()
+        kept = []
+        for part in reversed(parts):
+            is_last = np.array([one not in later for one in part.refund_id], np.bool_)
+            kept.append((part.refund_id[is_last], part.table[is_last]))
+            later.update(part.refund_id)
+        ids, tables = zip(*reversed(kept), strict=True)
+        table = np.concatenate(tables)
+        return cls(
+            refund_id=np.concatenate(ids), table=table,
+            weights=np.zeros((len(table), 0), np.float32), told=np.zeros((0, 2), np.int64),
+            samples={}, decisions=sum(part.decisions for part in parts), codes=(),
+        )  # fmt: skip
+
 
 def _moved(sample: Sample, place: IntArray) -> Sample:
     there = place[sample.row] >= 0
     return Sample(place[sample.row][there], sample.values[there], sample.weights[there])
 
 
-def read(store: Store, since: int, until: int, words: Dictionary) -> Refunds:
-    """The refunds with a decision of ``since <= decided_at < until`` (epoch ms)."""
+def read(
+    store: Store, since: int, until: int, words: Dictionary, *, weights: bool = True
+) -> Refunds:
+    """The refunds with a decision of ``since <= decided_at < until`` (epoch ms).
+
+    Without ``weights`` none is explained, which saves half of what there is to read.
+    """
     at = decisions.c.decided_at
     with store.database.read() as connection:
         wanted = select(func.count()).where(at >= since, at < until)
         count = connection.execute(wanted).scalar_one()
     rows = _Rows(words, step=max(1, math.ceil(count / MOST_SAMPLED)))
-    rows.add(store.raw_decisions(since, until, contributions=True))
+    rows.add(store.raw_decisions(since, until, contributions=weights))
     return rows.refunds()
 
 
