@@ -261,20 +261,21 @@ def _marks(
 
 
 def _mark(moments: Sequence[Moment], place: float, y: float, language: Language) -> Markup:
-    tone = max((one.tone for one in moments), key=_TONES.index)
-    kind = f"mark {tone}" + " hollow" * moments[0].is_later
-    titles = [f"{language.day(one.at)}: {cut(one.title, 90)}" for one in moments[:_TITLES]]
-    inside = [tag("title", "\n".join([*titles, *["…"] * (len(moments) > _TITLES)]))]
+    """The worst tone of several is theirs; their shape is larger, with their number in it."""
+    tone, number = max((one.tone for one in moments), key=_TONES.index), len(moments)
+    look = f"{tone} hollow" if moments[0].is_later else tone
+    titles = [
+        language.say("{day}: {what}", day=language.day(one.at), what=cut(one.title, 90))
+        for one in moments[:_TITLES]
+    ]
+    inside = [tag("title", "\n".join([*titles, *["…"] * (number > _TITLES)]))]
     if any(one.is_own for one in moments):
-        inside.append(tag("circle", r=12.5 if len(moments) > 1 else 10.5, class_="own"))
-    if len(moments) > 1:
-        inside += [
-            tag("circle", r=9.5, class_=kind),
-            _text(language.count(len(moments)), "0", 4, f"many {tone}" + " hollow"
-                  * moments[0].is_later, "middle"),
-        ]  # fmt: skip
-    else:
-        inside.append(tag("path", d=_SHAPES[tone], class_=kind))
+        inside.append(tag("circle", r=10.5 if number == 1 else 15, class_="own"))
+    larger = None if number == 1 else "scale(1.6)"
+    inside.append(tag("path", d=_SHAPES[tone], class_=f"mark {look}", transform=larger))
+    if number > 1:
+        lower = 6 if tone == "wait" else 4
+        inside.append(_text(language.count(number), "0", lower, f"many {look}", "middle"))
     # A drawing within the drawing: the only way to a place in per cent for what is in pixels.
     return tag("svg", *inside, x=_at(place), y=y, overflow="visible")
 

@@ -184,7 +184,10 @@ def _waterfall(
     if len(reasons) > MOST_STEPS or abs(score - at) > 1e-6:
         steps.append(step(language.say("Everything else"), at, score))
     steps.append(step(language.say("Score of this refund"), score, score))
-    said = "; ".join(f"{cut(one.name)} {one.said}" for one in steps)
+    said = "; ".join(
+        language.say("{reason}: {probability}", reason=cut(one.name), probability=one.said)
+        for one in steps
+    )
     label = language.say(
         "From base rate to score, with the probability after each reason: {steps}.", steps=said
     )

@@ -126,8 +126,8 @@ def test_the_waterfall_ends_where_the_verdict_does(pages: dict[str, str]) -> Non
     assert label is not None
     steps = label[1].split("; ")
     assert len(steps) == 13  # base rate, ten reasons, everything else, score
-    assert steps[0].endswith("Base rate 3.4 %") and "Everything else" in steps[-2]
-    assert steps[-1] == "Score of this refund 93.1 %."
+    assert steps[0].endswith("Base rate: 3.4 %") and "Everything else" in steps[-2]
+    assert steps[-1] == "Score of this refund: 93.1 %."
 
 
 def test_the_calibration_bends_the_way(pages: dict[str, str]) -> None:
