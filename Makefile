@@ -63,11 +63,12 @@ bench: env ## Every benchmark that needs no data from outside; JSON on standard 
 	$(BIN)/python -m benchmarks.world
 	$(BIN)/python -m benchmarks.training
 
-docs: env ## Make docs/ again from the catalog and the schema
+docs: env ## Make docs/ and the catalogue of texts again from the catalog and the schema
 	$(BIN)/python -m training.feature_table > docs/features.md
 	$(BIN)/python -m training.folder_page > docs/data-folder.md
 	$(BIN)/recourse policy schema --out docs/policy.schema.json
 	$(BIN)/python -m training.policy_page
+	$(BIN)/python -m training.texts
 
 sample: env ## Make data/sample again
 	sed -n 's/^    recourse /recourse /p' data/sample/README.md | head -1 | sed 's#^#$(BIN)/#' | bash

@@ -70,7 +70,10 @@ def is_of_something(expression: Expression) -> bool:
 
 
 def witnesses(features: Sequence[Feature]) -> tuple[tuple[int, ...], ...]:
-    """Per feature, the places of those whose NaN is why it is NaN: first the holders' counts.
+    """Per feature, the places of those whose NaN says that something is not known: holders first.
+
+    What is not `is_of_something` ends with itself. Where none of them is NaN and the feature is,
+    there is nothing earlier.
 
     Raises ValueError for a feature of which nothing earlier cannot be told from an unknown holder,
     since no count by that holder is among ``features``.
@@ -86,16 +89,18 @@ def witnesses(features: Sequence[Feature]) -> tuple[tuple[int, ...], ...]:
     found: list[tuple[int, ...]] = []
     for own, feature in enumerate(features):
         if never_of_nothing(feature.expression) or isinstance(feature.expression, Known):
-            found.append(())
+            found.append((own,))
             continue
         parts = _parts(feature.expression)
         holders = dict.fromkeys(key for part in parts for key in _holders(part))
-        if is_of_something(feature.expression) and (unseen := holders.keys() - counts.keys()):
+        of_something = is_of_something(feature.expression)
+        if of_something and (unseen := holders.keys() - counts.keys()):
             raise ValueError(f"{feature.name}: expected a count by {min(unseen)} beside it, which "
                              "tells whether that is known")  # fmt: skip
         of_parts = (facts.get(each) for part in parts for each in (part, Age(part)))
         places = [*(counts[key] for key in holders if key in counts), *of_parts]
-        found.append(tuple(dict.fromkeys(p for p in places if p is not None and p != own)))
+        others = dict.fromkeys(place for place in places if place is not None and place != own)
+        found.append((*others,) if of_something else (*others, own))
     return tuple(found)
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.absence import is_of_something, witnesses
+from features.absence import witnesses
 from features.attribution import CODES
 from features.feature import Aggregate, Feature, Field
 from features.kernels import FloatArray, IntArray, compiled
@@ -28,6 +29,9 @@ MAX_REASONS: Final = 6
 
 LEAST_SHARE: Final = 0.02
 """What weighs less than this part of all that raises the risk is no reason."""
+
+KEPT: Final = 4096
+"""So many sentences are kept at hand."""
 
 TELLING: Final = 0.8
 """Where a value stands is said if at least this share of requests is on one side of it."""
@@ -73,13 +77,16 @@ class Ranking:
         widest = max([1, *map(len, self._witnesses)])
         padded = [[*each, *[-1] * (widest - len(each))] for each in self._witnesses]
         self._why = np.array(padded, np.int64).reshape(len(padded), widest)
-        self._of_something = np.array([is_of_something(f.expression) for f in features], np.bool_)
         quantiles = np.full((len(self.features), 1), np.nan)
-        self._partly_known = np.zeros(len(self.features), np.bool_)
+        self._partly_known = [False] * len(self.features)
         if reference is not None:
-            quantiles = np.ascontiguousarray(reference.quantiles)
-            self._partly_known = reference.unknown_share > 0
+            quantiles = np.array(reference.quantiles)
+            quantiles[[f.unit in ("code", "flag") for f in self.features]] = np.nan
+            self._partly_known = (reference.unknown_share > 0).tolist()
         self._quantiles = quantiles
+        # What is said of a number of things, or of a side, is said again and again.
+        self._of_things = lru_cache(KEPT)(self._told_of_things)
+        self._of_side = lru_cache(KEPT)(self._told_of_side)
 
     def reasons(
         self, values: FloatArray, contributions: FloatArray, most: int = MAX_REASONS
@@ -89,74 +96,69 @@ class Ranking:
         ``values`` (n,) and ``contributions`` (n,) are one row in the order of the features; the
         expected value that ends a SHAP row is not part of it, and is not looked at.
         """
-        codes, places, weights = _raising(
-            self._code_of, self._why, self._of_something, values, contributions,
-            len(self.codes), most,
-        )  # fmt: skip
+        found, weights = _raising(
+            self._code_of, self._why, self._quantiles, values, contributions, len(self.codes), most
+        )
         return tuple([
-            Reason(self.codes[code], self._described(place, values), self.features[place].name,
-                   told_value(self.features[place], float(values[place])), weight)
-            for code, place, weight in zip(
-                codes.tolist(), places.tolist(), weights.tolist(), strict=True
-            )
+            self._reason(code, place, side, values, weight)
+            for (code, place, side), weight in zip(found.tolist(), weights.tolist(), strict=True)
         ])  # fmt: skip
+
+    def _reason(
+        self, code: int, place: int, side: int, values: FloatArray, weight: float
+    ) -> Reason:
+        feature, said = self.features[place], self.sentence(place, values)
+        if side:
+            stands = self._of_side(feature.unit, side, self._partly_known[place])
+            said = self.language.say("{fact}; {standing}", fact=said, standing=stands)
+        value = told_value(feature, values.item(place))
+        return Reason(self.codes[code], said, feature.name, value, weight)
 
     def grouped(self, values: FloatArray) -> IntArray:
         """The place among ``codes`` that each of one row's values (n,) counts to, as reasons do."""
-        found: IntArray = _codes(
-            self._code_of, self._why, self._of_something, values, len(self.codes)
-        )
+        found: IntArray = _codes(self._code_of, self._why, values, len(self.codes))
         return found
 
     def sentence(self, place: int, values: FloatArray) -> str:
         """What the feature at a place says of a row's values (n,), or why it says nothing."""
-        if math.isnan(values[place]):
-            unknown = (why for why in self._witnesses[place] if math.isnan(values[why]))
+        feature, value = self.features[place], values.item(place)
+        if math.isnan(value):
+            unknown = (why for why in self._witnesses[place] if math.isnan(values.item(why)))
             return self.language.say(self.features[next(unknown, place)].sentence.none)
-        return sentence(self.features[place], float(values[place]), self.currency, self.language)
+        if feature.unit in ("count", "flag", "code"):
+            return self._of_things(place, value)
+        return sentence(feature, value, self.currency, self.language)
 
     def standing(self, place: int, value: float) -> str | None:
         """Where a value stands among those of training; None where that tells nothing.
 
         It never claims more than was seen: so many of so many parts, rounded down.
         """
-        unit = self.features[place].unit
-        if unit in ("code", "flag"):
+        side = _side(self._quantiles, place, value)
+        if not side:
             return None
-        below, above = _sides(self._quantiles[place], value)
-        parts = self._quantiles.shape[1] - 1
-        least = TELLING * parts
-        if parts < 100 or max(below, above) < least:
-            return None
-        is_high = below >= least
-        if (below if is_high else above) == parts:
-            return _beyond(unit, is_high, self.language)
-        side = below if is_high else above
-        tell = _among_known if self._partly_known[place] else _among_all
-        words = self.language
-        return tell(unit, is_high, words.count(side), words.count(parts), words)
+        return self._of_side(self.features[place].unit, side, self._partly_known[place])
 
-    def _described(self, place: int, values: FloatArray) -> str:
-        said, stands = self.sentence(place, values), self.standing(place, float(values[place]))
-        if stands is None:
-            return said
-        return self.language.say("{fact}; {standing}", fact=said, standing=stands)
+    def _told_of_things(self, place: int, value: float) -> str:
+        return sentence(self.features[place], value, self.currency, self.language)
+
+    def _told_of_side(self, unit: str, side: int, partly_known: bool) -> str:
+        parts = self._quantiles.shape[1] - 1
+        if abs(side) == parts:
+            return _beyond(unit, side > 0, self.language)
+        tell = _among_known if partly_known else _among_all
+        so_many, of_all = self.language.count(abs(side)), self.language.count(parts)
+        return tell(unit, side > 0, so_many, of_all, self.language)
 
 
 @compiled
-def _code(
-    place: int, code_of: IntArray, why: IntArray, of_something: NDArray[np.bool_],
-    values: FloatArray, codes: int,
-) -> int:  # fmt: skip
+def _code(place: int, code_of: IntArray, why: IntArray, values: FloatArray, codes: int) -> int:
     """The code that a value counts to; the last two of the ``codes``: nothing earlier, not known.
 
-    ``why`` (n, w) are the places whose NaN is why a value is NaN, -1 for none; ``of_something``
-    (n,) whether one is NaN over nothing, too.
+    ``why`` (n, w) are the places whose NaN says that something is not known, -1 for none.
     """
     if not np.isnan(values[place]):
         return int(code_of[place])
-    if not of_something[place]:
-        return codes - 1
     for witness in why[place]:
         if witness >= 0 and np.isnan(values[witness]):
             return codes - 1
@@ -164,39 +166,55 @@ def _code(
 
 
 @compiled
-def _codes(
-    code_of: IntArray, why: IntArray, of_something: NDArray[np.bool_], values: FloatArray,
-    codes: int,
-) -> IntArray:  # fmt: skip
+def _codes(code_of: IntArray, why: IntArray, values: FloatArray, codes: int) -> IntArray:
     """The code that each value counts to."""
     found = np.empty(len(code_of), np.int64)
     for place in range(len(code_of)):
-        found[place] = _code(place, code_of, why, of_something, values, codes)
+        found[place] = _code(place, code_of, why, values, codes)
     return found
 
 
 @compiled
-def _raising(
-    code_of: IntArray, why: IntArray, of_something: NDArray[np.bool_], values: FloatArray,
-    contributions: FloatArray, codes: int, most: int,
-) -> tuple[IntArray, IntArray, FloatArray]:  # fmt: skip
-    """The codes that raise the risk, at most ``most``: their strongest features, what they weigh.
+def _side(quantiles: FloatArray, place: int, value: float) -> int:
+    """How many parts of what was seen of a feature lie below a value: at least so many.
 
-    The heaviest first, of equal ones that whose features begin first. What weighs next to nothing
-    beside the others is left out.
+    ``quantiles`` (n, q) divide each into q - 1 parts. Below 0 it says how many lie above it, and it
+    is 0 where the larger side is not `TELLING`. A value belongs to neither side of itself; what was
+    never seen, or is NaN, has none.
+    """
+    seen = quantiles[place]
+    if np.isnan(value) or np.isnan(seen[0]):
+        return 0
+    below = int(np.searchsorted(seen, value, side="left")) - 1
+    above = len(seen) - int(np.searchsorted(seen, value, side="right")) - 1
+    if max(below, above) < TELLING * (len(seen) - 1):
+        return 0
+    return below if below > above else -above
+
+
+@compiled
+def _raising(
+    code_of: IntArray, why: IntArray, quantiles: FloatArray, values: FloatArray,
+    contributions: FloatArray, codes: int, most: int,
+) -> tuple[IntArray, FloatArray]:  # fmt: skip
+    """The codes that raise the risk, at most ``most``, and what they weigh.
+
+    Of each (r, 3) its place, that of its strongest feature, and where the value of that stands, as
+    `_side` says. The heaviest come first, of equal ones that whose features begin first. What
+    weighs next to nothing beside the others is left out.
     """
     weights = np.zeros(codes)
     first, strongest = np.full(codes, -1), np.full(codes, -1)
     for place in range(len(code_of)):
-        code = _code(place, code_of, why, of_something, values, codes)
+        code = _code(place, code_of, why, values, codes)
         weights[code] += contributions[place]
         if first[code] < 0:
             first[code] = strongest[code] = place
         elif contributions[place] > contributions[strongest[code]]:
             strongest[code] = place
-    least = LEAST_SHARE * weights[weights > 0].sum()
-    ranked = np.empty(min(most, codes), np.int64)
-    for rank in range(len(ranked)):
+    least = LEAST_SHARE * np.maximum(weights, 0).sum()
+    found, weighed = np.empty((min(most, codes), 3), np.int64), np.empty(min(most, codes))
+    for rank in range(len(found)):
         best = -1
         for code in range(codes):
             if weights[code] > 0 and first[code] >= 0 and (
@@ -205,25 +223,12 @@ def _raising(
             ):  # fmt: skip
                 best = code
         if best < 0 or (rank > 0 and weights[best] < least):
-            ranked = ranked[:rank]
-            break
-        ranked[rank] = best
+            return found[:rank], weighed[:rank]
+        place = strongest[best]
+        found[rank] = best, place, _side(quantiles, place, values[place])
+        weighed[rank] = weights[best]
         first[best] = -1
-    return ranked, strongest[ranked], weights[ranked]
-
-
-@compiled
-def _sides(quantiles: FloatArray, value: float) -> tuple[int, int]:
-    """How many parts of what was seen lie below a value, and above: at least so many.
-
-    ``quantiles`` (q,) divide it into q - 1 parts. A value belongs to neither side of itself; what
-    was never seen, or is NaN, has none.
-    """
-    if np.isnan(value) or np.isnan(quantiles[0]):
-        return 0, 0
-    below = int(np.searchsorted(quantiles, value, side="left"))
-    above = len(quantiles) - int(np.searchsorted(quantiles, value, side="right"))
-    return max(below - 1, 0), max(above - 1, 0)
+    return found, weighed
 
 
 def _among_all(unit: str, is_high: bool, side: str, parts: str, language: Language) -> str:
@@ -234,13 +239,13 @@ def _among_all(unit: str, is_high: bool, side: str, parts: str, language: Langua
         case "count", False:
             text = say("{side} of {parts} refund requests have more", side=side, parts=parts)
         case "days", True:
-            text = say("at {side} of {parts} refund requests it is shorter", side=side, parts=parts)
+            text = say("shorter at {side} of {parts} refund requests", side=side, parts=parts)
         case "days", False:
-            text = say("at {side} of {parts} refund requests it is longer", side=side, parts=parts)
+            text = say("longer at {side} of {parts} refund requests", side=side, parts=parts)
         case _, True:
-            text = say("at {side} of {parts} refund requests it is less", side=side, parts=parts)
+            text = say("less at {side} of {parts} refund requests", side=side, parts=parts)
         case _:
-            text = say("at {side} of {parts} refund requests it is more", side=side, parts=parts)
+            text = say("more at {side} of {parts} refund requests", side=side, parts=parts)
     return text
 
 
@@ -249,22 +254,22 @@ def _among_known(unit: str, is_high: bool, side: str, parts: str, language: Lang
     say = language.say
     match unit, is_high:
         case "count", True:
-            text = say("where this is known, {side} of {parts} refund requests have fewer",
+            text = say("{side} of {parts} refund requests where it is known have fewer",
                        side=side, parts=parts)  # fmt: skip
         case "count", False:
-            text = say("where this is known, {side} of {parts} refund requests have more",
+            text = say("{side} of {parts} refund requests where it is known have more",
                        side=side, parts=parts)  # fmt: skip
         case "days", True:
-            text = say("where this is known, it is shorter at {side} of {parts} refund requests",
+            text = say("shorter at {side} of {parts} refund requests where it is known",
                        side=side, parts=parts)  # fmt: skip
         case "days", False:
-            text = say("where this is known, it is longer at {side} of {parts} refund requests",
+            text = say("longer at {side} of {parts} refund requests where it is known",
                        side=side, parts=parts)  # fmt: skip
         case _, True:
-            text = say("where this is known, it is less at {side} of {parts} refund requests",
+            text = say("less at {side} of {parts} refund requests where it is known",
                        side=side, parts=parts)  # fmt: skip
         case _:
-            text = say("where this is known, it is more at {side} of {parts} refund requests",
+            text = say("more at {side} of {parts} refund requests where it is known",
                        side=side, parts=parts)  # fmt: skip
     return text
 

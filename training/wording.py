@@ -19,6 +19,7 @@ from training.labels import CENSORED, IGNORED, IMMATURE
 from training.report import TrainedReport
 
 NOT_KNOWN: Final = "not known"
+_ENDLESS: Final = "without end"
 DAYS_PER_MONTH: Final = 365.25 / 12
 FEW_POSITIVES: Final = 200
 """Fewer cases of abuse in the test than these: read the intervals, not the figures."""
@@ -52,8 +53,11 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.47774), number(float("nan")), number(None)
     ('0.478', 'not known', 'not known')
     """
-    endless = value is not None and math.isinf(value)
-    return "without end" if endless else ENGLISH.number(value, digits)
+    return _ENDLESS if _is_endless(value) else ENGLISH.number(value, digits)
+
+
+def _is_endless(value: float | None) -> bool:
+    return value is not None and math.isinf(value)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -71,7 +75,7 @@ def count(value: float | None) -> str:
     >>> count(7233.0), count(3.62), count(1234.5), count(97.99)
     ('7,233', '3.6', '1,234', '98')
     """
-    return ENGLISH.count(value)
+    return _ENDLESS if _is_endless(value) else ENGLISH.count(value)
 
 
 def percent(value: float | None, digits: int = 1) -> str:

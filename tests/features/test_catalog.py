@@ -93,12 +93,12 @@ def test_sentence_says_the_value_where_there_is_one_to_say(feature: Feature) -> 
 
 @every_feature
 def test_what_has_no_value_is_told_apart_with_all_features_at_hand(feature: Feature) -> None:
-    """Nothing is both of nothing, and never; and the places that tell are of other features."""
+    """Nothing is both of nothing, and never; what is of nothing is no witness of itself."""
     never, something = never_of_nothing(feature.expression), is_of_something(feature.expression)
     assert not (never and something)
     place = FEATURES.index(feature)
-    assert place not in WITNESSES[place]
-    assert not (never and WITNESSES[place])
+    assert (WITNESSES[place][-1:] == (place,)) == (not something)
+    assert not never or WITNESSES[place] == (place,)
 
 
 @every_feature

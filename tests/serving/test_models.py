@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import structlog
 
 from serving.home import Home
+from serving.language import Language
 from serving.model import AbuseModel, ModelError, Platt, file_digests
 from serving.models import Models, ModelWatch
 from serving.scorer import Champion
@@ -256,6 +258,16 @@ def test_a_lost_pointer_takes_no_champion_away(watch, models, home, offer, told)
     watch.look()
     assert versions(models) == ("1", None)
     assert events(told) == ["model_taken_up", "model_pointer_gone"]
+
+
+def test_a_model_that_is_taken_up_speaks_the_language_of_the_service(home, models, offer):
+    french = Language("fr", {"the refund is worth {value}": ("il s'agit de {value}",)})
+    offer("1")
+    ModelWatch(home, models, "GBP", french).look()
+    ranking = models.now.champion.ranking
+    amount = [f.name for f in ranking.features].index("payable_minor")
+    said = ranking.sentence(amount, np.full(len(ranking.features), 129_900.0))
+    assert said == "il s'agit de 1\u202f299,00 GBP"
 
 
 def test_a_refused_challenger_does_not_keep_a_champion_away(watch, models, offer, model, told):

@@ -261,11 +261,11 @@ THOUSAND = np.arange(1000.0)
         (COUNT, 800, "800 of 1,000 refund requests have fewer"),
         (COUNT, 3, "995 of 1,000 refund requests have more"),
         (COUNT, 1000, "more than at any refund request that the model learnt from"),
-        (AMOUNT, 997, "at 997 of 1,000 refund requests it is less"),
-        (AMOUNT, 3, "at 995 of 1,000 refund requests it is more"),
+        (AMOUNT, 997, "less at 997 of 1,000 refund requests"),
+        (AMOUNT, 3, "more at 995 of 1,000 refund requests"),
         (AMOUNT, -1, "less than at any refund request that the model learnt from"),
-        (AGE, 997, "at 997 of 1,000 refund requests it is shorter"),
-        (AGE, 3, "at 995 of 1,000 refund requests it is longer"),
+        (AGE, 997, "shorter at 997 of 1,000 refund requests"),
+        (AGE, 3, "longer at 995 of 1,000 refund requests"),
         (AGE, -1, "shorter than at any refund request that the model learnt from"),
         (BY_NAME["country_mismatch"], 1, ""),
         (BY_NAME["reason"], 1, ""),
@@ -277,7 +277,7 @@ def test_a_reason_says_where_its_value_stands_where_that_is_telling(feature, val
 
 def test_of_a_fact_that_is_not_always_known_it_speaks_of_where_it_is():
     said = described(AGE, 997.0, THOUSAND, unknown=10)
-    assert said == "where this is known, it is shorter at 997 of 1,000 refund requests"
+    assert said == "shorter at 997 of 1,000 refund requests where it is known"
 
 
 def test_a_model_of_a_hundred_parts_tells_in_hundreds():

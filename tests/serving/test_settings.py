@@ -39,6 +39,7 @@ def test_a_setting_comes_from_the_environment_or_from_env_file(monkeypatch, tmp_
         ("MAX_BODY_BYTES", "1", "greater than or equal to 1024"),
         ("POLICY_SECOND_PERSON", "perhaps", "valid boolean"),
         ("BASE_CURRENCY", "gbp", "ISO 4217"),
+        ("LANGUAGE", "tlh", "language: expected one of en, got 'tlh'"),
         ("SECRET", "x" * (MIN_SECRET_CHARACTERS - 1), "at least 32 characters"),
         ("LOG_LEVEL", "LOUD", "'DEBUG'"),
     ],
@@ -50,6 +51,17 @@ def test_a_wrong_setting_is_refused_by_name(monkeypatch, name, value, expected):
     (problem,) = refusal.value.errors()
     assert problem["loc"] == (name.lower(),)
     assert expected in problem["msg"]
+
+
+def test_a_language_is_one_with_a_translation_below_home(monkeypatch, tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "fr.po").write_text('msgid "not known"\nmsgstr "inconnu"\n')
+    monkeypatch.setenv("RECOURSE_LANGUAGE", "fr")
+    assert Settings(home=tmp_path).spoken().number(None) == "inconnu"
+    with pytest.raises(ValidationError, match="expected one of en, got 'fr'"):
+        Settings(home=tmp_path / "elsewhere")
+    monkeypatch.delenv("RECOURSE_LANGUAGE")
+    assert Settings(home=tmp_path).spoken().tag == "en"
 
 
 def test_all_wrong_settings_are_told_at_once(monkeypatch):
