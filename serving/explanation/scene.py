@@ -210,8 +210,10 @@ class Scene:
     def _rows_with(self, supposed: Iterable[Event]) -> Mapping[tuple[str, str], bytes]:
         """The slices of a moment after, as the store would give them with these events in it."""
         added: dict[tuple[str, str], list[KeyRow]] = {}
-        for event in supposed:
-            for row in rows_of(_stored(event), self.first):
+        stored = [*map(_stored, supposed)]
+        each = {event.event_id: event for event in reversed(stored)}  # of one id the first counts
+        for event in each.values():
+            for row in rows_of(event, self.first):
                 pair = _PAIR_OF[row.slice]
                 if pair in _READ and self.since.pseudonyms.get(pair[0]) == row.key_value:
                     added.setdefault(pair, []).append(row)
