@@ -81,6 +81,10 @@ def test_a_rule_in_the_shadow_is_told_and_never_decisive(store: Store) -> None:
         (HOSTILE, "shadow", False), ("live", "live", True), ("milder", "live", False),
     ]  # fmt: skip
     assert (told[0].description, told[0].reason) == (HOSTILE, HOSTILE)
+    for source in ("LIST", "MODEL", "MANUAL_REVIEW", "FALLBACK"):
+        by_other = {**decision.record, "decision": {**settled, "source": source}}
+        told = rules_told(replace(decision, record=by_other), None, ENGLISH)
+        assert not any(rule.decisive for rule in told)
 
 
 def test_warnings_are_told_as_they_were_answered(desk: Desk) -> None:
