@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from serving.explanation.parts import Explanation, ReasonTold
 from serving.explanation.words import action_name
 from serving.language import Language
 
-MOST_CHANGES = 6
+MOST_RAISING: Final = 6
+MOST_LOWERING: Final = 3
+MOST_CHANGES: Final = 6
 
 
 def to_text(explanation: Explanation, language: Language) -> str:
@@ -23,26 +26,37 @@ def to_text(explanation: Explanation, language: Language) -> str:
             when=language.instant(verdict.decided_at),
         ),
         *(f"  {said}" for said in verdict.decided_by),
-        *_reasons(say("What raises the risk:"), explanation.raising, language),
-        *_reasons(say("What lowers it:"), explanation.lowering, language),
+        *_reasons(say("What raises the risk:"), explanation.raising, MOST_RAISING, language),
+        *_reasons(say("What lowers it:"), explanation.lowering, MOST_LOWERING, language),
         *_changes(explanation, language),
     ]
     return "\n".join(lines)
 
 
-def _reasons(title: str, reasons: Iterable[ReasonTold], language: Language) -> Iterator[str]:
-    told = list(reasons)
-    if told:
+def _reasons(
+    title: str, reasons: Sequence[ReasonTold], most: int, language: Language
+) -> Iterator[str]:
+    """The weightiest reasons, and how many others there are."""
+    if reasons:
         yield title
-    for reason in told:
-        yield f"  {language.signed(reason.contribution):>6}  {reason.facts[0].sentence}"
-        yield f"          {reason.name} ({reason.code})"
+    for reason in reasons[:most]:
+        fact = reason.facts[0]
+        told = (fact.sentence, fact.standing, fact.own_past)
+        yield f"  {language.signed(reason.contribution)}  {reason.name} ({reason.code})"
+        yield f"         {'; '.join(said for said in told if said)}"
+    if (others := len(reasons) - most) > 0:
+        yield "  " + language.say_of(others, "and a weaker one", "and {value} weaker ones")
 
 
 def _changes(explanation: Explanation, language: Language) -> Iterator[str]:
     what_if = explanation.what_if
     moving = [change.sentence for change in what_if.changes if change.moves]
-    told = [what_if.problem, what_if.differs, *(edge.sentence for edge in what_if.edges)]
+    told = [
+        what_if.problem,
+        what_if.differs,
+        what_if.unmoved,
+        *(edge.sentence for edge in what_if.edges),
+    ]
     lines = [said for said in (*told, *moving[:MOST_CHANGES]) if said]
     if lines:
         yield language.say("What would change it:")
