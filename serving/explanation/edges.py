@@ -46,12 +46,11 @@ def probability_edges(
     below, above = _around(regions, verdict)
     milder = next((i for i in reversed(below) if regions[i].action < action), None)
     severer = next((i for i in above if regions[i].action > action), None)
-    edges = []
-    if milder is not None:
-        end = regions[milder + 1].start if milder + 1 < len(regions) else None
-        edges.append(_below(end, regions[milder].action, language))
-    if severer is not None:
-        edges.append(_from(regions[severer].start, regions[severer].action, language))
+    edges = [
+        _edge(regions, i, language, is_milder=i == milder)
+        for i in (milder, severer)
+        if i is not None
+    ]
     return edges, _unmoved(verdict, milder, severer, language)
 
 
@@ -124,27 +123,27 @@ def _thresholds(policy: Policy, verdict: Verdict) -> Iterator[float]:
         yield from (p for p in (band.probability_at_least, reached) if p is not None and p <= 1)
 
 
-def _below(at: float | None, action: Action, language: Language) -> Edge:
-    """Up to a probability; None: with any."""
-    name = action_name(action.value, language)
-    if at is None:
-        said = language.say("With a score, whichever, it would be: {action}.", action=name)
-        return Edge("probability", 1.0, action.value, said)
-    shown, digits = _shown(at, math.floor)
-    share = language.share(shown, digits)
-    said = language.say(
-        "Below a probability of {share} it would be: {action}.", share=share, action=name
-    )
-    return Edge("probability", shown, action.value, said)
-
-
-def _from(at: float, action: Action, language: Language) -> Edge:
-    shown, digits = _shown(at, math.ceil)
-    said = language.say(
-        "From a probability of {share} on it would be: {action}.",
-        share=language.share(shown, digits), action=action_name(action.value, language),
-    )  # fmt: skip
-    return Edge("probability", shown, action.value, said)
+def _edge(regions: Sequence[_Region], place: int, language: Language, *, is_milder: bool) -> Edge:
+    """Where a region begins or, of a milder one, ends; both, if what lies behind is another way."""
+    action, start = regions[place].action, regions[place].start
+    end = regions[place + 1].start if place + 1 < len(regions) else 1.0
+    behind = regions[:place] if is_milder else regions[place + 1 :]
+    is_between = any((r.action > action) if is_milder else (r.action < action) for r in behind)
+    low, low_digits = _shown(start, math.ceil)
+    high, high_digits = _shown(end, math.floor)
+    values = {
+        "low": language.share(low, low_digits), "high": language.share(high, high_digits),
+        "action": action_name(action.value, language),
+    }  # fmt: skip
+    if is_between:
+        said = language.say("Between {low} and {high} it would be: {action}.", **values)
+    elif not is_milder:
+        said = language.say("From a probability of {low} on it would be: {action}.", **values)
+    elif end == 1:
+        said = language.say("With a score, whichever, it would be: {action}.", **values)
+    else:
+        said = language.say("Below a probability of {high} it would be: {action}.", **values)
+    return Edge("probability", high if is_milder else low, action.value, said)
 
 
 def _shown(at: float, rounded: Callable[[float], int]) -> tuple[float, int]:

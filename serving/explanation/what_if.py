@@ -101,18 +101,17 @@ def _other_answer(scene: Scene, base: Verdict, language: Language) -> list[str]:
     told = []
     if was is None and now is not None:
         told.append(language.say(
-            "There was no score then; made again, the probability is {now}.",
+            "There was no score then; made again now, the probability is {now}.",
             now=language.probability(now),
         ))  # fmt: skip
     elif language.probability(was) != language.probability(now):
         told.append(language.say(
-            "Made again from what is known by now of that time, the probability is {now}, "
-            "not {was}.",
+            "Made again now, the probability is {now}, not {was}.",
             now=language.probability(now), was=language.probability(was),
         ))  # fmt: skip
     if base.decision.action is not answered:
         told.append(language.say(
-            "Made again from what is known by now of that time, it would be: {now}.",
+            "Made again now, it would be: {now}.",
             now=action_name(base.decision.action.value, language),
         ))  # fmt: skip
     return told
