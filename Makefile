@@ -50,6 +50,7 @@ fuzz: env ## The property tests on examples that were never tried; what fails is
 
 bench: env ## Every benchmark that needs no data from outside; JSON on standard output
 	$(BIN)/python -m benchmarks.explain
+	$(BIN)/python -m benchmarks.faithfulness
 	$(BIN)/python -m benchmarks.rules
 	$(BIN)/python -m benchmarks.recompute --decisions 2000
 	$(BIN)/python -m benchmarks.backtest --decisions 100000
