@@ -159,7 +159,7 @@ def _of_the_unseen(customers: int, before: int, after: int) -> float:
     for s = ln(100) / k: so rare a value says nothing, though no pair of samples ever shows it.
 
     >>> round(_of_the_unseen(1_000, 2_000, 2_000), 3)
-    0.013
+    0.014
     """
     share = min(1.0, math.log(100) / customers)
     seen = np.array([before, 0.0]), np.array([(1 - share) * after, share * after])
