@@ -104,9 +104,8 @@ def in_program(source: str, where: str) -> Iterator[Said]:
     >>> [one.text for one in said]
     [('{value} day', '{value} days'), 'a day']
     """
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         texts = tuple(each.value for each in node.args if isinstance(each, ast.Constant)
                       and isinstance(each.value, str))  # fmt: skip
