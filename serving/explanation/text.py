@@ -50,7 +50,14 @@ def _reasons(
 
 def _changes(explanation: Explanation, language: Language) -> Iterator[str]:
     what_if = explanation.what_if
-    moving = [change.sentence for change in what_if.changes if change.moves]
+    moving = [
+        language.say(
+            "{change}: {action}",
+            change=change.sentence, action=action_name(change.action, language),
+        )
+        for change in what_if.changes
+        if change.moves
+    ]  # fmt: skip
     told = [
         what_if.problem,
         what_if.differs,
