@@ -35,13 +35,14 @@ from serving.language import ENGLISH
 from serving.models import Models
 from serving.policies import Policies
 from serving.scorer import Champion, Verdict
+from serving.store.erasure import erase
 from serving.store.store import Store
 from serving.watch import Watch
 from tests.serving.champions import trained_model
 from tests.serving.conftest import DEFAULT_POLICY
 from tests.serving.documents import BALANCE, UNHELD, document, rule
 from tests.serving.store.test_history import histories
-from tests.serving.test_desk import BODY, ME, NOW, SECRET, Clock, report
+from tests.serving.test_desk import BODY, ME, NAMES, NOW, SECRET, Clock, report
 
 CHAMPION = Champion.of(trained_model(), "7")
 RATES = Rates("GBP")
@@ -282,3 +283,16 @@ def test_own_past_is_what_was_logged(store: Store) -> None:
     first = logged[0]
     assert first is not None
     assert own_past(store, first, RATES).shape == (0, len(names))
+
+
+@pytest.mark.each_store
+def test_a_customer_who_was_erased_is_decided_as_before(store: Store) -> None:
+    desk, ticks = make_desk(store), Clock()
+    desk.decide(report(refund_id="r-0"), ticks, ME)
+    answer = desk.decide(report(refund_id="r-1"), ticks, ME)
+    before = own_past(store, scene(desk, answer).decision, RATES)
+    erase(store, NAMES["customer"], actor="ann", at=NOW + DAY_MS)
+    was = scene(desk, answer)
+    assert_made_again(was)
+    assert len(was.before("refund_request")) == 1
+    assert np.array_equal(own_past(store, was.decision, RATES), before, equal_nan=True)
