@@ -72,11 +72,8 @@ def is_of_something(expression: Expression) -> bool:
 def witnesses(features: Sequence[Feature]) -> tuple[tuple[int, ...], ...]:
     """Per feature, the places of those whose NaN says that something is not known: holders first.
 
-    What is not `is_of_something` ends with itself. Where none of them is NaN and the feature is,
-    there is nothing earlier.
-
-    Raises ValueError for a feature of which nothing earlier cannot be told from an unknown holder,
-    since no count by that holder is among ``features``.
+    What is not `is_of_something` ends with itself, as does what no count by its holder stands
+    beside. Where none of them is NaN and the feature is, there is nothing earlier.
     """
     counts: dict[str, int] = {}
     facts: dict[Expression, int] = {}
@@ -93,10 +90,7 @@ def witnesses(features: Sequence[Feature]) -> tuple[tuple[int, ...], ...]:
             continue
         parts = _parts(feature.expression)
         holders = dict.fromkeys(key for part in parts for key in _holders(part))
-        of_something = is_of_something(feature.expression)
-        if of_something and (unseen := holders.keys() - counts.keys()):
-            raise ValueError(f"{feature.name}: expected a count by {min(unseen)} beside it, which "
-                             "tells whether that is known")  # fmt: skip
+        of_something = is_of_something(feature.expression) and holders.keys() <= counts.keys()
         of_parts = (facts.get(each) for part in parts for each in (part, Age(part)))
         places = [*(counts[key] for key in holders if key in counts), *of_parts]
         others = dict.fromkeys(place for place in places if place is not None and place != own)

@@ -57,8 +57,7 @@ class Ranking:
     """The reason codes of a model's features, told apart once for all rows.
 
     ``reference`` says where values stand among those of training, None for no such words;
-    ``currency`` is that of amounts. Raises ValueError where nothing earlier could not be told from
-    what is not known, as `features.absence.witnesses` does.
+    ``currency`` is that of amounts.
     """
 
     def __init__(

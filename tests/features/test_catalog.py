@@ -101,6 +101,13 @@ def test_what_has_no_value_is_told_apart_with_all_features_at_hand(feature: Feat
     assert not never or WITNESSES[place] == (place,)
 
 
+def test_a_model_sees_a_count_by_every_holder_so_nothing_earlier_is_told_as_such() -> None:
+    for place, (feature, why) in enumerate(
+        zip(MODEL_FEATURES, witnesses(MODEL_FEATURES), strict=True)
+    ):
+        assert (place in why) == (not is_of_something(feature.expression)), feature.name
+
+
 @every_feature
 def test_why_is_documented(feature: Feature) -> None:
     assert feature.why.strip().endswith(".")

@@ -224,10 +224,10 @@ def test_a_fact_of_the_request_that_is_missing_is_not_known():
     )  # fmt: skip
 
 
-def test_without_a_count_beside_it_nothing_earlier_could_not_be_told():
+def test_without_a_count_beside_it_nothing_is_known():
     since = BY_NAME["days_since_last_refund_by_device_365d"]
-    with pytest.raises(ValueError, match="expected a count by device beside it"):
-        Ranking([since])
+    (reason,) = Ranking([since]).reasons(np.array([math.nan]), np.array([1.0]))
+    assert reason.code == NOT_KNOWN
 
 
 # --- where a value stands ------------------------------------------------------------------------
@@ -338,17 +338,11 @@ def test_a_higher_score_is_never_of_a_lower_level(one, other):
     assert ranks == sorted(ranks)
 
 
-def told_beside_a_count(feature: Feature, value: float):
-    """The reasons of a row of the feature and a count by order, which tells if that is known."""
-    features = [feature, BY_NAME["refund_count_by_order_365d"]]
-    return Ranking(features).reasons(np.array([value, 0.0]), np.array([0.5, 0.0]))
-
-
 @coded
 def test_the_value_of_a_coded_reason_is_its_word_in_json(feature: Feature):
     words = words_of(feature)
     for code, word in enumerate((*words, "a value outside the list")):
-        (reason,) = told_beside_a_count(feature, float(code))
+        (reason,) = Ranking([feature]).reasons(np.array([float(code)]), np.array([0.5]))
         found = orjson.loads(orjson.dumps(as_json(reason)))
         assert found["value"] == word
         assert found["description"] == feature.sentence.many.format(value=word)
