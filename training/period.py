@@ -25,9 +25,8 @@ from serving.language import ENGLISH, Language
 from serving.store.store import Store
 from training.bootstrap import known
 from training.costs import ALLOWED
-from training.drift import ROUNDS
 from training.labels import DEFAULT_MATURITY_DAYS
-from training.period_drift import Moved, PeriodDrift, period_drift
+from training.period_drift import ROUNDS, Moved, PeriodDrift, period_drift
 from training.period_labels import Calibration, Reviews, calibration, reviews, waiting
 from training.period_read import Dictionary, FloatArray, IntArray, Mask, Refunds, read
 from training.period_text import text

@@ -22,8 +22,11 @@ from features.catalog import BY_NAME
 from serving.model import Reference
 from serving.psi import psi
 from training.bootstrap import known
-from training.drift import PERCENTILE, ROUNDS, SCORE, Drift, Pairs, measured
+from training.drift import PERCENTILE, SCORE, Drift, Pairs, measured
 from training.period_read import FloatArray, IntArray, Kept, Refunds, Sample
+
+ROUNDS: Final = 400
+"""Enough pairs that four have a farthest beyond what 99 of 100 have."""
 
 LEAST_CUSTOMERS: Final = 100
 """Of fewer customers than these in a period nothing is said of drift."""

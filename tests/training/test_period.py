@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,14 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from playwright.sync_api import Browser
 
 from benchmarks import postgresql
 from features.catalog import MODEL_FEATURES
 from features.money import DAY_MS
 from rules.decision import Action
 from rules.document import Costs
+from serving.language import Language
 from serving.psi import BINS
 from serving.reasons import Ranking
 from serving.store.decisions import Decision
@@ -331,10 +335,47 @@ def test_words_of_others_are_inert(tmp_path: Path) -> None:
     log.decide(40, SINCE, UNTIL, channels=(hostile, "WEB"), reasons=[hostile], model=hostile)
     log.write("listed", "c", SINCE, action="PREVENT", list_reasons=["said of Ann by name"])
     found = reported(store)
-    html = check(found)
-    assert "<script" not in html and "<img" not in html and "{{ 7*7 }}" in html
-    assert "said of Ann by name" not in html + json.dumps(found.to_json())
+    told = check(found)
+    assert "<script" not in told and "<img" not in told and "{{ 7*7 }}" in told
+    assert "said of Ann by name" not in told + json.dumps(found.to_json())
     assert ("list", "LISTED") in {(one.by, one.code) for one in found.told}
+    store.close()
+
+
+class Wrapped(dict[str, tuple[str, ...]]):
+    """A translation that puts every text between marks."""
+
+    def get(self, text: str, other: Any = None) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"⟦{one}⟧" for one in other or (text,))
+
+    def __contains__(self, text: object) -> bool:
+        return True
+
+
+def test_every_text_is_in_the_catalogue(report: PeriodReport) -> None:
+    marked = Language("en", Wrapped(any=("text",)))
+    shown = re.sub(r"<(style|code)\b.*?</\1>", " ", page(report, marked), flags=re.DOTALL)
+    said = [*re.findall(r'aria-label="([^"]*)"', shown), re.sub(r"<[^>]*>", " ", shown)]
+    left = html.unescape("\n".join([*said, report.to_text(marked)]))
+    while (less := re.sub(r"⟦[^⟦⟧]*⟧", " ", left)) != left:
+        left = less
+    data = {"GBP", "Mar", "Apr", "May", "APP", "WEB", "rule"}
+    assert set(re.findall(r"[^\W\d_]{3,}", left)) <= data
+
+
+def test_the_page_fits_a_phone_and_runs_nothing(tmp_path: Path, browser: Browser) -> None:
+    store = opened(tmp_path)
+    with (log := Log(store)).writing():
+        log.decide(300, BEFORE, UNTIL, shift=2.0, channels=("W" * 300, "<img src=x onerror=a()>"))
+    (tmp_path / "page.html").write_text(page(reported(store)), encoding="utf-8")
+    opened_page = browser.new_page(viewport={"width": 390, "height": 800})
+    problems: list[str] = []
+    opened_page.on("pageerror", lambda error: problems.append(str(error)))
+    opened_page.goto((tmp_path / "page.html").as_uri())
+    assert opened_page.evaluate("document.documentElement.scrollWidth") == 390
+    assert opened_page.locator("img, script").count() == 0
+    assert opened_page.locator("svg").count() >= 3
+    assert not problems
     store.close()
 
 
