@@ -56,9 +56,9 @@ READY = """
 import sys, time
 import lightgbm
 from serving.explain import TreeExplainer
-explainer = TreeExplainer.from_booster(lightgbm.Booster(model_file=sys.argv[1]))
+booster = lightgbm.Booster(model_file=sys.argv[1])
 start = time.perf_counter()
-explainer.warm_up()
+TreeExplainer.from_booster(booster).warm_up()
 print(time.perf_counter() - start)
 """
 

@@ -258,6 +258,11 @@ _LINKS: Final = {
         "parameters": {"scoreId": "$response.body#/data/scoreId"},
         "description": "The full record of the decision.",
     },
+    "explanation": {
+        "operationId": "explainDecision",
+        "parameters": {"scoreId": "$response.body#/data/scoreId"},
+        "description": "Why it was made, and what would change it.",
+    },
     "refund": {
         "operationId": "readRefund",
         "parameters": {"refundId": "$request.body#/refund/refundId"},

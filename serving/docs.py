@@ -84,6 +84,8 @@ def kind_of(schema: Mapping[str, Any]) -> Markup:
     Markup('integer or null')
     >>> kind_of({"type": "array", "items": {"$ref": "#/components/schemas/LineBody"}})
     Markup('array of <a href="#LineBody">LineBody</a>')
+    >>> kind_of({"type": "array", "prefixItems": [{"type": "number"}, {"type": "string"}]})
+    Markup('[number, string]')
     """
     if "title" in schema:
         return escape(schema["title"])
@@ -94,6 +96,8 @@ def kind_of(schema: Mapping[str, Any]) -> Markup:
         parts = [kind_of(each) for each in schema.get(several, ()) if _says_kind(each, several)]
         if parts and "type" not in schema:
             return Markup(word).join(dict.fromkeys(parts))
+    if "prefixItems" in schema:
+        return Markup("[{}]").format(Markup(", ").join(map(kind_of, schema["prefixItems"])))
     if schema.get("type") == "array":
         return Markup("array of ") + kind_of(schema["items"])
     if "data" in schema.get("properties", {}):

@@ -24,6 +24,7 @@ from features.kernels import FloatArray, IntArray, compiled
 from serving.codes import NO_HISTORY, NOT_KNOWN
 from serving.language import ENGLISH, Language
 from serving.model import Reference
+from serving.vocabulary import word_of
 
 MAX_REASONS: Final = 6
 
@@ -307,9 +308,11 @@ def sentence(feature: Feature, value: float, currency: str, language: Language =
     if math.isnan(value):
         return language.say(said.none)
     if feature.unit == "code":
-        word = told_value(feature, value)
-        if word == OUTSIDE:
+        code = str(told_value(feature, value))
+        if code == OUTSIDE:
             word = language.say("a value outside the list")
+        else:
+            word = word_of(feature.name, code, language) or code
         return language.say(said.many, value=word)
     if feature.unit == "flag":
         return language.say(said.one if value else said.many)

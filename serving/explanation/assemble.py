@@ -8,7 +8,6 @@ the customer's earlier requests looked like.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -70,21 +69,16 @@ class Explainer:
         champion = self._model_of(record["model_version"])
         contributions = record["contributions"]
         raising, lowering = self._reasons(store, decision, rates, champion)
-        request = next(
-            (
-                e
-                for e in store.refund_events(decision.refund_id)
-                if e.event_id == record["event_id"]
-            ),
-            None,
-        )
+        asked = {event.event_id: event for event in store.refund_events(decision.refund_id)}
         base = None if contributions is None else contributions[_EXPECTED]
         base_rate = None
         if champion is not None and base is not None:
             base_rate = float(champion.model.calibrator.probability(np.array([base]))[0])
         return Explanation(
             language=language.tag,
-            verdict=verdict_of(decision, request, policy, base_rate, language),
+            verdict=verdict_of(
+                decision, asked.get(record["event_id"]), policy, base_rate, language
+            ),
             raising=raising,
             lowering=lowering,
             base_log_odds=base,
@@ -132,17 +126,9 @@ class Explainer:
     ) -> WhatIf:
         """What would change the verdict, asked of the model that decided, if it is there still."""
         try:
-            found = what_if(scene_of(store, decision, champion, rates), self.language)
+            return what_if(scene_of(store, decision, champion, rates), self.language)
         except NoSceneError as error:
             return WhatIf(problem=error.told(self.language))
-        version = decision.record["model_version"]
-        if champion is not None or version is None:
-            return found
-        told = self.language.say(
-            "Model {version}, which decided, is not at hand: its score is held as it was.",
-            version=version,
-        )
-        return replace(found, problem=told)
 
     def _model_of(self, version: str | None) -> Champion | None:
         """The model of a version, None where it is there no more."""
@@ -168,7 +154,7 @@ def _calibration(
     if champion is None or contributions is None:
         return ()
     base = contributions[_EXPECTED]
-    weights = [weight for name, weight in contributions.items() if name != "expected"]
+    weights = [weight for name, weight in contributions.items() if name != _EXPECTED]
     low = base + sum(weight for weight in weights if weight < 0)
     high = base + sum(weight for weight in weights if weight > 0)
     scores = np.linspace(low - 1, high + 1, CURVE_POINTS)

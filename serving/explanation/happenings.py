@@ -12,6 +12,7 @@ from serving.explanation.parts import Lane, Tone
 from serving.explanation.words import action_name, source_name
 from serving.language import Language
 from serving.store.renaming import ERASED
+from serving.vocabulary import word_of
 
 Payload = Mapping[str, Any]
 
@@ -151,20 +152,7 @@ def _request(payload: Payload, language: Language, *, is_first: bool) -> Happeni
 
 
 def _reason(code: str, language: Language) -> str:
-    words = {
-        "ITEM_NOT_RECEIVED": language.say("item not received"),
-        "CUSTOMER_INCORRECT_ITEM": language.say("ordered the wrong item"),
-        "ITEM_DAMAGED": language.say("item damaged"),
-        "NOT_AS_DESCRIBED": language.say("not as described"),
-        "MISSING_ITEM": language.say("an item is missing"),
-        "WRONG_ITEM_SENT": language.say("wrong item sent"),
-        "EMPTY_BOX": language.say("empty box"),
-        "CHANGED_MIND": language.say("changed mind"),
-        "LATE_DELIVERY": language.say("late delivery"),
-        "SUBSCRIPTION_CANCELLED": language.say("subscription cancelled"),
-        "OTHER": language.say("another reason"),
-    }
-    return words.get(code) or outside(code, language)
+    return word_of("reason", code, language) or outside(code, language)
 
 
 def _beside(payload: Payload, language: Language) -> Iterable[str]:

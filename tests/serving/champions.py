@@ -31,6 +31,7 @@ class FixedModel:
             np.full((len(NAMES), 101), np.nan), np.zeros(len(NAMES)), np.linspace(0, 1, 101)
         )
         self.manifest = SimpleNamespace(test_from=0)  # it learnt from nothing
+        self.calibrator = Platt(1.0, 0.0)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         time.sleep(self.seconds)

@@ -15,6 +15,7 @@ import rules
 from features.absence import never_of_nothing
 from features.attribution import CODES
 from features.catalog import BY_NAME, FEATURES, MODEL_FEATURES
+from features.events import VOCABULARY
 from features.feature import Aggregate, Feature, Field
 from rules.policy import load_policy
 from serving.codes import NAMES, NO_HISTORY, NOT_KNOWN, name_of_code
@@ -22,6 +23,7 @@ from serving.facts import FACTS
 from serving.language import ENGLISH
 from serving.model import RESOLUTION, Reference
 from serving.reasons import LEAST_SHARE, MAX_REASONS, Ranking, as_json, risk_level, sentence
+from serving.vocabulary import word_of
 
 CODES_OF_REASON = {feature.reason_code for feature in MODEL_FEATURES}
 RANKING = Ranking(MODEL_FEATURES)
@@ -147,9 +149,11 @@ def words_of(feature: Feature) -> tuple[str, ...]:
 @coded
 def test_a_code_is_told_by_its_word(feature: Feature):
     words = words_of(feature)
-    assert sentence(feature, 0.0, "GBP").endswith(f": {words[0]}")
-    last = len(words) - 1
-    assert sentence(feature, float(last), "GBP").endswith(f": {words[last]}")
+    for value, code in enumerate(words):
+        word = word_of(feature.name, code, ENGLISH)
+        if feature.name in VOCABULARY:
+            assert word is not None, code
+        assert sentence(feature, float(value), "GBP").endswith(f": {word or code}")
     assert sentence(feature, float(len(words)), "GBP").endswith(": a value outside the list")
 
 
@@ -345,7 +349,8 @@ def test_the_value_of_a_coded_reason_is_its_word_in_json(feature: Feature):
         (reason,) = Ranking([feature]).reasons(np.array([float(code)]), np.array([0.5]))
         found = orjson.loads(orjson.dumps(as_json(reason)))
         assert found["value"] == word
-        assert found["description"] == feature.sentence.many.format(value=word)
+        said = word_of(feature.name, word, ENGLISH) or word
+        assert found["description"] == feature.sentence.many.format(value=said)
 
 
 def test_the_value_of_a_number_is_the_number_in_json():
