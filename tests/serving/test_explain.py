@@ -174,7 +174,7 @@ def training(draw: st.DrawFn) -> dict[str, Any]:
         "n": 400,
         "trees": any_of(1, 4, 8),
         "objective": any_of("binary", "cross_entropy", "regression", "huber", "quantile"),
-        "num_leaves": any_of(2, 5, 16, 40),
+        "num_leaves": any_of(2, 5, 8, 9, 40),
         "max_depth": any_of(-1, 1, 4),
         "min_data_in_leaf": any_of(1, 5, 60),
         "max_bin": any_of(3, 63, 255),
