@@ -20,6 +20,7 @@ from commands.shared import (
     progress_of,
     refuse,
     settings_of,
+    shown_time,
 )
 
 if TYPE_CHECKING:
@@ -111,11 +112,15 @@ def _report(
     from training.period_page import page
 
     settings, at = settings_of(), now_ms()
+    end = min(until or at, at)
+    if end <= since:
+        refuse(f"--since: expected a time before {shown_time(end)}, the period's end, "
+               f"got {shown_time(since)}")  # fmt: skip
     with kept_store_of(mode) as store:
         try:
             with progress_of("reading decisions"):
                 found = period_report(
-                    store, since=since, until=min(until or at, at),
+                    store, since=since, until=end,
                     costs=policy_in_force(settings, mode).costs, maturity_days=maturity_days,
                     base_currency=settings.base_currency,
                 )  # fmt: skip
@@ -127,6 +132,6 @@ def _report(
     if as_json:
         print_json(found.to_json())
         return
-    print(found.to_text())
+    print(found.to_text(settings.spoken()))
     if announce:
         print("drift.detected is sent" if announced else "no drift to announce")

@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rules.exploration import Lot
+from serving.language import NBSP
 from training.policy_figures import LEAST_CUSTOMERS
 from training.policy_judgement import day_of
 from training.shadow_text import how_to_read, money_text, share_text
-from training.wording import NBSP, amount, amount_of, count, listed, percent, span, things
+from training.wording import amount, amount_of, count, listed, percent, span, things
 
 if TYPE_CHECKING:
     from training.exploration import Draw, ExplorationReport

@@ -27,6 +27,8 @@ def text(report: PeriodReport, language: Language) -> str:
     """The report for a person to read, on one screen; shares of the period before in brackets."""
     say, now, before = language.say, report.now, report.before
     lines = [title(report, language), headline(report, language)]
+    if not now.refunds:
+        return "\n".join(lines)
     lines += [f"  ! {one}" for one in findings(report, language)]
     lines.append(say("asked back: {amount} ({before})",
                      amount=language.money(now.whole.whole.minor, report.currency),

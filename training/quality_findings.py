@@ -24,10 +24,10 @@ from rules.decision import Mode, Stage
 from rules.document import Band
 from rules.policy import CompiledRule, Policy
 from rules.quality import FactSeen, PolicyCounts, RuleCount
+from serving.language import NBSP
 from training.policy_figures import LEAST_CUSTOMERS, share_of
 from training.policy_judgement import Frame
 from training.wording import (
-    NBSP,
     amount,
     amount_of,
     bands_in_words,

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rules.decision import Mode, Stage
+from serving.language import NBSP
 from training.policy_figures import Money
 from training.policy_judgement import day_of
 from training.policy_log_text import sentences
 from training.shadow_text import how_to_read, money_text, precision_lines
-from training.wording import NBSP, amount, bands_in_words, listed, percent, things
+from training.wording import amount, bands_in_words, listed, percent, things
 
 if TYPE_CHECKING:
     from training.quality_report import QualityReport, RuleQuality

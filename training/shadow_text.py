@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from features.money import DAY_MS
 from rules.decision import Action, Stage
+from serving.language import NBSP
 from training.policy_figures import LEAST_CUSTOMERS, Money, Share
 from training.policy_judgement import Maturity, Precision, day_of
 from training.policy_log_text import sentences
-from training.wording import NBSP, amount, amount_of, count, listed, percent, span, things
+from training.wording import amount, amount_of, count, listed, percent, span, things
 
 if TYPE_CHECKING:
     from training.shadow_report import ShadowReport, ShadowRule
