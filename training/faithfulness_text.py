@@ -59,8 +59,8 @@ def exceptions(found: Faithfulness) -> list[str]:
     mains = sum(one.rank == 0 for one in found.unmoved)
     said = [
         f"Of all {things(found.told.reasons, 'reason')} that are told of these refunds, "
-        f"{count(len(found.unmoved))} lowered nothing; {count(mains) if mains else 'none'} of them "
-        f"{'is' if mains == 1 else 'are'} a main reason."
+        f"{count(len(found.unmoved))} lowered nothing, {count(mains) if mains else 'none'} of them "
+        "as the main reason."
     ]
     for cause, why in _WHY.items():
         of = [one for one in found.unmoved if one.cause == cause]
@@ -75,7 +75,7 @@ def exceptions(found: Faithfulness) -> list[str]:
 
 _WHY: dict[Cause, str] = {
     "usual": "the refund has what is usual, so nothing was changed, but it is compared with an "
-             "average of all, in which the few that differ are safer.",
+             "average of all, in which those that differ are safer.",
     "elsewhere": "another reason of the same refund says it too; with that made usual first, the "
                  "score falls.",
     "no_safer": "what is usual is no safer to the model than what the refund has, but others are.",
