@@ -26,7 +26,7 @@ def blocks() -> list[list[str]]:
     return found
 
 
-MAKE, USE, SCORE, REPORT, DATA, ANALYSTS, OPERATORS = blocks()
+MAKE, USE, SCORE, REPORT, DATA, ANALYSTS, EXPLAIN, OPERATORS = blocks()
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,9 @@ def test_make_demo_prints_three_decisions_and_how_to_ask(demo: str) -> None:
     assert reference in ("ALLOW", "MANUAL_REVIEW")
     assert "warning customer-not-found" in demo
     assert "ABUSE_CONFIRMED_BEFORE" in demo
+    explained = re.findall(r"explained in (\S+\.html)$", demo, re.M)
+    assert len(explained) == 3
+    assert all("<!doctype html>" in Path(page).read_text("utf-8") for page in explained)
     command = re.search(r"curl -s .*?request-score\.json", demo, re.S)
     assert command, demo
     answer = subprocess.run(["bash", "-c", command[0]], cwd=REPOSITORY, check=True,
@@ -97,6 +100,8 @@ def test_the_commands_of_the_use_block_and_both_curls(home: Path, world: Path) -
             body = json.loads(run(there, home, KEY=key))
             assert body["status"] == 200
             assert field in body["data"]
+            if field == "action":
+                (home / "score-id").write_text(body["data"]["scoreId"])
         assert isinstance(service.client, httpx.Client)
 
 
@@ -112,6 +117,16 @@ def test_the_commands_for_analysts(home: Path) -> None:
     for command in ANALYSTS:
         run(command, home)
     assert (home / "backtest.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_commands_that_explain(home: Path) -> None:
+    """Of the decision that was answered above."""
+    one, many = EXPLAIN
+    told = run(one, home, SCORE_ID=(home / "score-id").read_text())
+    assert told.startswith(("Allow: refund abc-123-GDFS", "Manual review: refund abc-123-GDFS"))
+    assert "Refund decisions, 1 May 2026 to 31 May 2026" in run(many, home)
+    for made in ("decision.html", "may.html"):
+        assert (home / made).read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_the_commands_for_whoever_runs_it(home: Path) -> None:

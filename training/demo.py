@@ -91,7 +91,11 @@ def run(home: Path, port: int) -> None:
     )
     for title, body in cases:
         print(f"\n{title}", flush=True)
-        _print_decision(ask(address, key, body))
+        decision = ask(address, key, body)
+        _print_decision(decision)
+        page = home / f"{body['refund']['refundId']}.html"
+        page.write_bytes(explain(address, key, decision["scoreId"]))
+        print(f"    explained in {page}")
     _print_how_to(home, address, key, pid)
 
 
@@ -174,9 +178,23 @@ def ask(address: str, key: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         data=json.dumps(body).encode(),
         headers={"Authorization": f"token {key}", "Content-Type": "application/json"},
     )
+    return json.loads(_answer(request))["data"]  # type: ignore[no-any-return]
+
+
+def explain(address: str, key: str, score_id: str) -> bytes:
+    """The page that explains a decision."""
+    return _answer(
+        urllib.request.Request(
+            f"{address}/v2/decision/{score_id}",
+            headers={"Authorization": f"token {key}", "Accept": "text/html"},
+        )
+    )
+
+
+def _answer(request: urllib.request.Request) -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)["data"]  # type: ignore[no-any-return]
+            return answer.read()  # type: ignore[no-any-return]
     except urllib.error.HTTPError as error:
         sys.exit(f"{error.code}: {error.read().decode()}")
 
