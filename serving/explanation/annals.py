@@ -45,7 +45,7 @@ def _evaluated(
         mode=rule["mode"],
         stage=rule["stage"],
         outcome=outcome,
-        action=rule["action"],
+        action=rule["action"] if outcome == "hit" else rule["calls_for"],
         description=rule["description"],
         reason=rule["reason"],
         unknown_facts=tuple(rule["unknown_facts"]),

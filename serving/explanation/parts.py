@@ -222,7 +222,10 @@ class Links(Part):
 
 @dataclass(frozen=True, slots=True)
 class RuleTold(Part):
-    """A rule of the policy on this request; ``decisive`` where it called for what was answered."""
+    """A rule of the policy on this request; ``decisive`` where it called for what was answered.
+
+    ``action`` is the rule's, and of one that could not be settled what that called for.
+    """
 
     rule_id: str
     version: int

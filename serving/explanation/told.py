@@ -7,7 +7,8 @@ and its first fact is the one that the answer tells.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,11 @@ LEAST_SHARE: Final = 0.02
 
 LEAST_WAY: Final = 0.05
 """A score that is nearer to the base rate than this (log-odds) is no way to have shares of."""
+
+ONLY_GROWS: Final = frozenset({
+    "registered_age_days", "customer_first_seen_age_days", "email_first_seen_age_days",
+})  # fmt: skip
+"""What was less at every earlier request of the customer: that it was so tells nothing."""
 
 
 def told(
@@ -56,7 +62,7 @@ def told(
             name=name_of_code(ranking.codes[code], language),
             contribution=float(weights[code]),
             share=float(weights[code]) / way if abs(way) >= LEAST_WAY else None,
-            facts=tuple(
+            facts=_once_each(
                 _fact(ranking, place, values, float(contributions[place]), past)
                 for place in _weighty(np.flatnonzero(code_of == code), contributions, weights[code])
             ),
@@ -77,6 +83,16 @@ def _weighty(places: IntArray, contributions: FloatArray, weight: float) -> list
     strong = np.abs(contributions[ranked]) >= LEAST_SHARE * abs(weight)
     strong[0] = True
     return [int(place) for place in ranked[strong]]
+
+
+def _once_each(facts: Iterable[FactTold]) -> tuple[FactTold, ...]:
+    """What several features say in the same words is said once: a dozen lack the same address."""
+    told: dict[str, FactTold] = {}
+    for fact in facts:
+        if (said := told.get(fact.sentence)) is not None:
+            fact = replace(said, contribution=said.contribution + fact.contribution)
+        told[fact.sentence] = fact
+    return tuple(told.values())
 
 
 def _fact(
@@ -109,7 +125,7 @@ def own_past_of(
     "15.00 GBP to 25.00 GBP at this customer's last 2 requests"
     """
     known = past[~np.isnan(past)]
-    if math.isnan(value) or not len(known):
+    if math.isnan(value) or not len(known) or feature.name in ONLY_GROWS:
         return None
     if feature.unit in ("code", "flag"):
         return _same_before(int((known == value).sum()), len(known), language)
