@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -89,9 +88,7 @@ def _once_each(facts: Iterable[FactTold]) -> tuple[FactTold, ...]:
     """What several features say in the same words is said once: a dozen lack the same address."""
     told: dict[str, FactTold] = {}
     for fact in facts:
-        if (said := told.get(fact.sentence)) is not None:
-            fact = replace(said, contribution=said.contribution + fact.contribution)
-        told[fact.sentence] = fact
+        told.setdefault(fact.sentence, fact)
     return tuple(told.values())
 
 
