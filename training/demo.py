@@ -93,7 +93,7 @@ def run(home: Path, port: int) -> None:
         print(f"\n{title}", flush=True)
         decision = ask(address, key, body)
         _print_decision(decision)
-        page = home / f"{body['refund']['refundId']}.html"
+        page = home / f"{decision['scoreId']}.html"
         page.write_bytes(explain(address, key, decision["scoreId"]))
         print(f"    explained in {page}")
     _print_how_to(home, address, key, pid)
