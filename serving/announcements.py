@@ -22,6 +22,36 @@ def refund_decided(refund_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
     return {"refundId": refund_id, **{name: data[name] for name in _OF_A_DECISION if name in data}}
 
 
+def refund_reviewed(
+    refund_id: str, score_id: str, act: str, disposition: str | None, abuse: bool | None
+) -> dict[str, Any]:
+    """The ``data`` of ``refund.reviewed``; ``act`` is approved, denied or information_requested.
+
+    ``action`` is what the same request is answered with from now on, left out until that is known;
+    why is not in it: ``GET /v2/reviews/{refundId}`` has it, for a key that may read it.
+
+    >>> refund_reviewed("r1", "s1", "denied", "PREVENT", True)
+    {'refundId': 'r1', 'scoreId': 's1', 'act': 'denied', 'action': 'PREVENT', 'abuse': True}
+    >>> refund_reviewed("r1", "s1", "information_requested", None, None)
+    {'refundId': 'r1', 'scoreId': 's1', 'act': 'information_requested'}
+    """
+    told = {"refundId": refund_id, "scoreId": score_id, "act": act, "action": disposition,
+            "abuse": abuse}  # fmt: skip
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def review_overdue(
+    refund_id: str, score_id: str, due_at: int, expected_loss_minor: int | None
+) -> dict[str, Any]:
+    """The ``data`` of ``review.overdue``: what still waits, and was to be done by ``dueAt`` (ms).
+
+    >>> review_overdue("r1", "s1", 1_000, 250)
+    {'refundId': 'r1', 'scoreId': 's1', 'dueAt': 1000, 'expectedLoss': 250}
+    """
+    return {"refundId": refund_id, "scoreId": score_id, "dueAt": due_at,
+            "expectedLoss": expected_loss_minor}  # fmt: skip
+
+
 def policy_activated(version: str, hash: str, replaced: str | None, act: str) -> dict[str, Any]:
     """The ``data`` of ``policy.activated``; ``act`` is ``activated`` or ``rolled_back``.
 

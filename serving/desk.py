@@ -17,7 +17,7 @@ from features.catalog import PLAN
 from features.engine import Past
 from features.events import ENTITIES, Event, Order, RefundRequest
 from features.ledger import Fact, order_ledger
-from features.money import Rates
+from features.money import DAY_MS, Rates
 from rules.decision import Action
 from rules.engine import Circumstances, ListHit, ListMatch
 from rules.policy import Policy
@@ -64,6 +64,8 @@ class Desk:
     deadline_ms: int
     is_sandbox: bool = False
     metrics: DecisionMetrics | None = None
+    review_ms: int = DAY_MS
+    """How long a person has for a review."""
 
     def warm_up(self) -> None:
         """Go the way of a decision once, up to what is kept, before the first one is waiting."""
@@ -106,13 +108,20 @@ class Desk:
     def judge(
         self, request: RefundRequest, watch: Watch,
         reserved: tuple[Reservation, ...] = (), brought: Iterable[Event] = (),
+        disposition: Action | None = None,
     ) -> Judged:  # fmt: skip
-        """Decide a request; ``brought`` is what its body says besides, such as its order."""
+        """Decide a request; ``brought`` is what its body says besides, such as its order.
+
+        ``disposition`` is what an analyst answered to exactly this.
+        """
         # Taken once: what is promoted or put in force meanwhile is for the next decision.
         models, policy = self.models.now, self.policies.now
         keys = keys_of(request)
         slices, entries, documents = self.store.grounds(request, keys, READS)
         circumstances = self._circumstances(request, keys, policy, entries)
+        if disposition is not None:
+            # What the sandbox forced was reviewed: from then on the analyst's answer counts there.
+            circumstances = replace(circumstances, disposition=disposition, sandbox=None)
         ledger = _ledger(request, [*documents, *brought], reserved)
         watch("features")
         past = Past(slices.rows, slices.pseudonyms, slices.first_seen)

@@ -2,7 +2,8 @@
 
 It is made part by part, so that nobody's long history has to fit into memory at once. Facts stand
 in the columns of a data folder, with the identifiers as they were sent; what the columns do not
-have, the store does not know. Who gave a verdict is left out: that is another person.
+have, the store does not know. Who gave a verdict, or reviewed a refund, is left out: that is
+another person.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from serving.store.store import Store
 _AT_ONCE: Final = 500
 _LEFT_OUT: Final = ("reviewer",)
 _REFUND: Final = ("refund_id", "state", "state_at", "order_id", "payable_minor", "currency")
+_REVIEW: Final = ("refund_id", "score_id", "opened_at", "due_at", "status", "closed_at", "ending")
+_ACT: Final = ("at", "act", "justification", "abuse")
 _LISTED: Final = ("list", "entity", "reason", "created_at", "expires_at")
 
 Row = dict[str, Any]
@@ -58,6 +61,7 @@ def _parts(store: Store, customer_id: str, held: Holdings, at: int) -> Iterator[
         yield from _table(event.table, _facts(store, tables.get(event.event_type, ()), originals))
     refund_ids = sorted(name.value for name in held.about if name.kind == "refund_request")
     yield from _table("refunds", _refunds(store, refund_ids))
+    yield from _table("reviews", _reviews(store, refund_ids))
     yield from _table("decisions", _decisions(store, held.decided))
     yield from _table("lists", _lists(store, persons | held.own, originals))
     yield b"}"
@@ -117,6 +121,16 @@ def _refunds(store: Store, refund_ids: Sequence[str]) -> Iterator[Row]:
             found = store.refunds.get(connection, part)
         for refund_id in sorted(found):
             yield {name: getattr(found[refund_id], name) for name in _REFUND}
+
+
+def _reviews(store: Store, refund_ids: Sequence[str]) -> Iterator[Row]:
+    """The reviews of refunds, the first first, each with what was done there."""
+    for refund_id in refund_ids:
+        reviews, acts = store.reviews_of(refund_id)
+        for review in reversed(reviews):
+            done = [{name: getattr(act, name) for name in _ACT}
+                    for act in acts if act.score_id == review.score_id]  # fmt: skip
+            yield {**{name: getattr(review, name) for name in _REVIEW}, "acts": done}
 
 
 def _decisions(store: Store, decided: Sequence[str]) -> Iterator[Row]:

@@ -6,12 +6,13 @@ when that is committed. What was answered before is answered again without being
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from features.events import Event, RefundOutcome, due_minor
-from rules.decision import Action, Mode
+from rules.decision import Action, Mode, Source
 from serving import announcements, answers
 from serving.case import Case, Judged, answer_of, impersonal, record_of
 from serving.idempotency import Answer, Claim, digest, take_off
@@ -22,6 +23,7 @@ from serving.store.decisions import IDEMPOTENCY_MS, FirstResult
 from serving.store.decisions import Decision as StoredDecision
 from serving.store.refunds import ENDED, Decided, Refund, State
 from serving.store.reservations import Reservation
+from serving.store.reviews import Review, place_of
 from serving.store.store import Transaction
 from serving.together import Job, MovedError
 from serving.watch import Watch
@@ -55,6 +57,17 @@ class Sender:
             return None
         bound = content if call is None else digest(call, content)
         return Claim(self.api_key_id, self.idempotency_key, bound)
+
+
+class Standing(NamedTuple):
+    """What stands of a request that was decided before: the decision, if its answer may be given
+    again, or what an analyst answered in its place, which is to be decided once."""
+
+    decision: StoredDecision | None = None
+    disposition: Action | None = None
+
+
+_NOTHING: Final = Standing()
 
 
 class _Keyed(Job):
@@ -115,7 +128,7 @@ class Scoring(_Keyed):
                 if self.claim is None
                 else tx.latest_result(self.claim.api_key_id, self.claim.key)
             )
-            standing = None if first else self._standing(tx)
+            standing = _NOTHING if first else self._standing(tx)
             # Before the cutoff: what commits from here on may bear a later time than the cutoff,
             # which the read would leave out, and each of the two would believe to be the first.
             seen, latest = tx.customer(self.customer_id)
@@ -124,14 +137,14 @@ class Scoring(_Keyed):
         if self.claim and first and first.created_at > cutoff - IDEMPOTENCY_MS:
             self.claim.checked(first)
             return self._again(first.response)
-        standing = standing or (self._standing_now() if first else None)
-        if standing is not None and self.claim is None:
-            return self._again(standing.response)
+        if first:
+            standing = self._standing_now()
+        if standing.decision is not None and self.claim is None:
+            return self._again(standing.decision.response)
         self._case = Case.of(self.report, cutoff)
-        if standing is not None:
+        if standing.decision is not None:
             return None  # the key is bound to it when it is written
-        case = self._case
-        judged = self.desk.judge(case.request, self.watch, reserved, case.events)
+        judged = self._judge(self._case, reserved, standing)
         if judged.slices.customer_seen != seen:
             raise MovedError
         self._judged = judged
@@ -147,9 +160,9 @@ class Scoring(_Keyed):
         self.watch("read")
         self._mark = None
         _, latest = tx.customer(self.customer_id)
-        reserved = self._reserved(tx)
-        self._case = case = Case.of(self.report, self.desk.no_earlier(self._now(), latest + 1))
-        self._judged = self.desk.judge(case.request, self.watch, reserved, case.events)
+        reserved, standing = self._reserved(tx), self._standing(tx)
+        self._case = Case.of(self.report, self.desk.no_earlier(self._now(), latest + 1))
+        self._judged = self._judge(self._case, reserved, standing)
         self.watch("write")
         return self._settle(tx, may_move=True)
 
@@ -172,6 +185,13 @@ class Scoring(_Keyed):
             degraded_reason(verdict.problem) if decision.degraded else None,
         )  # fmt: skip
 
+    def _judge(
+        self, case: Case, reserved: tuple[Reservation, ...], standing: Standing
+    ) -> Judged:  # fmt: skip
+        return self.desk.judge(
+            case.request, self.watch, reserved, case.events, standing.disposition
+        )  # fmt: skip
+
     def _reserved(self, tx: Transaction) -> tuple[Reservation, ...]:
         """What other refunds hold of the order's balance."""
         if self.order_id is None:
@@ -184,35 +204,42 @@ class Scoring(_Keyed):
         """An answer that was given before, with the customer it names."""
         return Answer(_personal(kept, self.customer_id), replayed=True)
 
-    def _standing_now(self) -> StoredDecision | None:
+    def _standing_now(self) -> Standing:
         with self.store.reading() as tx:
             return self._standing(tx)
 
-    def _standing(self, tx: Transaction) -> StoredDecision | None:
-        """The decision on exactly this content, if its answer may be given again.
+    def _standing(self, tx: Transaction) -> Standing:
+        """What stands of exactly this content.
 
         A promise, or a place in the queue of reviews, is given again while the order's balance is
         held for it, and once it was kept. A refund that its backend declined or canceled meanwhile,
         or paid less of, gave the balance back, so it is decided anew; a refusal is always the same.
+        What an analyst answered stands as if the decision had: asked first, it is decided with that
+        answer, which is a decision of its own and stands from then on.
         """
         asked = self.report.refund
         found = tx.find_decision(asked.refund_id, self.report.content_hash)
         if found is None:
-            return None
-        action = Action(found.record["decision"]["action"])
+            return _NOTHING
+        reviewed = found.reviewed
+        disposition = Action(reviewed.disposition) if reviewed and reviewed.disposition else None
+        action = disposition or Action(found.record["decision"]["action"])
         refund = tx.refund(asked.refund_id)
+        given = Standing(found) if disposition is None else Standing(disposition=disposition)
         if action is Action.PREVENT or refund is None:
-            return found
+            return given
         if refund.state in ENDED:
-            return None
+            return _NOTHING
+        is_promise, is_paid = action is Action.ALLOW, refund.state == "REFUNDED"
+        if reviewed and not (reviewed.is_open or disposition or is_paid):
+            return _NOTHING  # what closed the review was about other fields
         if self.order_id is None or asked.amount is None or asked.currency is None:
-            return found
+            return given
         held = tx.reservation(asked.refund_id, self.order_id, asked.currency)
         due = due_minor(asked.amount, asked.non_refundable_amount)
-        is_promise = action is Action.ALLOW
-        if refund.state == "REFUNDED":  # what was paid less than promised is anybody's again
-            return found if not is_promise or held.promised_minor >= due else None
-        return found if held.backs(due, is_promise=is_promise) else None
+        if is_paid:  # what was paid less than promised is anybody's again
+            return given if not is_promise or held.promised_minor >= due else _NOTHING
+        return given if held.backs(due, is_promise=is_promise) else _NOTHING
 
     # --- keeping -------------------------------------------------------------------------------
 
@@ -228,14 +255,16 @@ class Scoring(_Keyed):
         at = case.request.known_at
         if judged is None or not tx.is_still_at(self._mark):
             first: FirstResult | None = claim.first(tx, at) if claim else None
-            found = first or self._standing(tx)
+            standing = _NOTHING if first else self._standing(tx)
+            found = first or standing.decision
             if found is not None:
                 if claim and first is None:
                     claim.keep(tx, found.response, at)
                 return self._again(found.response)
-            if judged is None or (
-                not may_move
-                and (tx.customer_moved_since(judged.slices) or self._balance_moved(tx, judged))
+            if judged is None or judged.circumstances.disposition is not standing.disposition:
+                raise MovedError
+            if not may_move and (
+                tx.customer_moved_since(judged.slices) or self._balance_moved(tx, judged)
             ):
                 raise MovedError
         body = self._keep(tx, case, judged)
@@ -250,7 +279,7 @@ class Scoring(_Keyed):
     def _keep(self, tx: Transaction, case: Case, judged: Judged) -> Mapping[str, Any]:
         """Write the decision and all it rests on; returns what is answered."""
         request, decision = case.request, judged.verdict.decision
-        tx.append(case.events, self._decided(case, decision.action))
+        tx.append(case.events, self._decided(case, judged))
         body = answer_of(case, judged)
         tx.save_decision(
             StoredDecision(
@@ -271,22 +300,50 @@ class Scoring(_Keyed):
         tx.announce("refund.decided", told, request.known_at)
         return body
 
-    def _decided(self, case: Case, action: Action) -> Decided:
+    def _decided(self, case: Case, judged: Judged) -> Decided:
         """What the decision makes of the refund.
 
         What was promised before may be under way, so no later decision lets go of it: not one on
-        a smaller amount, not a refusal, not one on another order.
+        a smaller amount, not a refusal, not one on another order. An analyst's answer was promised
+        when it was given, and may have been paid since.
         """
-        request = case.request
+        request, decision = case.request, judged.verdict.decision
+        action, is_disposition = decision.action, decision.source is Source.MANUAL_REVIEW
         due = due_minor(request.amount_minor, request.non_refundable_minor)
 
         def hold(held: Reservation) -> Reservation:
             if action is Action.PREVENT:
                 return held.refuse()
+            if is_disposition and held.paid_at is not None:
+                return held
             return held.allow(due) if action is Action.ALLOW else held.review(due)
 
-        return Decided(request.refund_id, STATE_OF_ACTION[action], case.score_id, request.known_at,
-                       request.order_id, request.currency, hold)  # fmt: skip
+        goal = STATE_OF_ACTION[action]
+        review = self._review(case, judged, due) if goal == "NEEDS_REVIEW" else None
+        return Decided(request.refund_id, goal, case.score_id, request.known_at, request.order_id,
+                       request.currency, hold, review)  # fmt: skip
+
+    def _review(self, case: Case, judged: Judged, due: int) -> Review:
+        """What a person is asked to look at, and by when."""
+        request, scored = case.request, judged.verdict.score
+        payable = judged.verdict.row["payable_minor"]
+        payable_minor = None if math.isnan(payable) else round(payable)
+        loss = scored.expected_loss_minor if scored else None
+        return Review(
+            score_id=case.score_id,
+            refund_id=request.refund_id,
+            customer=judged.slices.pseudonyms["customer"],
+            order_id=request.order_id,
+            currency=request.currency,
+            amount_minor=request.amount_minor,
+            due_minor=due,
+            payable_minor=payable_minor,
+            expected_loss_minor=None if loss is None else round(loss),
+            probability=scored.probability if scored else None,
+            place=place_of(loss, payable_minor),
+            opened_at=request.known_at,
+            due_at=request.known_at + self.desk.review_ms,
+        )
 
 
 class Telling(_Keyed):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -210,6 +210,12 @@ class AuditLog:
                 & or_(*(holds(audit_log.c.personal, one) > 0 for one in part)),
             )
             for part in in_parts(every, _IN_ONE_TEXT)
+        )
+
+    def erase_about(self, connection: Connection, subjects: Sequence[str]) -> int:
+        """As `erase_before`, of entries about these subjects."""
+        return sum(
+            self._erase(connection, audit_log.c.subject.in_(part)) for part in in_parts(subjects)
         )
 
     def _erase(self, connection: Connection, which: ColumnElement[bool]) -> int:

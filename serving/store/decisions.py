@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, literal_column, select, tuple_, update
 
 from serving.store.database import Database
-from serving.store.schema import decisions, idempotency_keys, name_lists, refunds
+from serving.store.reviews import Reviewed, disposition_of
+from serving.store.schema import decisions, idempotency_keys, name_lists, refunds, reviews
 
 IDEMPOTENCY_MS: Final = 24 * 3_600_000
 """How long a first result is replayed."""
@@ -27,7 +28,10 @@ IDEMPOTENCY_MS: Final = 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision as stored: ``record`` is its grounds, ``response`` what was answered."""
+    """A decision as stored: ``record`` is its grounds, ``response`` what was answered.
+
+    ``reviewed`` tells of the review that it opened; known only of what `Decisions.find` gives.
+    """
 
     score_id: str
     refund_id: str
@@ -35,6 +39,7 @@ class Decision:
     decided_at: int
     record: Mapping[str, Any]
     response: Mapping[str, Any]
+    reviewed: Reviewed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +129,16 @@ class Decisions:
         self._database.run(connection, last, last.bind(values))
 
     def find(self, connection: Connection, refund_id: str, content_hash: str) -> Decision | None:
-        """The latest decision about exactly this content."""
+        """The latest decision about exactly this content, and what became of its review."""
         prepared = self._database.prepared(
             "find_decision",
             lambda: (
-                select(*(decisions.c[name] for name in _DECISION))
+                select(
+                    *(decisions.c[name] for name in _DECISION), reviews.c.status, reviews.c.ending
+                )
+                .select_from(
+                    decisions.outerjoin(reviews, reviews.c.score_id == decisions.c.score_id)
+                )
                 .where(
                     decisions.c.refund_id == bindparam("refund"),
                     decisions.c.content_hash == bindparam("content"),
@@ -139,7 +149,13 @@ class Decisions:
         )
         values = {"refund": refund_id, "content": content_hash}
         found = self._database.run(connection, prepared, prepared.bind(values))
-        return self._decision(connection, found[0]) if found else None
+        if not found:
+            return None
+        *row, status, ending = found[0]
+        decision = self._decision(connection, row)
+        if status is None:
+            return decision
+        return replace(decision, reviewed=Reviewed(status != "DONE", disposition_of(ending)))
 
     def get(self, connection: Connection, score_id: str) -> Decision | None:
         """The decision of this id."""

@@ -35,9 +35,10 @@ from serving.store.renaming import (
     rename_entities,
     rename_refunds,
     renamed,
+    unsay_justifications,
     without_free_text,
 )
-from serving.store.schema import decisions, idempotency_keys, identifiers, lists
+from serving.store.schema import decisions, idempotency_keys, identifiers, lists, reviews
 from serving.store.store import Store
 
 log = structlog.get_logger()
@@ -106,6 +107,8 @@ def _erase(
         **change_events(store.database, connection, holdings.seqs, _anonymous(new)),
         "entities": rename_entities(connection, new),
         "refunds": rename_refunds(connection, new, refund_ids),
+        "reviews": rename_refunds(connection, new, refund_ids, reviews),
+        "review_acts": unsay_justifications(connection, refund_ids),
         "decisions": _change_decisions(connection, holdings.decided, new),
         "idempotency_keys": _delete_results(connection, holdings.results)
         + delete_naming(connection, store.identifiers, said),
@@ -114,7 +117,8 @@ def _erase(
                                      identifiers.c.mac, [*new, *former]),
         "audit_log": store.audit_log.erase_naming(
             connection, {value for _, value in [*new, *former]}
-        ),
+        )
+        + store.audit_log.erase_about(connection, [f"refund:{each}" for each in refund_ids]),
     }  # fmt: skip
     entry = AuditEntry(at, via or actor, "customer_erased", f"customer:{successor}",
                        {"rows": rows}, {"by": actor})  # fmt: skip

@@ -16,6 +16,7 @@ from features.events import Event, RefundOutcome, derive_event_id, due_minor, ev
 from serving.store.database import Database, padded, padded_size
 from serving.store.indexing import NAMING_COLUMN, StoredEvent
 from serving.store.reservations import Reservation, Reservations
+from serving.store.reviews import Ending, Review, Reviews
 from serving.store.schema import events, refunds
 from serving.store.statements import is_word, latest_versions
 
@@ -55,6 +56,17 @@ STATE_OF_OUTCOME: Final[Mapping[str, State]] = {
 
 ENDED: Final[frozenset[State]] = frozenset({"DENIED", "CANCELED"})
 """The ends without a payment: a refund that is asked for again begins anew from there."""
+
+PROMISED: Final[frozenset[State]] = frozenset({"APPROVED", "EXECUTING", "REFUNDED", "FAILED"})
+"""Where a payment may be under way: whatever is decided on other fields, the state stays."""
+
+_MAY_WAIT: Final = PROMISED | {"NEEDS_REVIEW"}
+"""Where a review may be open: of a refund held, or of other fields of one that was promised."""
+
+_ENDING_OF: Final[Mapping[State, Ending]] = {
+    "REFUNDED": "paid", "DENIED": "declined", "CANCELED": "canceled",
+}  # fmt: skip
+"""How a report ends a review. A payment that failed may be tried again, so it ends none."""
 
 
 class TransitionRefusedError(Exception):
@@ -185,6 +197,7 @@ class Decided:
 
     ``goal`` is the state that the decision is for; ``hold`` gives what is held after it of what was
     held before, of ``order_id`` in ``currency``: without an order there is nothing to hold.
+    ``review`` is the review that it opens, if it waits for a person.
     """
 
     refund_id: str
@@ -194,6 +207,7 @@ class Decided:
     order_id: str | None
     currency: str
     hold: Callable[[Reservation], Reservation]
+    review: Review | None = None
 
 
 _COLUMNS: Final = (
@@ -209,6 +223,7 @@ class Refunds:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._reservations = Reservations(database)
+        self._reviews = Reviews(database)
 
     def follow(
         self, connection: Connection, new: Iterable[StoredEvent], decided: Decided | None = None
@@ -237,6 +252,7 @@ class Refunds:
                 refund.request(event, is_latest=is_latest)
                 continue
             state, is_late = STATE_OF_OUTCOME[event.payload["status"]], _is_late(refund, event)
+            may_wait = refund.state in _MAY_WAIT
             paid_minor = event.payload.get("amount_minor")
             if refund.state == state == "REFUNDED" and not is_late:
                 # Of two payments told of one refund the greater counts: both may have come through.
@@ -247,6 +263,8 @@ class Refunds:
                 unexpected.add(event.event_id)
             if refund_id in held and not is_late:
                 held[refund_id] = [refund.settled(r, state, paid_minor) for r in held[refund_id]]
+            if may_wait and not is_late and state in _ENDING_OF:
+                self._reviews.close(connection, refund_id, _ENDING_OF[state], event.known_at)
         self._reservations.put(connection, (one for each in held.values() for one in each))
         if decided is not None:
             refund = found.pop(decided.refund_id, Refund(decided.refund_id))
@@ -309,13 +327,17 @@ class Refunds:
 
     def _decide(self, connection: Connection, refund: Refund, decided: Decided) -> None:
         """Move a refund and what it holds as was decided, and make this its last decision."""
+        may_wait = refund.state in _MAY_WAIT
         moved = refund.decide(decided.goal, decided.at)
         row = (*_row(refund), decided.score_id)
         self._database.run(connection, self._database.inserting(refunds, _DECIDED, "replace"), row)
+        id = refund.refund_id
+        kept = self._reviews.close(connection, id, "decided_again", decided.at) if may_wait else {}
+        if decided.review is not None:
+            self._reviews.open(connection, decided.review._replace(**kept or {}))
         ends = moved and refund.state in STATE_OF_OUTCOME.values()
         if decided.order_id is None and not ends:
             return
-        id = refund.refund_id
         before = self._reservations.of_refunds(connection, [id]).get(id, [])
         held = {(one.order_id, one.currency): one for one in before}
         if ends:
@@ -383,6 +405,28 @@ class Refunds:
             left = (refund.settled(one, refund.state, None) for one in held)
             self._reservations.put(connection, left)
         return is_unexpected
+
+    def dispose(self, connection: Connection, review: Review, to: State, at: int) -> Refund:
+        """Move a refund, and what it holds, as an analyst answered its review: ``to`` a state.
+
+        What waited is promised or let go of. One that was promised before stays where it is, as
+        its payment may be under way. Raises `TransitionRefusedError` where no way leads.
+        """
+        held = self._reservations.hold_off(connection, [review.refund_id])
+        self._database.lock(connection, [("refund_id", review.refund_id)])
+        found = self.get(connection, [review.refund_id])
+        refund = found.get(review.refund_id) or Refund(review.refund_id)
+        if refund.state not in PROMISED:
+            refund.move(to, at)
+            self._put(connection, [refund])
+        reviewed = review.order_id, review.currency
+        self._reservations.put(
+            connection,
+            (one.allow(review.due_minor)
+             if to == "APPROVED" and (one.order_id, one.currency) == reviewed else one.refuse()
+             for one in held.get(review.refund_id, ())),
+        )  # fmt: skip
+        return refund
 
     def ask_again(self, connection: Connection, refund_id: str, at: int) -> None:
         """Begin anew with a refund that was denied or canceled; see `Refund.ask_again`."""

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from features.events import VOCABULARY
 from serving.store.database import Database
 from serving.store.holdings import Person, in_parts
 from serving.store.identifiers import KIND_OF_COLUMN
 from serving.store.indexing import NAMING_COLUMN, KeyRow, Name, StoredEvent, rows_of
-from serving.store.schema import entities, event_keys, events, refunds
+from serving.store.schema import entities, event_keys, events, refunds, review_acts
 
 Renames: TypeAlias = Mapping[Person, str]
 """The new pseudonym of each that is replaced."""
@@ -168,13 +168,28 @@ def rename_entities(connection: Connection, new: Renames) -> int:
     return count
 
 
-def rename_refunds(connection: Connection, new: Renames, refund_ids: Sequence[str]) -> int:
-    """The customers of refunds under new pseudonyms; returns of how many refunds."""
+def rename_refunds(
+    connection: Connection, new: Renames, refund_ids: Sequence[str], table: Table = refunds
+) -> int:
+    """The customers of refunds, or of their reviews, under new pseudonyms; returns of how many."""
     count = 0
     for (kind, old), name in sorted(new.items()):
         if kind != "customer":
             continue
         for part in in_parts(refund_ids):
-            is_it = refunds.c.refund_id.in_(part) & (refunds.c.customer == old)
-            count += connection.execute(update(refunds).where(is_it).values(customer=name)).rowcount
+            is_it = table.c.refund_id.in_(part) & (table.c.customer == old)
+            count += connection.execute(update(table).where(is_it).values(customer=name)).rowcount
     return count
+
+
+def unsay_justifications(connection: Connection, refund_ids: Sequence[str]) -> int:
+    """What people wrote about reviews of refunds is forgotten; returns of how many acts."""
+    said = review_acts.c.justification.is_not(None)
+    return sum(
+        connection.execute(
+            update(review_acts)
+            .where(review_acts.c.refund_id.in_(part), said)
+            .values(justification=ERASED)
+        ).rowcount
+        for part in in_parts(refund_ids)
+    )

@@ -1,8 +1,8 @@
 """What has been kept long enough goes: in small transactions, and nothing that a window may read.
 
 Events go with all that belongs together: an order, its refunds and whatever names them, once the
-last of it is old enough, so that nothing loses what it inherits from. Their refunds and
-reservations go with them, and ciphertexts of identifiers that nothing bears any more. When an
+last of it is old enough, so that nothing loses what it inherits from. Their refunds, reservations
+and reviews go with them, and ciphertexts of identifiers that nothing bears any more. When an
 entity was first seen stays: features know it for life.
 """
 
@@ -31,6 +31,8 @@ from serving.store.schema import (
     meta,
     refunds,
     reservations,
+    review_acts,
+    reviews,
 )
 from serving.store.store import Store
 
@@ -52,8 +54,8 @@ _PAUSE_SECONDS: Final = 0.02
 class Keep:
     """How many days each table is kept; None: for ever.
 
-    ``audit`` is of what is personal in audit entries: the entries stay. ``lists`` counts from when
-    an entry expired.
+    ``decisions`` is of reviews that ended, too, and of what people did there. ``audit`` is of what
+    is personal in audit entries: the entries stay. ``lists`` counts from when an entry expired.
     """
 
     events: int | None = None
@@ -129,6 +131,8 @@ def _let_go(store: Store, keep: Keep, run: _Pass, applied: Applied, *, whole: bo
         return
     if keep.decisions is not None:
         run.old(decisions, decisions.c.decided_at, keep.decisions)
+        run.old(reviews, reviews.c.closed_at, keep.decisions)
+        run.old(review_acts, review_acts.c.at, keep.decisions)
     if keep.events is not None:
         run.events(keep.events, whole=whole)
 
@@ -261,7 +265,7 @@ class _Pass:
             connection.execute(delete(events).where(events.c.seq.in_(seqs)))
         self._applied.add("events", len(group))
         refund_ids = sorted(n.value for n in first if n.kind == "refund_request")
-        for table in (refunds, reservations):
+        for table in (refunds, reservations, reviews, review_acts):
             for part in in_parts(refund_ids):
                 gone = connection.execute(delete(table).where(table.c.refund_id.in_(part)))
                 self._applied.add(table.name, gone.rowcount)

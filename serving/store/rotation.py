@@ -33,6 +33,7 @@ from serving.store.schema import (
     lists,
     meta,
     refunds,
+    reviews,
 )
 from serving.store.seals import rekey
 from serving.store.store import Store
@@ -126,6 +127,8 @@ class _Rotation:
             ("lists", lambda: self._change([lists.c.value, lists.c.list], lists.c.value,
                                            [lists.c.entity], self._name)),
             ("refunds", lambda: self._change([refunds.c.refund_id], refunds.c.customer, (),
+                                             lambda old: self._name(old, "customer"))),
+            ("reviews", lambda: self._change([reviews.c.score_id], reviews.c.customer, (),
                                              lambda old: self._name(old, "customer"))),
             ("idempotency_keys", lambda: self._change(
                 [idempotency_keys.c.api_key_id, idempotency_keys.c.key],

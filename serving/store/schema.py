@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     Index,
@@ -20,9 +21,10 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    literal_column,
 )
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """Rises with any change below, which a module of `serving.store.migrations.versions` makes in the
 stores there are. A newer program's store is refused, an older one's is upgraded."""
 
@@ -144,6 +146,69 @@ reservations = Table(
 )
 """What each refund holds of the orders that decisions on it were about, in minor units. It stays
 when nothing is held any more: that the service decided on the refund is to be known, too."""
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("score_id", _ID, nullable=False),
+    Column("refund_id", _ID, nullable=False),
+    Column("customer", _ID, nullable=False),
+    Column("order_id", _ID),
+    Column("currency", _ID, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("due_minor", BigInteger, nullable=False),
+    Column("payable_minor", BigInteger),
+    Column("expected_loss_minor", BigInteger),
+    Column("probability", Float(53)),
+    Column("place", BigInteger, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("overdue_told_at", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("assignee", Text),
+    Column("closed_at", BigInteger),
+    Column("ending", Text),
+    Column("closed_by", Text),
+    PrimaryKeyConstraint("score_id"),
+    Index("reviews_by_refund", "refund_id", "opened_at"),
+    sqlite_with_rowid=False,
+)
+"""What waits, or waited, for a person: a review for each decision that held a refund. ``due_minor``
+is what would be paid, in the refund's currency; ``payable_minor`` the same in the base currency, as
+is the expected loss. ``place`` is where it stands in the queue, the lowest first."""
+
+is_waiting = reviews.c.status != literal_column("'DONE'")
+"""Of the reviews that are not done; said as the indexes have it, which a parameter would not be."""
+
+for _index, _named, _which in (
+    ("reviews_open_by_refund", "refund_id", reviews.c.closed_at.is_(None)),  # at most one
+    # In other words than the one above, lest a database take one of these in its place.
+    ("reviews_open_by_place", "place score_id status assignee due_at", is_waiting),
+    ("reviews_open_by_due", "due_at overdue_told_at", is_waiting),
+    ("reviews_closed", "closed_at score_id", reviews.c.closed_at.is_not(None)),
+):
+    Index(
+        _index, *(reviews.c[column] for column in _named.split()),
+        unique=_index == "reviews_open_by_refund", sqlite_where=_which, postgresql_where=_which,
+    )  # fmt: skip
+
+review_acts = Table(
+    "review_acts",
+    metadata,
+    Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    Column("refund_id", _ID, nullable=False),
+    Column("score_id", _ID, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("act", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("justification", Text),
+    Column("abuse", Boolean),
+    Column("assignee", Text),
+    Index("review_acts_by_refund", "refund_id", "seq"),
+    Index("review_acts_by_time", "at"),
+    sqlite_autoincrement=True,
+)
+"""What people did on reviews. Only ever appended to, but that ``justification`` may be erased."""
 
 decisions = Table(
     "decisions",

@@ -29,6 +29,7 @@ from serving.store.outbox import EventType, Outbox
 from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
 from serving.store.refunds import Decided, Refund, Refunds, State
 from serving.store.reservations import Reservation, Reservations
+from serving.store.reviews import Act, Review, Reviews, Status
 from serving.store.schema import fx_rates, identifiers
 
 
@@ -72,6 +73,7 @@ class Store:
         self.history = History(database, pseudonyms_of)
         self.refunds = Refunds(database)
         self.reservations = Reservations(database)
+        self.reviews = Reviews(database)
         self.decision_log = Decisions(database)
         self.lists = Lists(database, pseudonyms_of)
         self.audit_log = AuditLog(database)
@@ -173,6 +175,15 @@ class Store:
             yield Transaction(self, connection)
 
     @contextmanager
+    def write_on(self, review: Review) -> Iterator[Transaction]:
+        """As `write`, about a review: its customer, and the orders that its refund holds any of."""
+        names = {("customer", review.customer)}
+        names |= {("order", one.order_id) for one in self.reserved_for(review.refund_id)}
+        with self.database.write() as connection:
+            self.database.lock(connection, names)
+            yield Transaction(self, connection)
+
+    @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """What a transaction can read, each by itself as it is committed; nothing is to be written.
 
@@ -252,6 +263,31 @@ class Store:
         """What a refund holds, of each order that a decision on it was about."""
         with self.database.read() as connection:
             return self.reservations.of_refunds(connection, [refund_id]).get(refund_id, [])
+
+    def review_queue(
+        self, *, status: Status | None = None, assignee: str | None = None,
+        overdue_at: int | None = None, limit: int = 100, after: tuple[int, str] | None = None,
+    ) -> list[Review]:  # fmt: skip
+        """What waits for a person; see `Reviews.queue`."""
+        with self.database.read() as connection:
+            return self.reviews.queue(connection, status=status, assignee=assignee,
+                                      overdue_at=overdue_at, limit=limit, after=after)  # fmt: skip
+
+    def reviews_waiting(self, at: int) -> tuple[int, int]:
+        """How many reviews wait, and how many of them are late by ``at`` (epoch ms)."""
+        with self.database.read() as connection:
+            return self.reviews.count(connection, at)
+
+    def reviews_of(self, refund_id: str) -> tuple[list[Review], list[Act]]:
+        """Every review of a refund, the latest first, and what people did there, the first first.
+
+        The one that is open, if one is, is the latest.
+        """
+        with self.database.read() as connection:
+            return (
+                self.reviews.of_refund(connection, refund_id),
+                self.reviews.acts(connection, refund_id),
+            )
 
     def decision(self, score_id: str) -> Decision | None:
         """A decision by its id."""
@@ -411,8 +447,29 @@ class Transaction:
         """What other refunds than ``besides`` hold of an order's balance."""
         return self._store.reservations.of_order(self._connection, order_id, besides)
 
+    def review(self, refund_id: str) -> Review | None:
+        """The latest review of a refund: the one that is open, if one is."""
+        return next(iter(self._store.reviews.of_refund(self._connection, refund_id)), None)
+
+    def change_review(self, review: Review, act: Act) -> None:
+        """Keep how a review stands after what a person did, and that they did it."""
+        self._store.reviews.change(self._connection, review)
+        self._store.reviews.add_act(self._connection, act)
+
+    def dispose(self, review: Review, to: State, *, at: int) -> Refund:
+        """Move a refund as an analyst answered; see `serving.store.refunds.Refunds.dispose`."""
+        return self._store.refunds.dispose(self._connection, review, to, at)
+
+    def overdue_reviews(self, at: int, limit: int) -> list[Review]:
+        """What is late by ``at`` and nobody was told of, the longest due first."""
+        return self._store.reviews.overdue(self._connection, at, limit)
+
+    def told_overdue(self, review: Review, at: int) -> bool:
+        """Note that it was told that a review is late; whether that was still to be told."""
+        return self._store.reviews.told_overdue(self._connection, review.score_id, at)
+
     def find_decision(self, refund_id: str, content_hash: str) -> Decision | None:
-        """The latest decision about exactly this content."""
+        """The latest decision about exactly this content, and what became of its review."""
         return self._store.decision_log.find(self._connection, refund_id, content_hash)
 
     def decisions_of(self, refund_id: str) -> list[Decision]:

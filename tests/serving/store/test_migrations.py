@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from features.packed import LAYOUT_HASH
 from serving.store import migrations
 from serving.store.database import Database, StoreRefusedError, schema_version
 from serving.store.identifiers import Identifiers
+from serving.store.reviews import Review
 from serving.store.schema import SCHEMA_VERSION, event_keys, meta, metadata
 from serving.store.store import Store
 
@@ -256,6 +258,44 @@ def test_what_was_decided_before_reservations_of_orders_is_held(either_url: str)
         refund_id: (one.promised_minor, one.review_minor, one.paid_at)
         for refund_id, one in held.items()
     } == {refund_id: expected for refund_id, *_, expected in REFUNDS_AT_4 if expected}
+
+
+def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
+    either_url: str,
+) -> None:
+    database = Database(either_url)
+    kept = {"key_id": store_key(), "clock": "ingest", "packed_layout": LAYOUT_HASH}
+    held = {"decision": {"action": "MANUAL_REVIEW"}, "probability": 0.4,
+            "expected_loss_minor": 120.4, "facts": {"amount_minor": 500.0}}  # fmt: skip
+    records = {
+        "held": ("NEEDS_REVIEW", held),
+        "unscored": ("NEEDS_REVIEW", {**held, "probability": None, "expected_loss_minor": None}),
+        "paid": ("REFUNDED", held),
+    }
+    with database.write() as connection:
+        migrations.upgrade(connection, "0006")
+        connection.execute(insert(meta), [{"name": n, "value": v} for n, v in kept.items()])
+        for name, (state, record) in records.items():
+            connection.execute(
+                text("INSERT INTO refunds (refund_id, state, state_at, customer, order_id, "
+                     "payable_minor, currency, score_id) "
+                     "VALUES (:name, :state, 7, 'c', 'o', 450, 'GBP', :score)"),
+                {"name": name, "state": state, "score": f"s-{name}"},
+            )  # fmt: skip
+            connection.execute(
+                text("INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record,"
+                     " response) VALUES (:score, :name, 'h', 1000, :record, '{}')"),
+                {"name": name, "score": f"s-{name}", "record": json.dumps(record)},
+            )  # fmt: skip
+    store = Store.open(either_url, SECRET, upgrade=True)
+    first, second = store.review_queue()
+    store.close()
+    database.close()
+    assert (first.refund_id, first.place < second.place) == ("unscored", True)
+    assert second == Review(
+        "s-held", "held", "c", "o", "GBP", 500, 450, None, 120, 0.4, -120, 1000,
+        1000 + 24 * 3_600_000,
+    )  # fmt: skip
 
 
 def store_key() -> str:

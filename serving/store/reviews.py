@@ -1,0 +1,248 @@
+"""The reviews: what waits for a person, what is most at stake first, and what people did there.
+
+A decision that holds a refund opens a review in its own transaction. Whatever settles the refund
+otherwise closes it: another decision on it, a payment, a refusal. So one is open at most.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+
+from serving.store.database import Database
+from serving.store.schema import is_waiting, review_acts, reviews
+
+Status: TypeAlias = Literal["OPEN", "WAITING", "DONE"]
+"""Where a review stands; WAITING is for information that was asked for."""
+
+Ending: TypeAlias = Literal["approved", "denied", "decided_again", "paid", "declined", "canceled"]
+"""What ended a review: a person, or what was decided or reported of the refund meanwhile."""
+
+ActKind: TypeAlias = Literal["approved", "denied", "information_requested", "assigned"]
+
+Disposition: TypeAlias = Literal["ALLOW", "PREVENT"]
+"""What a person answered in the decision's place."""
+
+_DISPOSITION: Final[dict[str | None, Disposition]] = {"approved": "ALLOW", "denied": "PREVENT"}
+
+UNKNOWN_PLACE: Final = -(2**62)
+"""Of what nobody can say how much is at stake comes first."""
+
+
+class Review(NamedTuple):
+    """A review of one decision; amounts are minor units, times epoch ms.
+
+    ``customer`` is a pseudonym. ``amount_minor`` was asked and ``due_minor`` would be paid of it,
+    in ``currency``; ``payable_minor`` is that in the base currency, as is the expected loss.
+    """
+
+    score_id: str
+    refund_id: str
+    customer: str
+    order_id: str | None
+    currency: str
+    amount_minor: int
+    due_minor: int
+    payable_minor: int | None
+    expected_loss_minor: int | None
+    probability: float | None
+    place: int
+    opened_at: int
+    due_at: int
+    overdue_told_at: int | None = None
+    status: Status = "OPEN"
+    assignee: str | None = None
+    closed_at: int | None = None
+    ending: Ending | None = None
+    closed_by: str | None = None
+
+    @property
+    def disposition(self) -> Disposition | None:
+        """What the analyst answered, if one did."""
+        return disposition_of(self.ending)
+
+    def is_overdue(self, at: int) -> bool:
+        """Whether it was to be done by an instant and is, or was, not.
+
+        >>> review = Review("s", "r", "c", None, "GBP", 5, 5, 5, 1, 0.2, -1, 10, due_at=20)
+        >>> review.is_overdue(at=19), review.is_overdue(at=20)
+        (False, True)
+        >>> review._replace(closed_at=19).is_overdue(at=30)
+        False
+        """
+        return self.due_at <= (at if self.closed_at is None else self.closed_at)
+
+
+class Act(NamedTuple):
+    """What a person did on a review; ``abuse`` is their verdict, None where they gave none."""
+
+    refund_id: str
+    score_id: str
+    at: int
+    act: ActKind
+    actor: str
+    justification: str | None = None
+    abuse: bool | None = None
+    assignee: str | None = None
+
+
+class Reviewed(NamedTuple):
+    """What became of the review of a decision."""
+
+    is_open: bool
+    disposition: Disposition | None
+
+
+def disposition_of(ending: str | None) -> Disposition | None:
+    """What an ending answers in the decision's place; None if it is no person's.
+
+    >>> disposition_of("denied"), disposition_of("paid")
+    ('PREVENT', None)
+    """
+    return _DISPOSITION.get(ending)
+
+
+def place_of(expected_loss_minor: float | None, payable_minor: float | None) -> int:
+    """The place in the queue of what is at stake: the lowest is the first.
+
+    Without a score all that would be paid is at stake; where not even that is known, it is first.
+
+    >>> place_of(120.4, 900.0), place_of(None, 900.0), place_of(None, None) < place_of(1e9, None)
+    (-120, -900, True)
+    """
+    at_stake = payable_minor if expected_loss_minor is None else expected_loss_minor
+    return UNKNOWN_PLACE if at_stake is None else -round(at_stake)
+
+
+_COLUMNS: Final = Review._fields
+_ACT: Final = Act._fields
+_CARRIED: Final = ("opened_at", "due_at", "overdue_told_at", "assignee")
+
+
+class Reviews:
+    """The tables of reviews. Holds no state of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- as decisions and reports have it ------------------------------------------------------
+
+    def open(self, connection: Connection, review: Review) -> None:
+        """Open a review; none of its refund may be open."""
+        self._database.run(connection, self._database.inserting(reviews, _COLUMNS), review)
+
+    def close(
+        self, connection: Connection, refund_id: str, ending: Ending, at: int
+    ) -> dict[str, Any] | None:
+        """End the review of a refund that is open, if one is.
+
+        Returns what another review in its place keeps of it: the customer goes on waiting, so since
+        when, until when and for whom stays.
+        """
+        prepared = self._database.prepared(
+            "close_review",
+            lambda: (
+                update(reviews)
+                .where(reviews.c.refund_id == bindparam("refund"), reviews.c.closed_at.is_(None))
+                .values(status=bindparam("done"), closed_at=bindparam("at"), ending=bindparam("as"))
+                .returning(*(reviews.c[name] for name in _CARRIED))
+            ),
+        )
+        values = {"refund": refund_id, "done": "DONE", "at": at, "as": ending}
+        found = self._database.run(connection, prepared, prepared.bind(values))
+        return dict(zip(_CARRIED, found[0], strict=True)) if found else None
+
+    # --- as people have it ---------------------------------------------------------------------
+
+    def of_refund(self, connection: Connection, refund_id: str) -> list[Review]:
+        """Every review of a refund, the latest first: the one that is open, if one is."""
+        statement = (
+            _select()
+            .where(reviews.c.refund_id == refund_id)
+            .order_by(reviews.c.closed_at.is_(None).desc(), reviews.c.closed_at.desc(),
+                      reviews.c.score_id.desc())
+        )  # fmt: skip
+        return [Review(*row) for row in connection.execute(statement)]
+
+    def queue(
+        self, connection: Connection, *, status: Status | None = None, assignee: str | None = None,
+        overdue_at: int | None = None, limit: int = 100, after: tuple[int, str] | None = None,
+    ) -> list[Review]:  # fmt: skip
+        """What waits, the most at stake first; with DONE what was done, the last done first.
+
+        Of one ``assignee`` ('' for nobody's), and with ``overdue_at`` only what is late by then.
+        ``limit`` of them from ``after`` on, which is `place_in` of the last of the page before.
+        """
+        r, is_done = reviews.c, status == "DONE"
+        first = r.closed_at if is_done else r.place
+        place = tuple_(first, r.score_id)
+        if is_done:
+            statement = _select().where(r.closed_at.is_not(None))
+            statement = statement.order_by(first.desc(), r.score_id.desc())
+        else:
+            statement = _select().where(is_waiting).order_by(first, r.score_id)
+            if status is not None:
+                statement = statement.where(r.status == status)
+        if assignee is not None:
+            statement = statement.where(r.assignee == (assignee or None))
+        if overdue_at is not None:
+            statement = statement.where(r.due_at <= (r.closed_at if is_done else overdue_at))
+        if after is not None:
+            statement = statement.where(place < after if is_done else place > after)
+        return [Review(*row) for row in connection.execute(statement.limit(limit))]
+
+    def count(self, connection: Connection, at: int) -> tuple[int, int]:
+        """How many wait, and how many of them are late by ``at``."""
+        late = func.count().filter(reviews.c.due_at <= at)
+        waiting, overdue = connection.execute(select(func.count(), late).where(is_waiting)).one()
+        return waiting, overdue
+
+    def overdue(self, connection: Connection, at: int, limit: int) -> list[Review]:
+        """What is late by ``at`` and nobody was told of, the longest due first."""
+        r = reviews.c
+        statement = (
+            _select()
+            .where(is_waiting, r.overdue_told_at.is_(None), r.due_at <= at)
+            .order_by(r.due_at)
+            .limit(limit)
+        )
+        return [Review(*row) for row in connection.execute(statement)]
+
+    def told_overdue(self, connection: Connection, score_id: str, at: int) -> bool:
+        """Note that it was told that a review is late; whether that was still to be told."""
+        r = reviews.c
+        is_it = (r.score_id == score_id) & r.closed_at.is_(None) & r.overdue_told_at.is_(None)
+        done = connection.execute(update(reviews).where(is_it).values(overdue_told_at=at))
+        return done.rowcount > 0
+
+    def change(self, connection: Connection, review: Review) -> None:
+        """Keep how a review stands now."""
+        stands = ("status", "assignee", "closed_at", "ending", "closed_by")
+        changed = {name: getattr(review, name) for name in stands}
+        connection.execute(
+            update(reviews).where(reviews.c.score_id == review.score_id).values(changed)
+        )
+
+    def add_act(self, connection: Connection, act: Act) -> None:
+        """Keep what a person did."""
+        connection.execute(insert(review_acts).values(act._asdict()))
+
+    def acts(self, connection: Connection, refund_id: str) -> list[Act]:
+        """What people did on a refund's reviews, the first first."""
+        statement = (
+            select(*(review_acts.c[name] for name in _ACT))
+            .where(review_acts.c.refund_id == refund_id)
+            .order_by(review_acts.c.seq)
+        )
+        return [Act(*row) for row in connection.execute(statement)]
+
+
+def place_in(review: Review) -> tuple[int, str]:
+    """Where a review stands among those that `Reviews.queue` gives: what it goes on after."""
+    first = review.place if review.closed_at is None else review.closed_at
+    return first, review.score_id
+
+
+def _select() -> Any:
+    return select(*(reviews.c[name] for name in _COLUMNS))
