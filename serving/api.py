@@ -45,6 +45,7 @@ from serving.limits import LONGEST_WAIT_SECONDS, Limits, Turns
 from serving.management import Management
 from serving.privacy import Privacy
 from serving.reports import Report
+from serving.reviewing import Reviewing
 from serving.routing import Call, Handler, Router
 from serving.store.keys import ApiKey
 from serving.together import DeskThread, Job
@@ -84,6 +85,7 @@ class Api:
         self.max_body_bytes = max_body_bytes
         self.management = Management(self, second_person=second_person)
         self.privacy = Privacy(self)
+        self.reviewing = Reviewing(self)
         self.backfill = Backfill(self)
         self.explaining = Explaining(self, home=home, language=language)
         self.clock = Clock()
@@ -452,6 +454,10 @@ CALLS: Final[tuple[Call[Api], ...]] = (
     Call("GET", "/v2/decision/{scoreId}", lambda api: api.explaining.decision, "Read a decision"),
     Call("GET", "/v2/decision/{scoreId}/explanation", lambda api: api.explaining.explanation,
          "Explain a decision"),
+    Call("GET", "/v2/reviews", lambda api: api.reviewing.queue, "Read the review queue"),
+    Call("GET", "/v2/reviews/{refundId:path}", lambda api: api.reviewing.review, "Read a review"),
+    Call("POST", "/v2/reviews/{refundId:path}", lambda api: api.reviewing.act,
+         "Act on a review"),
     Call("GET", "/v2/policies", lambda api: api.management.policies, "Read the policy versions"),
     Call("POST", "/v2/policies", lambda api: api.management.propose, "Propose a policy"),
     Call("GET", "/v2/policies/{version}", lambda api: api.management.policy, "Read a policy"),

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from features.events import ENTITIES
-from serving import answers, backfill, dossier, examples, managed, management, reports
+from serving import (
+    answers,
+    backfill,
+    dossier,
+    examples,
+    managed,
+    management,
+    reports,
+    reviewing,
+)
 from serving.api import MAX_LATENCY_MS, SCORE_VALUE
 from serving.backfill import MAX_LINES, NDJSON, PARSE, Kind
 from serving.envelope import JSON
@@ -21,7 +30,7 @@ from serving.wire import Problem
 Where = Literal["path", "query", "header"]
 Schema = Mapping[str, Any]
 
-SCORING, REPORTING, READING = "scoring", "reporting", "reading"
+SCORING, REPORTING, READING, REVIEWING = "scoring", "reporting", "reading", "reviewing"
 HISTORY, POLICY, LISTS, PRIVACY, ABOUT = "history", "policy", "lists", "personal data", "about"
 
 TAGS: Final[Mapping[str, str]] = {
@@ -29,6 +38,7 @@ TAGS: Final[Mapping[str, str]] = {
     REPORTING: "What happened: recorded as it stands, also when it surprises.",
     READING: "Refunds and decisions by id.",
     HISTORY: "What happened before Recourse was there.",
+    REVIEWING: "What waits for a person, what is most at stake first.",
     POLICY: "The documents that decide. A change is a new version.",
     LISTS: "Entities that are blocked or allowed, until an entry expires.",
     PRIVACY: "What is known about a customer, and its erasure.",
@@ -191,6 +201,19 @@ _OF_ENTRIES: Final = (
 )  # fmt: skip
 
 
+_OF_QUEUE: Final = (
+    Parameter("status", "query", "Of these alone; without it OPEN and WAITING.",
+              {"type": "string", "enum": [*reviewing.STATUSES]}),
+    Parameter("assignee", "query", "Of this person alone; empty for nobody's.",
+              {"type": "string", "maxLength": 100}),
+    Parameter("overdue", "query", "Only what was to be done by now.", _FLAG),
+    Parameter("limit", "query", "At most so many.",
+              {"type": "integer", "minimum": 1, "maximum": MOST_ENTRIES, "default": 100}),
+    Parameter("after", "query", "Go on after the page before: its `next`.",
+              {"type": "string", "pattern": "^-?[0-9]{1,19}\\.[0-9a-zA-Z_-]+$"}),
+)  # fmt: skip
+
+
 def _envelope(data: Any) -> Mapping[str, Any]:
     """The schema of an answer around its data."""
     return {
@@ -332,6 +355,23 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
         "on; what would change it is found by making it again.",
         _envelope(Explanation), ("review",), (SCORE_ID,), examples=examples.OF_DECISION,
         answer_description="The explanation; persons by pseudonym."),
+    ("GET", "/v2/reviews"): Described(
+        "readReviews", REVIEWING, "Refunds that wait for a person, what is most at stake first: by "
+        "the expected loss, without a score by the whole amount. Those that are done only where "
+        "they are asked for, the last done first.", _envelope(managed.ReviewsData),
+        reviewing.SCOPE, _OF_QUEUE, examples=examples.QUEUE,
+        answer_description="A page of the queue."),
+    ("GET", "/v2/reviews/{refundId}"): Described(
+        "readReview", REVIEWING, "The latest review of a refund, what people did and why, and the "
+        "reviews before it.", _envelope(managed.ReviewData), reviewing.SCOPE, (REFUND_ID,),
+        examples=examples.OF_REVIEW, answer_description="The review."),
+    ("POST", "/v2/reviews/{refundId}"): Described(
+        "review", REVIEWING, "Approves, denies, asks for information or assigns, in the name of "
+        "the key's holder. From then on the same request is answered with what was decided: ask "
+        "again before money moves. What changed since is refused: the first of two who decide "
+        "decides.", _envelope(managed.ReviewData), reviewing.SCOPE, (REFUND_ID,),
+        {JSON: reviewing.ReviewActionBody}, examples=examples.REVIEW, more_refusals=(409,),
+        answer_description="The review as it stands now."),
     ("GET", "/v2/policies"): Described(
         "readPolicies", POLICY, "Every version, and every act that put one in force.",
         _envelope(managed.PoliciesData), management.REVIEW,

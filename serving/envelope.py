@@ -26,8 +26,10 @@ from serving.policies import (
     SuccessionError,
     UnknownPolicyError,
 )
+from serving.reviews import ReviewConflictError, UnknownReviewError
 from serving.store.database import STORE_UNAVAILABLE
 from serving.store.policies import PolicyExistsError
+from serving.store.refunds import TransitionRefusedError
 from serving.wire import InvalidRequest, Problem, shown
 
 log = structlog.get_logger()
@@ -77,14 +79,17 @@ def failed(error: Exception) -> Response:
             return json_response(answers.error_body(422, str(error)), 422)
         case InFlightError():
             return json_response(answers.error_body(409, str(error)), 409, {"Retry-After": "1"})
-        case UnknownPolicyError():
+        case UnknownPolicyError() | UnknownReviewError():
             return json_response(answers.error_body(404, str(error)), 404)
         case NobodyNamed():
             return json_response(answers.error_body(403, str(error)), 403)
         case NameRefused():
             told = f"Authorization: the holder of this key: {error}; make a key with another name"
             return json_response(answers.error_body(403, told), 403)
-        case ActivationRefused() | PolicyExistsError() | AlteredPolicyError():
+        case (
+            ActivationRefused() | PolicyExistsError() | AlteredPolicyError()
+            | ReviewConflictError() | TransitionRefusedError()
+        ):  # fmt: skip
             return json_response(answers.error_body(409, str(error)), 409)
         case HTTPException(status_code=404):
             told = "no such address" if error.detail == "Not Found" else error.detail

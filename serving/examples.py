@@ -216,6 +216,26 @@ ACTIVATE: Final = {
     "because": Example("With a reason", {"note": "Read the backtest."}, {"version": "example-1"}),
 }
 
+HELD: Final = "abc-123-HELD"
+"""A refund that waits for a person."""
+
+QUEUE: Final = {
+    "mine": Example("What is late and mine", given={
+        "status": "OPEN", "assignee": "Ann", "overdue": "true", "limit": 20,
+    }),
+}  # fmt: skip
+OF_REVIEW: Final = {"one": Example("A review", given={"refundId": HELD})}
+REVIEW: Final[Mapping[str, Example]] = {
+    "assign": Example("Somebody takes it", {"act": "assign", "assignee": "Ann"},
+                      {"refundId": HELD}),
+    "ask": Example("More is to be known first", {
+        "act": "request_information", "justification": "A photo of the empty box is needed.",
+    }, {"refundId": HELD}),
+    "deny": Example("It is refused, and it is abuse", {
+        "act": "deny", "abuse": True, "justification": "The parcel was signed for at the door.",
+    }, {"refundId": HELD}),
+}  # fmt: skip
+
 _LISTED: Final = {"entity": "device", "id": _DEVICE["deviceId"]}
 ENTRIES: Final = {
     "devices": Example("The devices that are blocked",

@@ -114,6 +114,7 @@ class StoreWatch:
     def _show(self, found: Vitals) -> None:
         now = self._clock.now()
         waiting, oldest_ms, dead = self._store.outbox_lag(now)
+        reviews, overdue = self._store.reviews_waiting(now)
         since = now if found.unsealed_since is None else found.unsealed_since
         shown = {
             "audit_unsealed": found.unsealed,
@@ -121,6 +122,8 @@ class StoreWatch:
             "outbox_pending": waiting,
             "outbox_oldest_seconds": oldest_ms / 1000,
             "outbox_dead": dead,
+            "reviews_waiting": reviews,
+            "reviews_overdue": overdue,
             **sizes(self._store.database),
         }
         for gauge, value in shown.items():

@@ -1,4 +1,4 @@
-"""What the calls that people make answer: decision records, policy versions, lists, erasures.
+"""What the calls that people make answer: decision records, policies, lists, reviews, erasures.
 
 Plain types, which OpenAPI is published from. Times are epoch milliseconds.
 """
@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from serving.store.lists import ListName
 from serving.store.policies import ActName
+from serving.store.reviews import ActKind, Disposition, Ending, Status
 
 EntityKind = Literal["customer", "device", "payment_method", "address", "ip", "email"]
 """What an entry of a list may be about."""
@@ -123,6 +124,65 @@ class UnlistedData(TypedDict):
     list: ListName
     entity: EntityKind
     id: str
+
+
+class ReviewBody(TypedDict):
+    """A review: of which decision, what is at stake, by when it is to be done, and how it ended.
+
+    ``amount`` was asked and ``due`` would be paid of it, in ``currency``; ``payable`` is that in
+    the base currency, as is ``expectedLoss``: null where it is not known. ``customer`` is a
+    pseudonym. ``disposition`` is what the same request is answered with since an analyst decided.
+    ``ending`` tells what ended the review; decided_again is a decision on other fields.
+    """
+
+    refundId: str
+    scoreId: str
+    status: Status
+    customer: str
+    orderId: str | None
+    amount: int
+    due: int
+    currency: str
+    payable: int | None
+    expectedLoss: int | None
+    abuseProbability: float | None
+    openedAt: int
+    dueAt: int
+    overdue: bool
+    assignee: str | None
+    disposition: Disposition | None
+    ending: Ending | None
+    closedAt: int | None
+    closedBy: str | None
+
+
+class ReviewsData(TypedDict):
+    """A page of the queue; ``next`` is what ``after`` takes for the following one, null at the end.
+
+    The most at stake comes first; of what is done, what was done last.
+    """
+
+    reviews: list[ReviewBody]
+    next: str | None
+
+
+class ReviewActBody(TypedDict):
+    """What a person did on a review, and why; ``abuse`` is their verdict, null without one."""
+
+    scoreId: str
+    at: int
+    act: ActKind
+    by: str
+    justification: str | None
+    abuse: bool | None
+    assignee: str | None
+
+
+class ReviewData(ReviewBody):
+    """The latest review of a refund; what people did on all of its reviews, and those before it."""
+
+    acts: list[ReviewActBody]
+    earlier: list[ReviewBody]
 
 
 class ErasedData(TypedDict):

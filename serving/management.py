@@ -119,7 +119,7 @@ class Management:
         body = await self._api.body(request, DOCUMENTS, at_most=LONGEST)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            note = _validated(NoteBody, dict(request.query_params)).note
+            note = validated(NoteBody, dict(request.query_params)).note
             try:
                 text = body.decode()
             except UnicodeDecodeError as error:
@@ -145,7 +145,7 @@ class Management:
         body = await self._api.body(request)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            note = _validated(NoteBody, load_object(body)).note if body.strip() else None
+            note = validated(NoteBody, load_object(body)).note if body.strip() else None
             if self._second_person and key.name is None:
                 policies.refuse_unnamed(desk.store, version, key_id=key.id, at=at)
             person = policies.person_of(key.name, key.id)
@@ -169,7 +169,7 @@ class Management:
         """
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            name, query = _list(request), _Query(request.query_params)
+            name, query = _list(request), Query(request.query_params)
             limit, entity, after = query.limit(), query.entity(), query.after()
             revealed, expired = query.flag("reveal"), query.flag("expired")
             query.refuse()
@@ -202,7 +202,7 @@ class Management:
         body = await self._api.body(request)
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
-            name, given = _list(request), _validated(EntryBody, load_object(body))
+            name, given = _list(request), validated(EntryBody, load_object(body))
             try:
                 entry = listing.Entry.of(given.entity, given.id, given.reason, given.expires_at, at)
             except InvalidRequest as error:
@@ -236,7 +236,7 @@ class Management:
                 message = "must be empty where the query names the entity: say it once"
                 raise InvalidRequest([Problem("body", message)])
             given = (
-                _validated(EntityBody, query) if query else validate(EntityBody, load_object(body))
+                validated(EntityBody, query) if query else validate(EntityBody, load_object(body))
             )
             was_there = listing.take_off(
                 desk.store, name, given.entity, given.id,
@@ -253,7 +253,7 @@ class Management:
 Given = TypeVar("Given", bound=Wire)
 
 
-def _validated(model: type[Given], raw: Mapping[str, Any]) -> Given:
+def validated(model: type[Given], raw: Mapping[str, Any]) -> Given:
     """As `validate`, and what the model does not know is refused.
 
     These calls are typed by people: an ``expires_at`` passed over would be an entry for ever.
@@ -313,16 +313,33 @@ def _act(act: PolicyAct, named: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-class _Query:
+class Query:
     """The query of a listing; what is wrong with it is said all at once by `refuse`."""
 
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._given = given
+    def __init__(self, given: Mapping[str, str], known: Sequence[str] = LISTING) -> None:
+        self._given, self._known = given, known
         self._problems: list[Problem] = []
+
+    def given(self, name: str) -> str | None:
+        """What is given, as it stands; what no text of a store can hold is wrong."""
+        given = self._given.get(name)
+        if given is not None and "\0" in given:
+            self.add(name, "must be text without NUL", given)
+            return None
+        return given
+
+    def one_of(self, name: str, choices: Sequence[str]) -> str | None:
+        """The one of several that is asked for."""
+        given = self._given.get(name)
+        if given is not None and given not in choices:
+            hint = did_you_mean(given, choices)
+            self.add(name, f"must be one of {', '.join(choices)}{hint}", given)
+            return None
+        return given
 
     def refuse(self) -> None:
         """Raise what is wrong so far, if anything is, and what no listing is asked for."""
-        self._problems += _unknown(self._given, LISTING)
+        self._problems += _unknown(self._given, self._known)
         if self._problems:
             raise InvalidRequest(self._problems)
 
@@ -331,7 +348,7 @@ class _Query:
         given = self._given.get("limit", "100")
         if given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_ENTRIES:
             return int(given)
-        self._add("limit", f"must be a whole number from 1 to {MOST_ENTRIES}", given)
+        self.add("limit", f"must be a whole number from 1 to {MOST_ENTRIES}", given)
         return 1
 
     def entity(self) -> str | None:
@@ -341,7 +358,7 @@ class _Query:
             known = ", ".join(ENTITIES)
             near = nearest(given, ENTITIES)
             hint = f" (did you mean {near}?)" if near else ""
-            self._add("entity", f"must be one of {known}{hint}", given)
+            self.add("entity", f"must be one of {known}{hint}", given)
         return given
 
     def after(self) -> tuple[int, str] | None:
@@ -351,7 +368,7 @@ class _Query:
             return None
         at, _, value = given.partition(".")
         if not (at.isascii() and at.isdigit() and value) or "\0" in value:
-            self._add("after", "must be the next of the page before", given)
+            self.add("after", "must be the next of the page before", given)
             return None
         return int(at[:18]), value
 
@@ -359,8 +376,9 @@ class _Query:
         """Whether something is asked for."""
         given = self._given.get(name, "false")
         if given not in ("true", "false"):
-            self._add(name, "must be true or false", given)
+            self.add(name, "must be true or false", given)
         return given == "true"
 
-    def _add(self, field: str, message: str, value: str) -> None:
+    def add(self, field: str, message: str, value: str) -> None:
+        """Note what is wrong with a field."""
         self._problems.append(Problem(field, message, shown(value)))

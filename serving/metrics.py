@@ -75,6 +75,8 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...], GaugeMode]]] = {
     "outbox_pending": ("Webhooks that wait to be delivered", ("store",), "livemostrecent"),
     "outbox_oldest_seconds": ("Age of the oldest webhook that waits", ("store",), "livemostrecent"),
     "outbox_dead": ("Webhooks that were given up", ("store",), "livemostrecent"),
+    "reviews_waiting": ("Refunds that wait for a person", ("store",), "livemostrecent"),
+    "reviews_overdue": ("Those that were to be done by now", ("store",), "livemostrecent"),
     "clock_ahead_seconds": (
         "How far the service's time is ahead of the system's, which was set back",
         (),

@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     retention_days_lists: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
     """How long list entries are kept once they have expired; for ever when not given."""
 
+    review_hours: Annotated[float, Field(gt=0, le=8_760)] = 24
+    """How long a person has for a refund that waits; from then on it is overdue."""
+
     webhook_allow_private: bool = False
     """Whether webhooks may go to private and loopback addresses, and over http."""
 

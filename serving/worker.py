@@ -22,6 +22,7 @@ from serving.logs import configure_logs
 from serving.lookout import CARRY_SECONDS, LATE_SECONDS, RatesWatch, Repeated, StoreWatch
 from serving.metrics import CONTENT_TYPE_LATEST, Metrics, StoreName, forget_dead_workers
 from serving.models import Models, ModelWatch
+from serving.overdue import OverdueWatch
 from serving.policies import Policies, PolicyWatch, start_with
 from serving.retaining import RetentionWatch, keep_of
 from serving.sealing import Sealer
@@ -95,6 +96,7 @@ class Worker:
             *self._stores.values(),
             *(self._sealer(mode, settings) for mode in self.desks),
             *(RetentionWatch(desk.store, keep_of(settings)) for desk in self.desks.values()),
+            *(OverdueWatch(desk.store) for desk in self.desks.values()),
             Repeated("metrics", CARRY_SECONDS, self._carry),
             *(
                 Repeated(
@@ -189,6 +191,7 @@ def open_desks(settings: Settings, models: Models, metrics: Metrics) -> dict[Mod
         policy = start_with(store, settings, time.time_ns() // 10**6)
         log.info("policy_in_force", store=name, version=policy.version, hash=policy.hash)
         return Desk(store, Policies(policy), models, rates, secret, settings.deadline_ms,
-                    mode == "test", metrics.of(name))  # fmt: skip
+                    mode == "test", metrics.of(name),
+                    review_ms=round(settings.review_hours * 3_600_000))  # fmt: skip
 
     return {"live": desk("live"), "test": desk("test")}

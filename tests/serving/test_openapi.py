@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from benchmarks.inprocess import NOW, Answered, InProcess
 from features.money import Rates
 from rules.policy import Policy
-from serving import docs
+from serving import docs, examples
 from serving.api import CALLS
 from serving.desk import Desk
 from serving.limits import Limits
@@ -89,8 +89,18 @@ def app(tmp_path_factory: pytest.TempPathFactory, policy: Policy) -> Iterator[In
     desk = Desk(store=store, policies=Policies(policy), models=Models(fixed(), None),
                 rates=Rates("GBP"), secret=SECRET, deadline_ms=60_000, is_sandbox=True)  # fmt: skip
     opened = InProcess(desk, DEFAULT_POLICY.read_text(encoding="utf-8"))
+    hold(opened)
     yield opened
     opened.close()
+
+
+def hold(app: InProcess) -> None:
+    """The refund that the examples of reviews are about waits for a person."""
+    body = orjson.loads((CONTRACT / "request-score.json").read_bytes())
+    body["customer"] = {"customerId": "c-held", "email": "qa-force-refund-manualreview@example.com"}
+    body["order"], body["refund"]["refundId"] = {"orderId": "o-held"}, examples.HELD
+    answer = app.ask("POST", "/v2/refund", body, query={"score": "refundRequest"})
+    assert answer.json()["data"]["action"] == "MANUAL_REVIEW"
 
 
 def requests_of(told: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -160,8 +170,8 @@ def test_every_example_is_answered_as_the_document_says(app):
 
 
 def test_the_reference_s_own_examples_are_in_it():
-    examples = OPERATIONS["scoreOrReportRefund"][2]["requestBody"]["content"]["application/json"]
-    shown = {name: example["value"] for name, example in examples["examples"].items()}
+    content = OPERATIONS["scoreOrReportRefund"][2]["requestBody"]["content"]["application/json"]
+    shown = {name: example["value"] for name, example in content["examples"].items()}
     reference = {
         path.stem: orjson.loads(path.read_bytes()) for path in CONTRACT.glob("request-*.json")
     }

@@ -1,0 +1,209 @@
+"""The calls of the review desk: what waits for a person, one review, and what people do on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast, get_args
+
+from pydantic import StringConstraints
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving import reviews
+from serving.desk import Desk
+from serving.envelope import ApiError
+from serving.managed import ReviewActBody, ReviewBody, ReviewData
+from serving.management import Query, validated
+from serving.reviews import ACTS, LEAST_CHARACTERS, MOST_CHARACTERS, Doing
+from serving.store.keys import ApiKey
+from serving.store.reviews import Act, Review, Status, place_in
+from serving.wire import (
+    Flag,
+    Identifier,
+    InvalidRequest,
+    OneOf,
+    Problem,
+    Says,
+    Wire,
+    load_object,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from serving.api import Api
+
+SCOPE: Final = ("review",)
+STATUSES: Final = get_args(Status)
+QUEUE: Final = ("status", "assignee", "overdue", "limit", "after")
+"""What the queue is asked for by."""
+
+_PLACE: Final = re.compile(r"(-?[0-9]{1,18}|-4611686018427387904)\.([0-9a-zA-Z_-]{1,256})")
+
+_JUSTIFICATION: Final = f"must be a string of {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
+
+
+class ReviewActionBody(Wire):
+    """What is done on a review, and why.
+
+    ``abuse`` is the analyst's verdict, apart from the answer: a claim may be refused for coming too
+    late. ``scoreId`` is the decision that was read: if the review is about another by now, nothing
+    is done. ``assignee`` is for assign: a person, or empty for nobody.
+    """
+
+    act: Annotated[str, OneOf(ACTS)]
+    justification: Annotated[
+        str,
+        StringConstraints(strict=True, min_length=LEAST_CHARACTERS, max_length=MOST_CHARACTERS),
+        Says("justification", _JUSTIFICATION),
+    ] | None = None  # fmt: skip
+    abuse: Flag | None = None
+    assignee: Annotated[
+        str, StringConstraints(strict=True, max_length=100),
+        Says("person", "must be a person's name of at most 100 characters"),
+    ] | None = None  # fmt: skip
+    score_id: Identifier | None = None
+
+
+class Reviewing:
+    """The calls about reviews, over the desks of an `Api`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def queue(self, request: Request) -> Response:
+        """What waits, the most at stake first.
+
+        ``?status=`` OPEN, WAITING or DONE, ``?assignee=`` one person's, or empty for nobody's,
+        ``?overdue=true`` what is late, ``?limit=`` so many, ``?after=`` the ``next`` of the page
+        before.
+        """
+
+        def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
+            query = Query(request.query_params, QUEUE)
+            status = query.one_of("status", STATUSES)
+            overdue, limit = query.flag("overdue"), query.limit()
+            after, assignee = _after(query), query.given("assignee")
+            query.refuse()
+            found = desk.store.review_queue(
+                status=cast(Status | None, status), assignee=assignee,
+                overdue_at=at if overdue else None, limit=limit + 1, after=after,
+            )  # fmt: skip
+            place = place_in(found[limit - 1]) if len(found) > limit else None
+            return {
+                "reviews": [body_of(review, at) for review in found[:limit]],
+                "next": f"{place[0]}.{place[1]}" if place else None,
+            }
+
+        return await self._api.manage(request, SCOPE, work)
+
+    async def review(self, request: Request) -> Response:
+        """The latest review of a refund, with all that was done on the refund's reviews."""
+        refund_id = request.path_params["refundId"]
+
+        def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
+            return cast(Mapping[str, Any], data_of(desk, refund_id, at))
+
+        return await self._api.manage(request, SCOPE, work)
+
+    async def act(self, request: Request) -> Response:
+        """Approve, deny, ask for information or assign; by the person whose key it is."""
+        refund_id = request.path_params["refundId"]
+        body = await self._api.body(request)
+
+        def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
+            if key.name is None:
+                raise ApiError(
+                    403, "Authorization: this key bears no name, and a review is signed by a "
+                    "person; ask with a key that was made with recourse keys create --name",
+                )  # fmt: skip
+            doing = _doing(load_object(body), by=key.name)
+            reviews.act_on(desk.store, refund_id, doing, at=at, via=f"key:{key.id}")
+            return cast(Mapping[str, Any], data_of(desk, refund_id, at))
+
+        return await self._api.manage(request, SCOPE, work)
+
+
+def _doing(raw: Mapping[str, Any], by: str) -> Doing:
+    """What a body asks for; raises `InvalidRequest` with all that is wrong with it, by field."""
+    problems: list[Problem] = []
+    try:
+        validated(ReviewActionBody, raw)
+    except InvalidRequest as error:
+        problems += error.problems
+    said = {problem.field for problem in problems}
+    texts = {
+        name: value if isinstance(value := raw.get(wire), str) else None
+        for name, wire in (("act", "act"), ("justification", "justification"),
+                           ("assignee", "assignee"), ("score_id", "scoreId"))
+    }  # fmt: skip
+    abuse = raw.get("abuse")
+    try:
+        doing = Doing.of(
+            texts["act"] or "", by=by, abuse=abuse if isinstance(abuse, bool) else None,
+            justification=texts["justification"], assignee=texts["assignee"],
+            score_id=texts["score_id"],
+        )  # fmt: skip
+    except InvalidRequest as error:
+        problems += (problem for problem in error.problems if problem.field not in said)
+        raise InvalidRequest(problems) from None
+    if problems:
+        raise InvalidRequest(problems)
+    return doing
+
+
+def _after(query: Query) -> tuple[int, str] | None:
+    """The place of the last review of the page before."""
+    given = query.given("after")
+    if given is None:
+        return None
+    found = _PLACE.fullmatch(given)
+    if found is None:
+        query.add("after", "must be the next of the page before", given)
+        return None
+    return int(found[1]), found[2]
+
+
+def data_of(desk: Desk, refund_id: str, at: int) -> ReviewData:
+    """A refund's latest review and its acts; raises `ApiError` (404) for one without any."""
+    every, acts = desk.store.reviews_of(refund_id) if "\0" not in refund_id else ([], [])
+    if not every:
+        raise ApiError(404, f"refundId: no review of refund {shown(refund_id)!r} is known")
+    found = cast(ReviewData, body_of(every[0], at))
+    found["acts"] = acts_of(acts)
+    found["earlier"] = [body_of(review, at) for review in every[1:]]
+    return found
+
+
+def body_of(review: Review, at: int) -> ReviewBody:
+    """A review as it is answered at ``at`` (epoch ms)."""
+    return {
+        "refundId": review.refund_id,
+        "scoreId": review.score_id,
+        "status": review.status,
+        "customer": review.customer,
+        "orderId": review.order_id,
+        "amount": review.amount_minor,
+        "due": review.due_minor,
+        "currency": review.currency,
+        "payable": review.payable_minor,
+        "expectedLoss": review.expected_loss_minor,
+        "abuseProbability": review.probability,
+        "openedAt": review.opened_at,
+        "dueAt": review.due_at,
+        "overdue": review.is_overdue(at),
+        "assignee": review.assignee,
+        "disposition": review.disposition,
+        "ending": review.ending,
+        "closedAt": review.closed_at,
+        "closedBy": review.closed_by,
+    }
+
+
+def acts_of(acts: Iterable[Act]) -> list[ReviewActBody]:
+    """What people did, as it is answered."""
+    return [
+        {"scoreId": act.score_id, "at": act.at, "act": act.act, "by": act.actor,
+         "justification": act.justification, "abuse": act.abuse, "assignee": act.assignee}
+        for act in acts
+    ]  # fmt: skip
