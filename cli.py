@@ -25,6 +25,7 @@ from commands import (
     policy,
     privacy,
     report,
+    reviews,
     service,
     webhooks,
 )
@@ -46,6 +47,7 @@ for _name, _module in (
     ("audit", audit),
     ("policy", policy),
     ("lists", lists),
+    ("reviews", reviews),
     ("challenger", challenger),
     ("keys", keys),
     ("webhooks", webhooks),

@@ -30,7 +30,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DECISIONS = REPOSITORY / "DECISIONS.md"
 DESIGN = REPOSITORY.parent / "shared" / "DESIGN.md"
-BESIDE_THE_DESIGN = {"challenger", "customer", "lists", "retention", "secret", "webhooks"}
+BESIDE_THE_DESIGN = {
+    "challenger", "customer", "lists", "retention", "reviews", "secret", "webhooks",
+}  # fmt: skip
 POLICY = REPOSITORY / "rules" / "policies" / "default.yaml"
 
 RECOURSE = typer.main.get_command(cli.app)
@@ -510,6 +512,10 @@ def test_json_of_a_refusal_is_no_document(name, run):
              "policy shadow-report": (), "policy quality": ("--policy", str(POLICY)),
              "policy exploration": (), "lists show": ("block", "--mode", "sideways"),
              "lists import": ("block", "nowhere.csv"),
+             "reviews list": ("--mode", "sideways"), "reviews show": ("nobody",),
+             **{f"reviews {act}": ("nobody", "--because", "no")
+                for act in ("approve", "deny", "ask")},
+             "reviews assign": ("nobody", "Ann"),
              "audit verify": ("--head", "nowhere"), "audit show": ("--since", "yesterday"),
              "audit seal": ("--mode", "sideways"), "customer export": ("nobody",),
              "customer erase": ("nobody", "--mode", "sideways"),
