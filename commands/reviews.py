@@ -69,7 +69,7 @@ def list_(
         loss = (
             "unknown" if review.expected_loss_minor is None else f"{review.expected_loss_minor:,}"
         )
-        print(f"  {review.refund_id:<28} {review.status:<8} at stake {loss:>12}  asked "
+        print(f"  {_seen(review.refund_id):<28} {review.status:<8} at stake {loss:>12}  asked "
               f"{review.amount_minor:,} {review.currency}  due {shown_time(review.due_at)}"
               f"{whose}{late}")  # fmt: skip
     if not found:
@@ -154,6 +154,11 @@ def assign(
     Example: `recourse reviews assign r-1 Ann`
     """
     _act("assign", refund_id, by, mode, as_json, assignee=to)
+
+
+def _seen(text: str) -> str:
+    """An id as a terminal may be given it: a backend may send what moves the cursor."""
+    return text if text.isprintable() else repr(text)
 
 
 def _act(

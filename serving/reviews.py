@@ -77,7 +77,7 @@ class Doing(NamedTuple):
         Traceback (most recent call last):
         ...
         serving.wire.InvalidRequest: act: must be one of approve, deny, request_information, \
-assign, got "refuse"; justification: must be 10 to 2000 characters, got "no"
+assign, got "refuse"; justification: must be 10 to 2000 characters that can be read, got "no"
         """
         found = list(_problems(act, justification, abuse, assignee))
         if found:
@@ -97,7 +97,7 @@ def _problems(
         told = f"is required, {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters: say why"
         yield Problem("justification", told)
     elif justification is not None and not _fits(justification):
-        told = f"must be {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
+        told = f"must be {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters that can be read"
         yield Problem("justification", told, shown(justification))
     if abuse is not None and act in ("request_information", "assign"):
         yield Problem("abuse", "must be left out here: it is told with approve or deny", abuse)
@@ -115,7 +115,9 @@ def _problems(
 
 
 def _fits(text: str) -> bool:
-    return LEAST_CHARACTERS <= len(text.strip()) <= MOST_CHARACTERS and "\0" not in text
+    """Whether a text is long enough, and holds nothing that is not seen but what joins letters."""
+    seen = all(one.isprintable() or one in "\n\t\u200c\u200d" for one in text)
+    return seen and LEAST_CHARACTERS <= len(text.strip()) <= MOST_CHARACTERS
 
 
 def act_on(

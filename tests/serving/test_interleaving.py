@@ -18,8 +18,11 @@ from features.money import DAY_MS, Rates
 from rules.policy import Policy
 from serving import contract
 from serving.desk import OPTIMISTIC_TRIES, Desk
+from serving.facts import FACTS
 from serving.monitor import skew
+from serving.reviews import Doing, act_on
 from serving.store.store import Store, Transaction
+from tests.serving.documents import BALANCE, UNHELD, document, rule
 from tests.serving.listening import listen
 from tests.serving.test_desk import (
     BODY,
@@ -40,6 +43,12 @@ from tests.serving.test_reservations import CAPTURED_MINOR, COMPLETE, order
 __all__ = ["now", "open_desk", "url"]  # fixtures
 
 pytestmark = pytest.mark.each_store
+
+
+HOLDING = Policy.from_yaml(
+    document("1", BALANCE, UNHELD, rule(5_000), orders_complete=True), facts=FACTS
+)
+"""Where 5,000 and more wait for a person."""
 
 
 class Noting(Store):
@@ -263,3 +272,59 @@ def test_no_clock_is_so_far_ahead_as_a_wrong_date(open_desk):
     desk.decide(asked("r-1", "c", "o", 100), lambda: far, ME)
     answer = desk.decide(asked("r-2", "c", "o", 100), lambda: NOW, ME)
     assert (kept(desk, answer)["cutoff"], earlier(desk, answer)) == (NOW, 0)
+
+
+# --- analysts --------------------------------------------------------------------------------
+
+
+def test_an_analyst_answers_at_any_moment_of_a_decision(open_desk, now):
+    """Before it, and it is answered so; or after it, and then about what was decided."""
+    others, desk = open_desk(policy=HOLDING), open_desk(Noting, policy=HOLDING)
+    outcomes: set[tuple[str, bool]] = set()
+
+    def prepare(n: int) -> None:
+        order(others, now, f"o-{n}")
+        others.decide(asked(f"r-{n}", f"c-{n}", f"o-{n}", 6000), now, ME)
+
+    def act(n: int) -> None:
+        denying = Doing.of("deny", by="Ann", justification="It was signed for.", abuse=True)
+        act_on(others.store, f"r-{n}", denying, at=now())
+
+    def check(n: int, answer: Any) -> None:
+        (latest, *_), _ = others.store.reviews_of(f"r-{n}")
+        assert latest.disposition == "PREVENT", f"before statement {n}"
+        action, is_new = data(answer)["action"], not answer.replayed
+        outcomes.add((action, is_new))
+        assert (action, is_new) in {("PREVENT", True), ("MANUAL_REVIEW", False)}
+        again = data(others.decide(asked(f"r-{n}", f"c-{n}", f"o-{n}", 6000), now, ME))
+        assert (again["action"], again["source"]) == ("PREVENT", "MANUAL_REVIEW")
+        assert others.store.refund(f"r-{n}").state == "DENIED"
+
+    assert at_each_statement(desk, now, prepare, act, 6000, check) > 1
+    assert outcomes == {("PREVENT", True), ("MANUAL_REVIEW", False)}
+
+
+def test_of_an_answer_and_other_fields_at_any_moment_one_comes_first(open_desk, now):
+    others, desk = open_desk(policy=HOLDING), open_desk(Noting, policy=HOLDING)
+    found: dict[int, str] = {}
+
+    def prepare(n: int) -> None:
+        order(others, now, f"o-{n}")
+        others.decide(asked(f"r-{n}", f"c-{n}", f"o-{n}", 7000), now, ME)
+
+    def act(n: int) -> None:
+        approving = Doing.of("approve", by="Ann", justification="The carrier lost it.")
+        found[n] = act_on(others.store, f"r-{n}", approving, at=now()).score_id
+
+    def check(n: int, answer: Any) -> None:
+        assert (data(answer)["action"], answer.replayed) == ("MANUAL_REVIEW", False)
+        (review, *earlier), _ = others.store.reviews_of(f"r-{n}")
+        held = others.store.reserved_for(f"r-{n}")[0]
+        if found[n] == data(answer)["scoreId"]:  # it was about the new fields
+            assert (review.disposition, held.promised_minor) == ("ALLOW", 6000)
+        else:
+            assert (review.closed_at, earlier[0].disposition) == (None, "ALLOW")
+            assert (held.promised_minor, held.review_minor) == (7000, 6000)
+
+    assert at_each_statement(desk, now, prepare, act, 6000, check) > 15
+    assert len(found) > 15

@@ -387,6 +387,8 @@ def test_a_refund_that_cannot_be_moved_is_refused_by_name(desk, now):
         ({"act": "approve"}, ["justification"]),
         ({"act": "deny", "justification": "   too    "}, ["justification"]),
         ({"act": "deny", "justification": "x" * 2001}, ["justification"]),
+        ({"act": "deny", "justification": "paid \x1b[2J to nobody"}, ["justification"]),
+        ({"act": "deny", "justification": "paid to \u202e ydobon"}, ["justification"]),
         ({"act": "assign"}, ["assignee"]),
         ({"act": "assign", "assignee": "\u0430nn", "abuse": True}, ["abuse", "assignee"]),
         ({"act": "request_information", "justification": WHY, "abuse": False}, ["abuse"]),
@@ -398,6 +400,15 @@ def test_all_that_is_wrong_with_an_act_is_said_at_once(given, fields):
     with pytest.raises(InvalidRequest) as refused:
         Doing.of(**given, by="Ann")
     assert [problem.field for problem in refused.value.problems] == fields
+
+
+def test_a_justification_may_have_lines_and_any_letters():
+    for text in (
+        "It was signed for.\n\tBy a neighbour.",
+        "پرداخت می‌شود به مشتری",
+        "✓ seen 👩‍👧 =1+1",
+    ):
+        assert Doing.of("deny", by="Ann", justification=f"  {text} ").justification == text
 
 
 # --- as others go on meanwhile ----------------------------------------------------------------
