@@ -95,7 +95,7 @@ def show(refund_id: RefundId, mode: ModeOption = "live", as_json: AsJson = False
                     "earlier": [body_of(review, at) for review in every[1:]]})  # fmt: skip
         return
     times = ("openedAt", "dueAt", "closedAt")
-    print_table((name, shown_time(value) if name in times else value)
+    print_table((name, shown_time(value) if name in times else _seen(value))
                 for name, value in body.items() if value is not None)  # fmt: skip
     for act in acts:
         print(f"  {shown_time(act.at)}  {act.actor}: {act.act}"
@@ -156,9 +156,9 @@ def assign(
     _act("assign", refund_id, by, mode, as_json, assignee=to)
 
 
-def _seen(text: str) -> str:
+def _seen(value: Any) -> Any:
     """An id as a terminal may be given it: a backend may send what moves the cursor."""
-    return text if text.isprintable() else repr(text)
+    return repr(value) if isinstance(value, str) and not value.isprintable() else value
 
 
 def _act(

@@ -179,7 +179,7 @@ class ReviewActBody(TypedDict):
 
 
 class ReviewData(ReviewBody):
-    """The latest review of a refund; what people did on all of its reviews, and those before it."""
+    """The latest review of a refund; what people did on all of its reviews; up to 100 before it."""
 
     acts: list[ReviewActBody]
     earlier: list[ReviewBody]

@@ -38,6 +38,9 @@ STATUSES: Final = get_args(Status)
 QUEUE: Final = ("status", "assignee", "overdue", "limit", "after")
 """What the queue is asked for by."""
 
+MOST_EARLIER: Final = 100
+"""How many earlier reviews of a refund are answered at most: one asked for again and again."""
+
 _PLACE: Final = re.compile(r"(-?[0-9]{1,18}|-4611686018427387904)\.([0-9a-zA-Z_-]{1,256})")
 
 _JUSTIFICATION: Final = f"must be a string of {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
@@ -166,7 +169,8 @@ def _after(query: Query) -> tuple[int, str] | None:
 
 def data_of(desk: Desk, refund_id: str, at: int) -> ReviewData:
     """A refund's latest review and its acts; raises `ApiError` (404) for one without any."""
-    every, acts = desk.store.reviews_of(refund_id) if "\0" not in refund_id else ([], [])
+    most = 1 + MOST_EARLIER
+    every, acts = desk.store.reviews_of(refund_id, most) if "\0" not in refund_id else ([], [])
     if not every:
         raise ApiError(404, f"refundId: no review of refund {shown(refund_id)!r} is known")
     found = cast(ReviewData, body_of(every[0], at))

@@ -155,13 +155,16 @@ class Reviews:
 
     # --- as people have it ---------------------------------------------------------------------
 
-    def of_refund(self, connection: Connection, refund_id: str) -> list[Review]:
-        """Every review of a refund, the latest first: the one that is open, if one is."""
+    def of_refund(
+        self, connection: Connection, refund_id: str, limit: int | None = None
+    ) -> list[Review]:
+        """The reviews of a refund, the latest first: the one that is open, if one is."""
         statement = (
             _select()
             .where(reviews.c.refund_id == refund_id)
             .order_by(reviews.c.closed_at.is_(None).desc(), reviews.c.closed_at.desc(),
                       reviews.c.score_id.desc())
+            .limit(limit)
         )  # fmt: skip
         return [Review(*row) for row in connection.execute(statement)]
 

@@ -278,14 +278,16 @@ class Store:
         with self.database.read() as connection:
             return self.reviews.count(connection, at)
 
-    def reviews_of(self, refund_id: str) -> tuple[list[Review], list[Act]]:
-        """Every review of a refund, the latest first, and what people did there, the first first.
+    def reviews_of(
+        self, refund_id: str, limit: int | None = None
+    ) -> tuple[list[Review], list[Act]]:
+        """The reviews of a refund, the latest first, and what people did there, the first first.
 
-        The one that is open, if one is, is the latest.
+        The one that is open, if one is, is the latest; there is one for each time that it was held.
         """
         with self.database.read() as connection:
             return (
-                self.reviews.of_refund(connection, refund_id),
+                self.reviews.of_refund(connection, refund_id, limit),
                 self.reviews.acts(connection, refund_id),
             )
 
@@ -449,7 +451,7 @@ class Transaction:
 
     def review(self, refund_id: str) -> Review | None:
         """The latest review of a refund: the one that is open, if one is."""
-        return next(iter(self._store.reviews.of_refund(self._connection, refund_id)), None)
+        return next(iter(self._store.reviews.of_refund(self._connection, refund_id, 1)), None)
 
     def change_review(self, review: Review, act: Act) -> None:
         """Keep how a review stands after what a person did, and that they did it."""

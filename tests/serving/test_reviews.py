@@ -33,6 +33,7 @@ from serving.wire import InvalidRequest
 from tests.serving.documents import BALANCE, UNHELD, document, rule
 from tests.serving.listening import listen
 from tests.serving.store.test_erasure import everything
+from tests.serving.store.test_rotation import seal_and_vouch
 from tests.serving.test_desk import (
     CHAMPION,
     ME,
@@ -484,7 +485,7 @@ def test_what_is_late_is_told_once(desk, now):
 
 
 @pytest.mark.each_store
-def test_who_is_erased_is_nobody_on_the_desk_and_what_was_written_is_gone(desk, now):
+def test_who_is_erased_is_nobody_on_the_desk_and_what_was_written_is_gone(desk, now, tmp_path):
     decided(desk, now)
     before = desk.store.review_queue()[0].customer
     act(desk, now, "request_information")
@@ -502,6 +503,7 @@ def test_who_is_erased_is_nobody_on_the_desk_and_what_was_written_is_gone(desk, 
     assert before not in text
     [entry] = [e for e in desk.store.audit_about("refund:r-1") if e.action.startswith("review")]
     assert entry.personal is None
+    assert seal_and_vouch(desk.store, SECRET, tmp_path / "head") == []
     assert act(desk, now, "deny").disposition == "PREVENT", "it still waits for an answer"
 
 
