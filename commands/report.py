@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,9 +22,6 @@ from commands.shared import (
     settings_of,
     shown_time,
 )
-
-if TYPE_CHECKING:
-    from serving.store.store import Store
 
 app = typer.Typer()
 
@@ -54,10 +51,16 @@ def report(
     october.html`
     """
     first, last = instant(since, "--since"), instant(until, "--until")
-    if (decision is None) == (first is None):
+    if decision is None and first is None:
         raise typer.BadParameter("expected --decision ID, or --since TIME for all of a period")
-    if decision is not None and (last is not None or announce):
-        raise typer.BadParameter("--until and --announce are of a period, which begins at --since")
+    if decision is not None and (first is not None or last is not None or announce):
+        raise typer.BadParameter("--decision is of one, and --since, --until and --announce are "
+                                 "of a period: expected one or the other")  # fmt: skip
+    if decision is not None and not decision.strip():
+        raise typer.BadParameter("expected the score id of a decision, got nothing",
+                                 param_hint="--decision")  # fmt: skip
+    if out is not None and out.is_dir():
+        refuse(f"--out {out}: expected a file, got a folder")
     if out is not None and not out.absolute().parent.is_dir():
         refuse(f"--out {out}: {out.parent} is no folder; expected one that is there")
     if decision is not None:
@@ -71,7 +74,7 @@ def report(
 def _explain(score_id: str, out: Path | None, mode: Mode, *, as_json: bool) -> None:
     """The explanation of one decision, as the service answers it."""
     from features.money import Rates
-    from serving.explanation.assemble import Explainer
+    from serving.explanation.assemble import Explainer, not_known
     from serving.explanation.page import render
     from serving.explanation.text import to_text
     from serving.home import Home
@@ -84,22 +87,14 @@ def _explain(score_id: str, out: Path | None, mode: Mode, *, as_json: bool) -> N
         rates = Rates.of(settings.base_currency, store.fx_rates())
         explained = explainer.explain(store, score_id, rates)
         if explained is None:
-            refuse(f"--decision {score_id}: {_not_known(store, score_id, mode)}")
+            where = "the sandbox has its own" if mode == "live" else "the live store has its own"
+            refuse(f"--decision {score_id}: {not_known(store, score_id)} ({where}; --mode)")
     if out is not None:
         out.write_text(render(explained, language), encoding="utf-8")
     if as_json:
         print_json(explained.to_json())
     else:
         print(to_text(explained, language))
-
-
-def _not_known(store: Store, given: str, mode: Mode) -> str:
-    """That there is no such decision; of a refund's id, which decision is its last."""
-    decisions = store.decisions_of(given)
-    told = f"the {mode} store has no decision of this score id"
-    if not decisions:
-        return f"{told}; GET /v2/refund/ID lists those on a refund"
-    return f"{told}, but a refund; the last decision on it is {decisions[0].score_id}"
 
 
 def _report(

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 
@@ -111,7 +111,7 @@ def say_ignored(notes: Iterable[str]) -> None:
 def open_store(mode: Mode) -> Store:
     """The store of a mode, made where there is none; to be closed by the caller."""
     from serving.logs import configure_logs
-    from serving.store.database import StoreRefusedError
+    from serving.store.rotation import key_id_of
     from serving.store.store import Store
 
     settings = settings_of()
@@ -120,7 +120,7 @@ def open_store(mode: Mode) -> Store:
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     url, secret = settings.database_url_of(which), settings.secret_bytes()
     try:
-        with suppress(StoreRefusedError):  # a store that is there has its clock already
+        if key_id_of(url) is not None:  # a store that is there has its clock already
             return Store.open(url, secret, create=False)
         return Store.open(url, secret, clock=settings.clock_of(which))
     except ValueError as error:

@@ -13,13 +13,13 @@ from starlette.responses import Response
 
 from serving.desk import Desk
 from serving.envelope import ApiError
-from serving.explanation.assemble import Explainer
+from serving.explanation.assemble import Explainer, not_known
 from serving.explanation.page import STYLE_POLICY, render
 from serving.explanation.parts import Explanation
 from serving.headers import all_sent
 from serving.home import Home
 from serving.language import ENGLISH, Language
-from serving.wire import shown
+from serving.store.store import Store
 
 if TYPE_CHECKING:
     from serving.api import Api
@@ -47,7 +47,7 @@ class Explaining:
         def find(desk: Desk) -> Mapping[str, Any]:
             decision = desk.store.decision(score_id)
             if decision is None:
-                raise unknown(score_id)
+                raise unknown(desk.store, score_id)
             return {"scoreId": score_id, "decidedAt": decision.decided_at,
                     "record": decision.record, "response": decision.response}  # fmt: skip
 
@@ -64,13 +64,13 @@ class Explaining:
         score_id = request.path_params["scoreId"]
         found = self._explainer.explain(desk.store, score_id, desk.rates)
         if found is None:
-            raise unknown(score_id)
+            raise unknown(desk.store, score_id)
         return found
 
 
-def unknown(score_id: str) -> ApiError:
+def unknown(store: Store, score_id: str) -> ApiError:
     """What is answered to who asks for a decision that there is not."""
-    return ApiError(404, f"scoreId: no decision {shown(score_id)!r} is known")
+    return ApiError(404, f"scoreId: {not_known(store, score_id)}")
 
 
 def prefers_html(accept: str) -> bool:

@@ -25,7 +25,12 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "order_currency": _ORDERS,
     "order_known": _ORDERS,
     "payment_method_expired": ("paymentMethods[].expiryMonth", "paymentMethods[].expiryYear"),
-    "final_sale": ("refund.items[].finalSale", "order.items[].finalSale"),
+    "final_sale": (
+        "refund.items[].finalSale",
+        "refund.items[].sku",
+        "order.items[].finalSale",
+        "order.items[].sku",
+    ),
     "item_categories": ("refund.items[].category",),
     "item_skus": ("refund.items[].sku",),
     "item_count": ("refund.items[].quantity",),

@@ -10,19 +10,18 @@ No number is formatted anywhere else: what a reason says in an answer and in a r
 
 from __future__ import annotations
 
-import gettext
 import math
-import string
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_datetime
-from babel.messages.pofile import PoFileError, read_po
 
 from features.money import MINOR_UNIT_DIGITS
+from serving.translations import LanguageError, Plural, Texts, read
 
 TEXTS: Final = Path(__file__).parent / "texts"
 """Where the catalogue lies, and the translations that come with the program."""
@@ -34,12 +33,7 @@ NBSP: Final = "\N{NO-BREAK SPACE}"
 _LOCALE_OF_SOURCE: Final = "en_GB"
 _HOUR, _MINUTE, _YEAR = 1 / 24, 1 / 1440, 365.25
 
-Texts = Mapping[str, Sequence[str]]
-"""English text -> its translation, of a counted thing one for each plural form."""
-
-
-class LanguageError(ValueError):
-    """A language that cannot be spoken, with all that is wrong with its translation."""
+_TAG: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}")
 
 
 class Language:
@@ -53,8 +47,9 @@ class Language:
     """
 
     def __init__(
-        self, tag: str = SOURCE, texts: Texts | None = None, plural_rule: str = "n != 1"
-    ) -> None:
+        self, tag: str = SOURCE, texts: Texts | None = None,
+        plural: Plural = lambda number: int(number != 1),
+    ) -> None:  # fmt: skip
         try:
             self.locale = Locale.parse(_LOCALE_OF_SOURCE if tag == SOURCE else _locale_name(tag))
         except (UnknownLocaleError, ValueError):
@@ -62,7 +57,7 @@ class Language:
             raise LanguageError(told) from None
         self.tag = tag
         self._texts = texts or {}
-        self._form: Callable[[int], int] = gettext.c2py(plural_rule)
+        self._form = plural
         marks = self.locale.number_symbols["latn"]
         self._marks = str.maketrans({",": marks["group"], ".": marks["decimal"]})
         self._keeps_marks = (marks["group"], marks["decimal"]) == (",", ".")
@@ -75,37 +70,14 @@ class Language:
         """
         if tag == SOURCE:
             return cls()
+        if not _TAG.fullmatch(tag):
+            raise LanguageError(f"language: expected a code such as en or pt-BR, got {tag[:40]!r}")
         places = [each for each in (folder, TEXTS) if each is not None]
         found = [path for each in places if (path := each / f"{tag}.po").is_file()]
         if not found:
             known = sorted({SOURCE, *(path.stem for each in places for path in each.glob("*.po"))})
             raise LanguageError(f"language: expected one of {', '.join(known)}, got {tag!r}")
-        return cls._read(tag, found[0])
-
-    @classmethod
-    def _read(cls, tag: str, path: Path) -> Language:
-        try:
-            with path.open("rb") as file:
-                catalogue = read_po(file, locale=_locale_name(tag), abort_invalid=True)
-        except (PoFileError, UnknownLocaleError, ValueError) as error:
-            raise LanguageError(f"{path}: {error}") from error
-        texts: dict[str, Sequence[str]] = {}
-        problems = []
-        for message in catalogue:
-            sources = (message.id,) if isinstance(message.id, str) else message.id
-            translated = message.string or ""
-            given = (translated,) if isinstance(translated, str) else translated
-            if not sources[0] or message.fuzzy or not all(given):
-                continue
-            known = set().union(*map(placeholders, sources))
-            strange = {name for text in given for name in placeholders(text)} - known
-            if strange:
-                names = ", ".join(f"{{{name}}}" for name in sorted(strange))
-                problems.append(f"{path}:{message.lineno}: {names} is not in {sources[0]!r}")
-            texts[sources[0]] = given
-        if problems:
-            raise LanguageError("\n".join(problems))
-        return cls(tag, texts, catalogue.plural_expr)
+        return cls(tag, *read(_locale_name(tag), found[0]))
 
     # --- texts -------------------------------------------------------------------------------
 
@@ -273,15 +245,6 @@ class Language:
 
 def _locale_name(tag: str) -> str:
     return tag.replace("-", "_")
-
-
-def placeholders(text: str) -> set[str]:
-    """The names that a text wants filled in.
-
-    >>> sorted(placeholders("{value} refunds by {who}"))
-    ['value', 'who']
-    """
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
 ENGLISH: Final = Language()

@@ -505,6 +505,7 @@ def test_json_of_a_refusal_is_no_document(name, run):
     given = {"train": ("--data", "nowhere"), "promote": ("99", "--yes"),
              "backtest": ("--policy", "a", "--against", "b", "--data", "nowhere"),
              "evaluate": ("--data", "nowhere"), "challenger clear": (),
+             "report": ("--since", "yesterday"),
              "challenger report": ("--since", "yesterday"), "keys list": ("--mode", "sideways"),
              "skew": ("--until", "yesterday"), "policy check": ("nowhere.yaml",),
              "policy facts": ("unicorn",), "policy list": ("--mode", "sideways"),

@@ -18,9 +18,10 @@ from babel.messages.pofile import write_po
 from jinja2 import Environment
 from jinja2.ext import extract_from_ast
 
-from features.catalog import FEATURES
+from features.catalog import BY_NAME, FEATURES
 from features.feature import Feature
 from serving.codes import NAMES
+from serving.facts import MEANING
 from serving.language import TEXTS
 
 PAGE: Final = TEXTS / "recourse.pot"
@@ -77,6 +78,9 @@ def _all() -> Iterator[Said]:
             yield from in_template(path.read_text(encoding="utf-8"), _name(path))
     for feature in FEATURES:
         yield from (Said(text, "features/catalog.py", feature.name) for text in _of(feature))
+    for fact, meaning in MEANING.items():
+        if fact not in BY_NAME:
+            yield Said(meaning.says, "serving/facts.py", fact)
     for code, name in NAMES.items():
         yield Said(name, "serving/codes.py", code)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import orjson
@@ -12,6 +12,7 @@ from serving.explanation.happenings import verdict
 from serving.explanation.parts import AuditTold, Note, RuleTold
 from serving.language import Language
 from serving.store.decisions import Decision
+from serving.store.reviews import Act
 from serving.store.store import Store
 
 
@@ -74,15 +75,39 @@ def warnings_of(decision: Decision) -> tuple[str, ...]:
 
 
 def notes_of(store: Store, refund_id: str, language: Language) -> tuple[Note, ...]:
-    """The verdicts on a refund, the oldest first, with who gave them as it was told."""
-    return tuple(_notes(store, refund_id, language))
-
-
-def _notes(store: Store, refund_id: str, language: Language) -> Iterator[Note]:
+    """What people did on the reviews of a refund, and verdicts on it, the oldest first."""
+    _, acts = store.reviews_of(refund_id, 1)
+    notes = [_act(act, language) for act in acts]
+    with_verdict = {act.at for act in acts if act.abuse is not None}  # told with the act
     for event in store.refund_events(refund_id):
-        if event.event_type == "label":
+        if event.event_type == "label" and event.known_at not in with_verdict:
             author = event.payload.get("reviewer") or language.say("not named")
-            yield Note(event.known_at, author, verdict(event.payload, language).title)
+            notes.append(Note(event.known_at, author, verdict(event.payload, language).title))
+    return tuple(sorted(notes, key=lambda note: note.at))
+
+
+def _act(act: Act, language: Language) -> Note:
+    say = language.say
+    match act.act, act.abuse:
+        case "approved", True:
+            said = say("Approved, though it is abuse")
+        case "approved", False:
+            said = say("Approved: it is no abuse")
+        case "approved", _:
+            said = say("Approved, without a verdict on abuse")
+        case "denied", True:
+            said = say("Denied: it is abuse")
+        case "denied", False:
+            said = say("Denied, though it is no abuse")
+        case "denied", _:
+            said = say("Denied, without a verdict on abuse")
+        case "information_requested", _:
+            said = say("Asked for information")
+        case _ if act.assignee:
+            said = say("Assigned to {person}", person=act.assignee)
+        case _:
+            said = say("Assigned to nobody")
+    return Note(act.at, act.actor, said, act.justification or "")
 
 
 def audit_of(store: Store, refund_id: str, most: int = 200) -> tuple[AuditTold, ...]:

@@ -32,6 +32,7 @@ from serving.policies import AlteredPolicyError, loaded
 from serving.scorer import Champion
 from serving.store.decisions import Decision
 from serving.store.store import Store
+from serving.wire import shown
 
 MOST_KEPT: Final = 3
 """How many policies, and models other than the served one, are kept at hand."""
@@ -145,6 +146,15 @@ class Explainer:
             return Champion.of(model, version, language=self.language)
         except (ModelError, OSError):
             return None
+
+
+def not_known(store: Store, score_id: str) -> str:
+    """That there is no decision of this id; of a refund's id, which decision is its last."""
+    told = f"no decision {shown(score_id)!r} is known"
+    decisions = store.decisions_of(score_id) if "\0" not in score_id else []
+    if not decisions:
+        return told
+    return f"{told}, but a refund; the last decision on it is {decisions[0].score_id!r}"
 
 
 def _calibration(

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import orjson
 from jinja2 import Template
@@ -27,6 +26,7 @@ from serving.explanation.drawing import Step, cut
 from serving.explanation.parts import LANES, Explanation, Links, Moment, ReasonTold, RuleTold
 from serving.language import Language
 from serving.pages import TEMPLATES, environment
+from serving.seen import seen
 
 STYLE: Final = "".join(
     (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "explanation.css")
@@ -43,6 +43,9 @@ MOST_STEPS: Final = 10
 """So many reasons stand in the waterfall; the others are gathered behind them."""
 
 MOST_NAMED: Final = 3
+LONGEST_NAME: Final = 80
+LEAST_TOLD: Final = 0.005
+"""Reasons that weigh less (log-odds) would be told as 0.00: they are counted only."""
 """So many reasons are named beside the verdict."""
 
 CLOSER_DAYS: Final = 30
@@ -50,12 +53,6 @@ CLOSER_DAYS: Final = 30
 
 _LONG_DAYS, _FEW = 120, 4
 _TONES: Final = {Action.ALLOW: "good", Action.PREVENT: "bad"}
-# Controls, halves of a character, what shows nothing, and what turns the direction of text.
-_UNSEEN: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff]"
-)
-_T = TypeVar("_T")
 
 
 def render(explanation: Explanation, language: Language) -> str:
@@ -63,24 +60,6 @@ def render(explanation: Explanation, language: Language) -> str:
     told = seen(explanation)
     return _template(language).render(e=told, **_reasons(told, language), **_drawn(told, language),
                                       **_rules(told.rules))  # fmt: skip
-
-
-def seen(value: _T) -> _T:
-    r"""A value in whose texts nothing hides: an unseen character stands there by its number.
-
-    >>> seen(("a\u202eb", {"n": ["\x00"]}))
-    ('a[U+202E]b', {'n': ['[U+0000]']})
-    """
-    changed: Any = value
-    if isinstance(value, str):
-        changed = _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
-    elif isinstance(value, Mapping):
-        changed = {seen(key): seen(each) for key, each in value.items()}
-    elif isinstance(value, (tuple, list)):
-        changed = type(value)(seen(each) for each in value)
-    elif is_dataclass(value) and not isinstance(value, type):
-        changed = replace(value, **{f.name: seen(getattr(value, f.name)) for f in fields(value)})
-    return cast(_T, changed)
 
 
 @lru_cache(8)
@@ -94,6 +73,8 @@ def _template(language: Language) -> Template:
             "risk_level": words.risk_level_name, "follow_up": words.follow_up_name,
         }.items()
     }  # fmt: skip
+    pages.tests["telling"] = lambda weight: abs(weight) >= LEAST_TOLD
+    pages.filters |= {"missing": partial(words.missing, language=language)}
     pages.filters |= {"cut": cut, "capital": capital, "plain": plain}
     pages.globals |= {
         "tone": tone, "icon": drawing.icon, "sign": drawing.sign, "bar": drawing.bar,
@@ -135,12 +116,21 @@ def plain(value: Any) -> str:
 
 
 def share_of(reason: ReasonTold, language: Language) -> str:
-    """What part of the way from the base rate to the score a reason makes, in words."""
+    """What part of the way from the base rate to the score a reason makes, in words.
+
+    The score may lie above the base rate or below it; what leads away takes a part back.
+    """
     share = reason.share or 0.0
     said = language.share(abs(share))
-    if share < 0:
-        return language.say("takes back {share} of the way", share=said)
-    return language.say("{share} of the way", share=said)
+    match share >= 0, reason.contribution > 0:
+        case True, True:
+            return language.say("{share} of the way up", share=said)
+        case True, False:
+            return language.say("{share} of the way down", share=said)
+        case False, True:
+            return language.say("takes back {share} of the way down", share=said)
+        case _:
+            return language.say("takes back {share} of the way up", share=said)
 
 
 # --- what the parts of the page need -------------------------------------------------------------
@@ -149,10 +139,14 @@ def share_of(reason: ReasonTold, language: Language) -> str:
 def _reasons(told: Explanation, language: Language) -> dict[str, Any]:
     """The heaviest weight, what to name of it beside the verdict, and the waterfall, if any."""
     reasons, verdict = _by_weight(told), told.verdict
-    telling = told.lowering if verdict.action == Action.ALLOW else told.raising
-    named = [cut(one.name) for one in telling[:MOST_NAMED] if verdict.source == Source.MODEL]
+    is_by_model = verdict.source == Source.MODEL
+    named = [
+        language.say("{reason} ({weight})", reason=cut(one.name, LONGEST_NAME),
+                     weight=language.signed(one.contribution))
+        for one in (reasons[:MOST_NAMED] if is_by_model else ())
+    ]  # fmt: skip
     return {
-        "is_by_model": verdict.source == Source.MODEL,
+        "is_by_model": is_by_model,
         "weightiest": "; ".join(named),
         "heaviest": max((abs(one.contribution) for one in reasons), default=0.0),
         "waterfall": _waterfall(told, reasons, language),
@@ -185,7 +179,9 @@ def _waterfall(
         steps.append(step(language.say("Everything else"), at, score))
     steps.append(step(language.say("Score of this refund"), score, score))
     said = "; ".join(
-        language.say("{reason}: {probability}", reason=cut(one.name), probability=one.said)
+        language.say(
+            "{reason}: {probability}", reason=cut(one.name, LONGEST_NAME), probability=one.said
+        )
         for one in steps
     )
     label = language.say(

@@ -69,8 +69,8 @@ class Verdict(Part):
     """What was answered, and what settled it: ``decided_by`` in sentences, the weightiest first.
 
     ``asked_minor`` and ``currency`` are the request's own, ``payable_minor`` is in the base
-    currency. ``band`` is the action of the score alone. ``base_rate`` is the probability of a
-    refund request of which nothing is known.
+    currency. ``band`` is the action of the score alone. ``base_rate`` is where the model begins:
+    the probability of its average score.
     """
 
     score_id: str

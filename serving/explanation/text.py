@@ -8,6 +8,7 @@ from typing import Final
 from serving.explanation.parts import Explanation, ReasonTold
 from serving.explanation.words import action_name
 from serving.language import Language
+from serving.seen import seen
 
 MOST_RAISING: Final = 6
 MOST_LOWERING: Final = 3
@@ -16,7 +17,8 @@ MOST_CHANGES: Final = 6
 
 def to_text(explanation: Explanation, language: Language) -> str:
     """Verdict, what settled it, reasons for and against, and what would change it."""
-    verdict, say = explanation.verdict, language.say
+    told = seen(explanation, line=True)  # what others wrote must not write on a terminal
+    verdict, say = told.verdict, language.say
     lines = [
         say(
             "{action}: refund {refund} of {amount}, decided {when}",
@@ -26,9 +28,9 @@ def to_text(explanation: Explanation, language: Language) -> str:
             when=language.instant(verdict.decided_at),
         ),
         *(f"  {said}" for said in verdict.decided_by),
-        *_reasons(say("What raises the risk:"), explanation.raising, MOST_RAISING, language),
-        *_reasons(say("What lowers it:"), explanation.lowering, MOST_LOWERING, language),
-        *_changes(explanation, language),
+        *_reasons(say("What raises the risk:"), told.raising, MOST_RAISING, language),
+        *_reasons(say("What lowers it:"), told.lowering, MOST_LOWERING, language),
+        *_changes(told, language),
     ]
     return "\n".join(lines)
 

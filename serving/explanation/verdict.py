@@ -9,7 +9,7 @@ from rules.decision import Source
 from rules.document import Band
 from rules.policy import Policy
 from serving.explanation.parts import Verdict
-from serving.explanation.words import action_name, entity_name
+from serving.explanation.words import action_name, entity_name, missing
 from serving.language import Language
 from serving.store.decisions import Decision
 from serving.store.indexing import StoredEvent
@@ -21,8 +21,8 @@ def verdict_of(
 ) -> Verdict:  # fmt: skip
     """The verdict of a stored decision; ``policy`` is the one that decided, if it is there still.
 
-    ``request`` is the event that was decided, ``base_rate`` the model's probability of a request
-    of which nothing is known.
+    ``request`` is the event that was decided, ``base_rate`` the probability of the model's average
+    score.
     """
     record, answered = decision.record, decision.response["data"]
     made, said = record["decision"], request.payload if request else {}
@@ -93,8 +93,8 @@ def _by_rules(made: Mapping[str, Any], language: Language) -> Iterator[str]:
         named = {"rule": rule["rule_id"], "version": rule["version"], "says": rule["description"]}
         if rule["outcome"] == "unknown":
             yield language.say(
-                "Rule {rule} (version {version}) could not be settled, as {facts} is not known: "
-                "{says}", **named, facts=language.listed(rule["unknown_facts"]),
+                "Rule {rule} (version {version}) could not be settled ({facts}): {says}",
+                **named, facts="; ".join(missing(f, language) for f in rule["unknown_facts"]),
             )  # fmt: skip
         elif rule["stage"] == "limit":
             yield language.say("Limit {rule} (version {version}): {says}", **named)

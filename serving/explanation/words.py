@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from features.catalog import BY_NAME
+from serving.facts import MEANING
 from serving.language import Language
 
 
@@ -88,3 +90,21 @@ def follow_up_name(code: str, language: Language) -> str:
         "PARTIAL_AMOUNT": language.say("offer a part of the amount"),
     }
     return names.get(code, code)
+
+
+def missing(fact: str, language: Language) -> str:
+    """That a fact which a rule needs is not known, as a reader calls it.
+
+    >>> from serving.language import ENGLISH
+    >>> missing("ip_risk", ENGLISH)
+    'the risk of the IP address is not known'
+    >>> missing("payment_method_expired", ENGLISH)
+    'not known: the month in which the payment method expires is over'
+    >>> missing("my_fact", ENGLISH)
+    'not known: my_fact'
+    """
+    if (feature := BY_NAME.get(fact)) is not None:
+        return language.say(feature.sentence.none)
+    meaning = MEANING.get(fact)
+    what = fact if meaning is None else language.say(meaning.says)
+    return language.say("not known: {what}", what=what)

@@ -69,4 +69,6 @@ def test_a_key_without_the_scope_or_of_no_decision_is_refused_in_the_envelope(ca
     for path in ("/v2/decision/no-such", "/v2/decision/no-such/explanation"):
         body = refused(get(call, path, accept=PAGE), 404)
         assert body["message"] == "scoreId: no decision 'no-such' is known"
+    body = refused(get(call, "/v2/decision/r-1"), 404)
+    assert body["message"].endswith(f", but a refund; the last decision on it is {score_id!r}")
     refused(call("POST", f"/v2/decision/{score_id}/explanation", {}), 405)

@@ -12,9 +12,10 @@ from babel.messages.pofile import read_po, write_po
 from features.catalog import FEATURES, MODEL_FEATURES
 from serving.codes import NAMES, name_of_code
 from serving.explanation.told import told
-from serving.language import Language, LanguageError
+from serving.language import Language
 from serving.model import Reference
 from serving.reasons import Ranking, sentence
+from serving.translations import LanguageError
 from training.texts import PAGE, in_program, render
 
 OPEN, CLOSE = "⟦", "⟧"

@@ -150,7 +150,15 @@ def test_an_earlier_model_is_found_where_it_was_promoted(store: Store, tmp_path:
 def test_an_erased_customers_decision_is_explained_as_a_strangers(store: Store) -> None:
     desk = make_desk(store)
     answer = desk.decide(report(), Clock(), ME).body["data"]
+    with store.write() as tx:
+        entry = NewEntry("customer", NAMES["customer"], "Ann of Clear Street")
+        tx.put_many_on_list("block", [entry], author="ann", at=NOW + 5)
+    listed = desk.decide(report(refund_id="listed"), lambda: NOW + 9, ME).body["data"]
     erase(store, NAMES["customer"], actor="eve", at=NOW + DAY_MS)
+    found = Explainer(lambda: CHAMPION).explain(store, listed["scoreId"], RATES)
+    assert found is not None
+    assert found.verdict.source == "LIST"
+    assert "Ann of Clear Street" not in render(found, ENGLISH) + str(found.to_json())
     found = Explainer(lambda: CHAMPION).explain(store, answer["scoreId"], RATES)
     assert found is not None
     assert_told_everywhere(found)
@@ -162,6 +170,17 @@ def test_no_identifier_of_a_person_is_told(store: Store) -> None:
     found = explained(make_desk(store))
     told = render(found, ENGLISH) + str(found.to_json()) + to_text(found, ENGLISH)
     assert not [name for name in NAMES.values() if name in told]
+
+
+def test_what_others_wrote_does_not_write_on_a_terminal(store: Store) -> None:
+    hostile = "\x1b[31mRED\x07\r\nPrevent: forged\u202e"
+    desk = make_desk(store)
+    answer = desk.decide(report(refund_id=hostile), Clock(), ME).body["data"]
+    found = Explainer(lambda: CHAMPION).explain(store, answer["scoreId"], RATES)
+    assert found is not None
+    told = to_text(found, ENGLISH)
+    assert "refund [U+001B][31mRED[U+0007][U+000D][U+000A]Prevent: forged[U+202E] of" in told
+    assert all(one.isprintable() for line in told.split("\n") for one in line)
 
 
 def test_an_unknown_decision_is_none(store: Store) -> None:
