@@ -38,6 +38,9 @@ from training.reliability import Reliability
 BANDS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Where bands of probability begin, in which reviews are held against the model."""
 
+LEAST_COSTED: Final = 100
+"""Of fewer refunds with a label it is not said what a thousand cost: one mistake would make it."""
+
 _ACTION: Final = {action.severity: action.value for action in Action}
 
 
@@ -81,7 +84,8 @@ class Month:
     """Refunds decided in a month of UTC, ``2026-05``, and what is known of them by now.
 
     ``abuse_paid`` and ``honest_prevented`` are how many and how much; ``cost_per_1000_minor`` is
-    that of the actions on refunds with a label, NaN without any.
+    that of the actions on the ``costed`` refunds, those with a label and a known amount: NaN of
+    fewer than `LEAST_COSTED`.
     """
 
     month: str
@@ -93,6 +97,7 @@ class Month:
     fit: Fit
     abuse_paid: tuple[int, float]
     honest_prevented: tuple[int, float]
+    costed: int
     cost_per_1000_minor: float
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +110,7 @@ class Month:
             "abuse_paid_minor": self.abuse_paid[1],
             "honest_prevented": self.honest_prevented[0],
             "honest_prevented_minor": self.honest_prevented[1],
+            "costed": self.costed,
             "cost_per_1000_minor": known(self.cost_per_1000_minor),
         }  # fmt: skip
 
@@ -168,6 +174,8 @@ def _month(
     count = np.bincount(basis[which], minlength=len(BASES) + 1)
     cost = cost_of(action, abuse, payable, costs)
     is_labelled = which & ~np.isnan(abuse)
+    costed = int((is_labelled & ~np.isnan(cost)).sum())
+    mean_minor = mean_cost(cost[is_labelled], np.ones(int(is_labelled.sum())))
 
     def tally(mistake: Mask) -> tuple[int, float]:
         return int(mistake.sum()), float(np.nansum(payable[mistake]))
@@ -182,7 +190,8 @@ def _month(
         fit=Fit.of(of, np.where(which, abuse, np.nan), np.ones(len(of))),
         abuse_paid=tally(which & (abuse == 1) & (action == ALLOWED)),
         honest_prevented=tally(which & (abuse == 0) & (action == PREVENTED)),
-        cost_per_1000_minor=1000 * mean_cost(cost[is_labelled], np.ones(int(is_labelled.sum()))),
+        costed=costed,
+        cost_per_1000_minor=1000 * mean_minor if costed >= LEAST_COSTED else float("nan"),
     )
 
 

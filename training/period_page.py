@@ -23,7 +23,7 @@ from training import period_charts as charts
 from training import period_text as words
 from training.page import TEMPLATES
 from training.period import PeriodReport
-from training.period_labels import BANDS
+from training.period_labels import BANDS, LEAST_COSTED
 
 MOST_ROWS: Final = 20
 """Of a long table so many rows are shown; the JSON of the report has all."""
@@ -65,6 +65,7 @@ def page(report: PeriodReport, language: Language = ENGLISH) -> str:
         bands=_bands(language),
         charts={name: Markup(svg) for name, svg in _charts(report, language).items()},
         most=MOST_ROWS,
+        least_costed=LEAST_COSTED,
     )
 
 

@@ -163,12 +163,25 @@ def movers(report: PeriodReport) -> list[Driver]:
 
 
 def mover(one: Driver, language: Language) -> str:
-    """What became of a driver."""
-    values = {"reason": name_of_code(one.code, language), "now": language.signed(one.mean),
-              "before": language.signed(one.mean_before)}  # fmt: skip
-    if one.rise > 0:
-        return language.say("{reason}: {now}, before {before}: raises the risk more", **values)
-    return language.say("{reason}: {now}, before {before}: raises the risk less", **values)
+    """What became of a driver, which is told by both means: one may have changed sides."""
+    values = {"reason": name_of_code(one.code, language), "now": language.signed(one.mean, 3),
+              "before": language.signed(one.mean_before, 3)}  # fmt: skip
+    say = language.say
+    if one.mean > 0 > one.mean_before:
+        return say("{reason}: {now}, before {before}: raises the risk now, lowered it before",
+                   **values)  # fmt: skip
+    if one.mean < 0 < one.mean_before:
+        return say("{reason}: {now}, before {before}: lowers the risk now, raised it before",
+                   **values)  # fmt: skip
+    if one.mean > 0 or one.mean_before > 0:
+        return (say("{reason}: {now}, before {before}: raises the risk more", **values)
+                if one.rise > 0 else
+                say("{reason}: {now}, before {before}: raises the risk less", **values)
+                )  # fmt: skip
+    return (say("{reason}: {now}, before {before}: lowers the risk more", **values)
+            if one.rise < 0 else
+            say("{reason}: {now}, before {before}: lowers the risk less", **values)
+            )  # fmt: skip
 
 
 def expected(report: PeriodReport, language: Language) -> str:

@@ -22,6 +22,7 @@ from features.catalog import MODEL_FEATURES
 from features.money import DAY_MS
 from rules.decision import Action
 from rules.document import Costs
+from serving.codes import name_of_code
 from serving.language import Language
 from serving.psi import BINS
 from serving.reasons import Ranking
@@ -29,9 +30,11 @@ from serving.store.decisions import Decision
 from serving.store.store import Store
 from tests.training.period_logs import MOVING, NAMES, NOW, PAYABLE, Log
 from training import period_read
-from training.period import PeriodReport, announce_drift, period_report
+from training.period import Driver, PeriodReport, announce_drift, period_report
+from training.period_labels import LEAST_COSTED
 from training.period_page import page
 from training.period_read import Dictionary, read
+from training.period_text import mover
 
 SECRET = b"a secret of 16 bytes or more"
 COSTS = Costs(fee_minor=500, review_minor=400, prevented_honest_multiple=1.5)
@@ -223,6 +226,37 @@ def test_calibration_is_over_mature_labels(store: Store, report: PeriodReport) -
             assert one.fit.observed == pytest.approx(np.mean([abuse for _, abuse in of]))
     assert found.whole.refunds == sum(map(len, months.values()))
     assert found.weighted is not None, "some were paid to learn from"
+
+
+def test_what_a_thousand_cost_is_not_told_of_a_few(report: PeriodReport) -> None:
+    months = [one for one in report.calibration.months if one.labelled]
+    assert {one.costed >= LEAST_COSTED for one in months} == {True, False}, "of both kinds"
+    table = page(report).split("What mistakes cost")[-1].split("</table>")[0]
+    for one in months:
+        row = table.split(one.month)[1].split("</tr>")[0]
+        assert f">{one.labelled}<" in row
+        is_told = one.costed >= LEAST_COSTED
+        assert is_told is math.isfinite(one.cost_per_1000_minor) is ("GBP" in row.split("<td")[-1])
+        assert ("too few labels" in row) is not is_told
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (0.02, 0.04, "raises the risk more"),
+        (0.04, 0.02, "raises the risk less"),
+        (0.04, 0.0, "raises the risk less"),
+        (-0.02, -0.04, "lowers the risk more"),
+        (-0.08, -0.02, "lowers the risk less"),
+        (0.0, -0.02, "lowers the risk more"),
+        (0.02, -0.04, "lowers the risk now, raised it before"),
+        (-0.02, 0.04, "raises the risk now, lowered it before"),
+    ],
+)
+def test_a_driver_is_told_by_both_its_means(before: float, now: float, said: str) -> None:
+    one = Driver("NO_HISTORY", before, now, abs(before), abs(now), sure=True)
+    values = f"{Language().signed(now, 3)}, before {Language().signed(before, 3)}"
+    assert mover(one, Language()) == f"{name_of_code('NO_HISTORY', Language())}: {values}: {said}"
 
 
 def test_reviews_are_of_refunds_held(store: Store, report: PeriodReport) -> None:
