@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from serving.explanation.happenings import Happening, decided, happening
 from serving.explanation.parts import Moment, Timeline
@@ -14,9 +15,6 @@ from serving.store.decisions import Decision
 from serving.store.holdings import in_parts
 from serving.store.indexing import Name, StoredEvent
 from serving.store.store import Store
-
-_PLACES: Final = ("order", "order_update", "transaction", "refund_request", "decision")
-"""The order of what became known at one instant: a request is decided on after it was told."""
 
 
 def timeline_of(store: Store, decision: Decision, language: Language, most: int = 60) -> Timeline:
@@ -57,15 +55,19 @@ def timeline_of(store: Store, decision: Decision, language: Language, most: int 
 
 @dataclass
 class _Placed:
-    """A moment and its place among those of one instant."""
+    """A moment and its place among those of one instant: the number of the event that it is.
+
+    A decision stands behind the request that it is about; ``number`` says which comes first of
+    several.
+    """
 
     moment: Moment
-    place: int
     seq: int
+    number: int = 0
 
     @property
     def key(self) -> tuple[int, int, int]:
-        return self.moment.at, self.place, self.seq
+        return self.moment.at, self.seq, self.number
 
 
 @dataclass
@@ -76,6 +78,7 @@ class _Told:
     order_id: str | None
     language: Language
     _first: dict[Name, StoredEvent] = field(default_factory=dict)
+    _seq: dict[str, int] = field(default_factory=dict)
 
     def is_own(self, payload: Mapping[str, Any]) -> bool:
         """Whether it is about the decided refund, or about its order alone."""
@@ -85,13 +88,11 @@ class _Told:
         return self.order_id is not None and payload.get("order_id") == self.order_id
 
     def meet(self, found: Iterable[StoredEvent]) -> None:
-        """Take in what says which versions of orders and refunds are the first."""
-        for event in found:
-            name = event.own_name()
-            if name is not None and (
-                (before := self._first.get(name)) is None or event.is_before(before)
-            ):
-                self._first[name] = event
+        """Take in what says which versions of orders and refunds came first."""
+        for event in sorted(found, key=lambda each: (each.known_at, each.seq)):
+            self._seq[event.event_id] = event.seq
+            if (name := event.own_name()) is not None:
+                self._first.setdefault(name, event)
 
     def is_first(self, event: StoredEvent) -> bool:
         """Whether it is no later version of an order or a refund."""
@@ -107,26 +108,27 @@ class _Told:
             is_first=self.is_first(event),
             currency=refund.payload["currency"] if refund else None,
         )  # fmt: skip
-        return self._placed(told, event.known_at, event.event_type, event.seq, payload)
+        return self._placed(told, event.known_at, event.seq, payload)
 
     def decided(self, found: Sequence[Answered]) -> Iterator[_Placed]:
         """What was decided on refunds; ``found`` begins with the last decision."""
         own, every = self.decision, list(reversed(found))
         if all(each.score_id != own.score_id for each in found):  # it is older than so many
             data = own.response["data"]
-            every.append(Answered(own.score_id, own.refund_id, own.decided_at, data))
-        refunds: set[str] = set()
-        for number, each in enumerate(every):
-            told = decided(each.data, self.language, is_first=each.refund_id not in refunds)
-            refunds.add(each.refund_id)
-            payload = {"refund_id": each.refund_id}
-            yield self._placed(told, each.decided_at, "decision", number, payload)
+            event_id = own.record["event_id"]
+            every.insert(0, Answered(own.score_id, own.refund_id, own.decided_at, event_id, data))
+        behind: dict[str, tuple[int, int]] = {}
+        for number, each in enumerate(every, 1):
+            told = decided(each.data, self.language, is_first=each.refund_id not in behind)
+            # No earlier than the last one of its instant: a request may be sent again.
+            place = each.decided_at, self._seq.get(each.event_id, sys.maxsize)
+            place = behind[each.refund_id] = max(place, behind.get(each.refund_id, place))
+            yield self._placed(told, place[0], place[1], {"refund_id": each.refund_id}, number)
 
     def _placed(
-        self, told: Happening, at: int, kind: str, seq: int, payload: Mapping[str, Any]
+        self, told: Happening, at: int, seq: int, payload: Mapping[str, Any], number: int = 0
     ) -> _Placed:
         is_own = self.is_own(payload)
-        place = _PLACES.index(kind) if kind in _PLACES else len(_PLACES)
         moment = Moment(
             at=at,
             lane=told.lane,
@@ -140,7 +142,7 @@ class _Told:
             is_later=is_later(at, self.decision.record["cutoff"], is_own=is_own),
             tone=told.tone,
         )
-        return _Placed(moment, place, seq)
+        return _Placed(moment, seq, number)
 
 
 def is_later(at: int, cutoff: int, *, is_own: bool) -> bool:

@@ -6,6 +6,7 @@ bounded, whatever a key holds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +28,7 @@ from serving.store.database import Database
 from serving.store.history import LONGEST_WINDOW_MS
 from serving.store.holdings import in_parts
 from serving.store.indexing import SLICE_OF, StoredEvent
-from serving.store.schema import decisions, event_keys, events
+from serving.store.schema import audit_log, decisions, event_keys, events
 from serving.store.statements import OF_EVENT, is_word
 
 MOST_COUNTED: Final = 10_000
@@ -65,11 +66,12 @@ class Around(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A decision as it was answered."""
+    """A decision as it was answered; ``event_id`` is that of the request."""
 
     score_id: str
     refund_id: str
     decided_at: int
+    event_id: str
     data: Mapping[str, Any]
 
 
@@ -226,15 +228,33 @@ def answered(connection: Connection, refund_ids: Collection[str]) -> list[Answer
     """What was decided on these refunds, the latest 500, the last one first."""
     d = decisions.c
     statement = (
-        select(d.score_id, d.refund_id, d.decided_at, d.response)
+        select(d.score_id, d.refund_id, d.decided_at, d.record, d.response)
         .where(d.refund_id.in_(sorted(refund_ids)))
         .order_by(d.decided_at.desc(), d.score_id.desc())
         .limit(_MOST_DECIDED)
     )
-    return [
-        Answered(score_id, refund_id, at, orjson.loads(response)["data"])
-        for score_id, refund_id, at, response in connection.execute(statement)
-    ]
+    found = [
+        Answered(score_id, refund_id, at, orjson.loads(record)["event_id"],
+                 orjson.loads(response)["data"])
+        for score_id, refund_id, at, record, response in connection.execute(statement)
+    ]  # fmt: skip
+    return _as_made(connection, found)
+
+
+def _as_made(connection: Connection, found: list[Answered]) -> list[Answered]:
+    """Decisions with those of one refund and instant as they were made: ids do not tell."""
+    count = Counter((one.refund_id, one.decided_at) for one in found)
+    tied = {refund_id for (refund_id, _), number in count.items() if number > 1}
+    if not tied:
+        return found
+    place: dict[str, int] = {}
+    for part in in_parts(sorted(f"refund:{refund_id}" for refund_id in tied)):
+        statement = select(audit_log.c.seq, audit_log.c.content).where(
+            audit_log.c.subject.in_(part), audit_log.c.action == "decided"
+        )
+        for seq, content in connection.execute(statement):
+            place[orjson.loads(content)["score_id"]] = seq
+    return sorted(found, key=lambda one: (one.decided_at, place.get(one.score_id, 0)), reverse=True)
 
 
 # --- whoever shares with them ------------------------------------------------------------------

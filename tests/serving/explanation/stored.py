@@ -36,7 +36,9 @@ def put(store: Store, events: Iterable[Event]) -> None:
         tx.append(events)
 
 
-def decide(store: Store, request: RefundRequest, **answer: Any) -> Decision:
+def decide(
+    store: Store, request: RefundRequest, score_id: str | None = None, **answer: Any
+) -> Decision:
     """Keep a request and a decision on it, as far as what surrounds it needs it."""
     at = request.known_at
     keys = {kind: value for kind in KEYS if (value := getattr(request, COLUMN_OF[kind]))}
@@ -55,7 +57,8 @@ def decide(store: Store, request: RefundRequest, **answer: Any) -> Decision:
         }  # fmt: skip
         data = {"action": "MANUAL_REVIEW", "source": "MODEL", "abuseProbability": 0.62, **answer}
         response = {"status": 200, "timestamp": at // 1000, "data": {"warnings": [], **data}}
-        decision = Decision(f"s-{request.refund_id}-{at}", request.refund_id, f"h-{at}", at,
-                            record, response)  # fmt: skip
+        score_id = score_id or f"s-{request.refund_id}-{at}"
+        decision = Decision(score_id, request.refund_id, f"h-{at}", at, record, response)
         tx.save_decision(decision)
+        tx.audit("key", "decided", f"refund:{request.refund_id}", {"score_id": score_id}, at=at)
     return decision

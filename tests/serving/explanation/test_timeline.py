@@ -21,6 +21,7 @@ from serving.explanation.happenings import happening
 from serving.explanation.parts import LANES, Timeline
 from serving.explanation.timeline import timeline_of
 from serving.language import ENGLISH, Language
+from serving.store import around
 from serving.store.erasure import erase
 from serving.store.store import Store
 from tests.serving.explanation.stored import NOW, asked, day, decide, order, put
@@ -173,6 +174,40 @@ def test_what_is_told_at_the_very_cutoff_came_with_the_request_or_later(store: S
         ("other", True),
         ("o", False),
     ]
+
+
+def test_of_one_instant_they_stand_as_they_came(store: Store) -> None:
+    """Whatever their ids: the first version first, and each decision behind its request."""
+    for number in range(1, 7):
+        put(store, [order("o", 0, item_count=number)])
+        action = "ALLOW" if number % 2 else "PREVENT"
+        made = decide(store, asked("r", 0, order_id="o", amount_minor=100 * number),
+                      score_id=f"s-{9 - number}", action=action)  # fmt: skip
+    decide(store, asked("r", 0, order_id="o", amount_minor=100), score_id="s-0")
+    titles = [one.title for one in timeline_of(store, made, ENGLISH).moments]
+    later = [
+        ("The order was reported again, with other fields",
+         f"Asked {number}.00 GBP back, in a later version of the request",
+         f"Decided again: {'Allow' if number % 2 else 'Prevent'} (the model, 62 %)")
+        for number in range(2, 7)
+    ]  # fmt: skip
+    assert titles == [
+        "Ordered 1 item", "Asked 1.00 GBP back", "Decided: Allow (the model, 62 %)",
+        *(title for three in later for title in three),
+        "Decided again: Manual review (the model, 62 %)",
+    ]  # fmt: skip
+
+
+def test_a_decision_older_than_those_that_are_read_stands_where_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [decide(store, asked("r", days, amount_minor=100 + days)) for days in range(4)]
+    monkeypatch.setattr(around, "_MOST_DECIDED", 2)
+    moments = timeline_of(store, made[0], ENGLISH).moments
+    told_of = [(one.at, one.title[:13]) for one in moments if one.lane == "decisions"]
+    assert told_of == [
+        (day(0), "Decided: Manu"), (day(2), "Decided again"), (day(3), "Decided again")
+    ]  # fmt: skip
 
 
 def test_after_an_erasure_it_is_told_of_the_stranger(store: Store) -> None:
