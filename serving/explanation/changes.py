@@ -1,7 +1,8 @@
 """What would be answered if something were otherwise: facts still to come, and other circumstances.
 
 Each is decided by the scene: what is still to come as of a moment after the decision, when the
-request and its order are history, the rest as of the decision's own cutoff.
+request and its order are history, the rest as of the decision's own cutoff, and with it what would
+have been known before the request.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ _NEXT: Final[Mapping[str | None, tuple[ReturnStatus, ...]]] = {
 _DELIVERED_BEFORE: Final = (1, 7, 35)
 """Days before the request that a delivery nobody told of may have been."""
 
+_SETTLED: Final[tuple[OutcomeStatus, ...]] = ("COMPLETED", "DECLINED", "CANCELED")
+"""Outcomes after which there is nothing left to wait for."""
+
 _WAITS: Final = (7, 30, 90)
 _MOST: Final = 3
 """So many open disputes, unsettled rules and the like are gone through."""
@@ -61,7 +65,8 @@ _MOST: Final = 3
 class Supposed(NamedTuple):
     """Something that is otherwise, and what was decided then.
 
-    ``is_to_come`` where it may still come; ``happened_at`` is when it did.
+    ``is_to_come`` where it was decided later than the request; ``happened_at`` is when it came, if
+    it came since.
     """
 
     kind: str
@@ -129,7 +134,10 @@ def _returns(scene: Scene, language: Language) -> Iterator[Supposed]:
 
 
 def _delivery(scene: Scene, base: Verdict, language: Language) -> Iterator[Supposed]:
-    """A delivery that nobody told of: on the day that was told since, or on some."""
+    """A delivery that nobody told of: on the day that was told since, or on some.
+
+    It was before the request, so that it is decided as if it had been known by then.
+    """
     request = scene.request
     if request.order_id is None or not math.isnan(base.row["delivered_age_days"]):
         return
@@ -143,14 +151,15 @@ def _delivery(scene: Scene, base: Verdict, language: Language) -> Iterator[Suppo
         if before < 0:
             continue
         said = language.say(
-            "Were the delivery reported, {duration} before the claim",
+            "Had it been reported that the delivery was {duration} before the claim",
             duration=language.duration(before),
         )
         event = OrderUpdate(
-            known_at=scene.told_at, order_id=request.order_id, status="DELIVERED",
+            known_at=scene.told_before, order_id=request.order_id, status="DELIVERED",
             delivered_at=scene.cutoff - round(before * DAY_MS),
         )  # fmt: skip
-        yield _to_come(scene, f"delivered_{round(before)}", said, event, came)
+        at = None if came is None else came.known_at
+        yield Supposed(f"delivered_{round(before)}", said, scene.decide_had(event), False, at)
 
 
 def _disputes(scene: Scene, language: Language) -> Iterator[Supposed]:
@@ -222,15 +231,21 @@ def _outcomes(scene: Scene, language: Language) -> Iterator[Supposed]:
 
 
 def _waits(scene: Scene, language: Language) -> Iterator[Supposed]:
-    """Time alone, as far as waiting longer brings another answer."""
+    """Time alone, as far as waiting longer brings another answer; nobody waits once it is settled.
+
+    The same request sent again gets its stored answer, so it is said what a new decision would be.
+    """
+    own = scene.request.refund_id
+    if any(scene.came("refund_outcome", refund_id=own, status=status) for status in _SETTLED):
+        return
     answered: Action | None = None
     for days in _WAITS:
         verdict = scene.decide_after(days=days)
         if verdict.decision.action is not answered:
             said = language.say_of(
                 days,
-                "Asked again {value} day later, with no request in between",
-                "Asked again {value} days later, with no request in between",
+                "Were it decided anew {value} day later, with nothing else happening in between",
+                "Were it decided anew {value} days later, with nothing else happening in between",
             )
             yield Supposed(f"wait_{days}", said, verdict, True)
         answered = verdict.decision.action

@@ -1,9 +1,10 @@
 """What a stored decision rested on, put together again, so that it can be made with something else.
 
 `Scene.decide` makes it at its own cutoff, with another amount, other circumstances, another policy
-or facts that were not known. `Scene.decide_after` makes it a moment later, when the request itself
-and all that came with it are history, with events that are only supposed: they enter the slices and
-the order's documents exactly as the store would put them there. Both go through `serving.scorer`.
+or facts that were not known, `Scene.decide_had` with events just before it. `Scene.decide_after`
+makes it a moment later, when the request itself and all that came with it are history. Events that
+are only supposed enter the slices and the order's documents exactly as the store would put them
+there. All go through `serving.scorer`.
 """
 
 from __future__ import annotations
@@ -113,6 +114,11 @@ class Scene:
         return self.request.known_at
 
     @property
+    def told_before(self) -> int:
+        """When an event is known that is supposed to have come before the request."""
+        return self.cutoff - 1
+
+    @property
     def told_at(self) -> int:
         """When a supposed event is known: right after all that came with the request."""
         return self.cutoff + 1
@@ -155,6 +161,17 @@ class Scene:
             circumstances or self.circumstances, policy or self.policy,
         )  # fmt: skip
 
+    def decide_had(self, *supposed: Event) -> Verdict:
+        """Make the decision again, as of its own cutoff, had these events been known before it.
+
+        They are known at `told_before`; none is an order or a refund request, or names a person,
+        who would have been met by it.
+        """
+        return self._verdict(
+            self.request, self._rows_with(supposed, self.then, self.cutoff), self.then,
+            self._ledger_with(self.request, supposed), {}, self.circumstances, self.policy,
+        )  # fmt: skip
+
     def decide_after(self, *supposed: Event, days: float = 0) -> Verdict:
         """Make the decision again when these events are known too, so many days later.
 
@@ -166,8 +183,8 @@ class Scene:
         )
         ledger = self._ledger_with(request, supposed) if supposed else self._ledger
         return self._verdict(
-            request, self._rows_with(supposed), self.since, ledger, {}, self.circumstances,
-            self.policy,
+            request, self._rows_with(supposed, self.since, request.known_at), self.since, ledger,
+            {}, self.circumstances, self.policy,
         )  # fmt: skip
 
     def _verdict(
@@ -207,17 +224,20 @@ class Scene:
 
     # --- with supposed events ----------------------------------------------------------------
 
-    def _rows_with(self, supposed: Iterable[Event]) -> Mapping[tuple[str, str], bytes]:
-        """The slices of a moment after, as the store would give them with these events in it."""
+    def _rows_with(
+        self, supposed: Iterable[Event], slices: Slices, cutoff: int
+    ) -> Mapping[tuple[str, str], bytes]:
+        """These slices, as the store would give them at the cutoff with these events in it."""
         added: dict[tuple[str, str], list[KeyRow]] = {}
         stored = [*map(_stored, supposed)]
         each = {event.event_id: event for event in reversed(stored)}  # of one id the first counts
         for event in each.values():
             for row in rows_of(event, self.first):
                 pair = _PAIR_OF[row.slice]
-                if pair in _READ and self.since.pseudonyms.get(pair[0]) == row.key_value:
+                is_held = slices.pseudonyms.get(pair[0]) == row.key_value
+                if pair in _READ and is_held and row.known_at < cutoff:
                     added.setdefault(pair, []).append(row)
-        rows = dict(self.since.rows)
+        rows = dict(slices.rows)
         for pair, new in added.items():
             joined = b"".join(row.packed for row in sorted(new, key=_IN_SLICE))
             most = MOST_ROWS * LAYOUT[pair[1]].itemsize

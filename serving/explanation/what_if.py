@@ -61,7 +61,9 @@ def _asked_again(answer: Action, again: Verdict, language: Language) -> list[Sup
     """That time alone makes another answer, where it does: what follows is to be read with it."""
     if again.decision.action is answer:
         return []
-    said = language.say("Asked again right away, now that this request and its order are known")
+    said = language.say(
+        "Were it decided anew right after, when this request and its order are known already"
+    )
     return [Supposed("again", said, again, False)]
 
 

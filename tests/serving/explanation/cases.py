@@ -207,7 +207,8 @@ def abuse() -> Explanation:
                        "MANUAL_REVIEW", 0.79, moves=True),
                 Change("dispute_won", "Were the chargeback of 12 Mar 2026 won", "PREVENT", 0.91,
                        moves=False),
-                Change("wait_30", "Asked again 30 days later, with no request in between",
+                Change("wait_30", "Were it decided anew 30 days later, with nothing else "
+                       "happening in between",
                        "PREVENT", 0.88, moves=False),
             ),
         ),

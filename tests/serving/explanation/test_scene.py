@@ -178,6 +178,37 @@ def test_supposed_events_are_what_they_would_be_if_they_came(
         store.close()
 
 
+@settings(max_examples=25)
+@given(batches=histories(), coming=supposed())
+def test_events_supposed_before_are_what_they_would_have_been(
+    batches: list[list[Event]], coming: Callable[[Scene], list[tuple[Event, Event]]]
+) -> None:
+    with TemporaryDirectory() as folder:
+
+        def decided(name: str, events: list[Event]) -> tuple[Store, Scene]:
+            store = Store.open(f"sqlite:///{folder}/{name}.db", SECRET, clock="event")
+            for batch in batches:
+                with store.write() as tx:
+                    tx.append(e.model_copy(update={"known_at": START + e.known_at}) for e in batch)
+            with store.write() as tx:
+                tx.append(events)
+            desk = make_desk(store, COMPLETE)
+            return store, scene(desk, desk.decide(report(_ASKED), lambda: CUTOFF, ME))
+
+        without, was = decided("without", [])
+        at = {"known_at": was.told_before}
+        pairs = [
+            tuple(event.model_copy(update=at) for event in pair)
+            for pair in coming(was)
+            if not (isinstance(pair[0], Dispute) and pair[0].order_id is None)  # they meet persons
+        ]
+        another, theirs = decided("with", [event for _, event in pairs])
+        assert theirs.cutoff == was.cutoff
+        assert_same(was.decide_had(*(event for event, _ in pairs)), theirs.decide())
+        for store in (without, another):
+            store.close()
+
+
 # --- what a decision rested on -------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from features.events import Dispute, Return
+from features.events import Dispute, RefundOutcome, Return
 from features.money import DAY_MS
 from serving.desk import Desk
 from serving.explanation.parts import Change, WhatIf
@@ -137,7 +137,9 @@ def test_a_dispute_still_open_and_a_delivery_nobody_told_of(store: Store) -> Non
     was, found = decided(desk, report(body))
     assert was.decide().decision.action == "MANUAL_REVIEW"
     assert not change(found, "dispute_won").moves  # the delivery still holds it
-    assert change(found, "delivered_35").action == "PREVENT"
+    late = change(found, "delivered_35")
+    assert (late.action, late.moves) == ("PREVENT", True)
+    assert late.sentence == "Had it been reported that the delivery was 35 days before the claim"
     known = {rule.rule_id for rule in was.decide().decision.unknowns}
     assert "return_window_unproven" in known
 
@@ -162,6 +164,22 @@ def test_an_earlier_refund_that_was_refused_is_not_said_to_be_open(store: Store)
     assert change(found, "abuse_confirmed").sentence == (
         "Were the earlier refund r-0 confirmed as abuse"
     )
+
+
+def test_nobody_waits_for_a_refund_that_was_settled_since(store: Store) -> None:
+    desk = make_desk(store, champion=fixed(0.5))
+    answer = desk.decide(report(amount=9_000), Clock(), ME)
+    waits = [one.sentence for one in what_if(scene(desk, answer), ENGLISH).changes
+             if one.kind.startswith("wait_")]  # fmt: skip
+    assert waits == [
+        "Were it decided anew 30 days later, with nothing else happening in between",
+        "Were it decided anew 7 days later, with nothing else happening in between",
+    ]
+    for status, are_waits in (("FAILED", True), ("COMPLETED", False)):
+        with store.write() as tx:
+            tx.append([RefundOutcome(refund_id="r-1", status=status, known_at=NOW + DAY_MS)])
+        kinds = {one.kind for one in what_if(scene(desk, answer), ENGLISH).changes}
+        assert any(kind.startswith("wait_") for kind in kinds) is are_waits
 
 
 # --- what is different already -------------------------------------------------------------------
