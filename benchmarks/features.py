@@ -635,9 +635,8 @@ def requests_of_customer(ip: int) -> list[RefundRequest]:
     ]  # fmt: skip
 
 
-def _booster() -> lightgbm.Booster:
-    """A binary model of random data, its trees as large as a depth of 6 allows."""
-    rows = np.random.default_rng(0).normal(size=(5_000, len(MODEL_FEATURES)))
+def _booster(rows: FloatArray) -> lightgbm.Booster:
+    """A binary model of rows (n, features), its trees as large as a depth of 6 allows."""
     noise = np.random.default_rng(1).normal(size=len(rows))
     label = rows[:, 0] + rows[:, 1] * rows[:, 2] + noise > 1
     parameters = {
@@ -648,8 +647,9 @@ def _booster() -> lightgbm.Booster:
 
 def measure_one(office_events: int, repeats: int) -> dict[str, Any]:
     """The part ``one``."""
+    rows = np.random.default_rng(0).normal(size=(5_000, len(MODEL_FEATURES)))
     with threadpool_limits(1):  # LightGBM's threads lose much on a busy machine
-        booster = _booster()
+        booster = _booster(rows)
     with TemporaryDirectory(prefix="features-") as folder:
         url = f"sqlite:///{folder}/store.db"
         say(f"filling a store with {office_events} events")
