@@ -12,8 +12,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from features.events import Label
+from features.balance import Money
+from features.documents import OrderDocuments
+from features.events import Label, RefundRequest
+from rules.policy import PolicyError
 from serving import announcements
+from serving.governance import AlteredPolicyError, loaded
 from serving.persons import NameRefused, name_of_person
 from serving.store.refunds import Refund, State
 from serving.store.reviews import Act, ActKind, Review
@@ -130,13 +134,17 @@ def act_on(
     Raises:
         UnknownReviewError: no decision ever held the refund.
         ReviewConflictError: the review ended before, with who was first; or it is about another
-            decision than ``doing.score_id``.
+            decision than ``doing.score_id``; or it would be approved and more is asked than is left
+            of its order beside what others were promised.
         serving.store.refunds.TransitionRefusedError: the refund cannot be moved so.
     """
     with store.reading() as tx:
         review = _current(tx, refund_id, doing)
+    is_bounded = doing.kind == "approved" and _are_orders_complete(store)
     with store.write_on(review) as tx:
         review = _current(tx, refund_id, doing)  # whoever was first has committed by now
+        if is_bounded:
+            _refuse_above_balance(tx, review)
         at = _instant(store, tx.refund(refund_id), at)
         done = _after(review, doing, at)
         if (goal := _GOAL.get(doing.kind)) is not None:
@@ -177,6 +185,50 @@ def _current(tx: Transaction, refund_id: str, doing: Doing) -> Review:
             f"{shown(doing.score_id)!r}; read it again, its fields are others now"
         )
     return review
+
+
+def _are_orders_complete(store: Store) -> bool:
+    """Whether what an order's documents say binds, as in decisions: the policy in force says it.
+
+    Of one that cannot be loaded the careful answer: it may be.
+    """
+    kept = store.active_policy()
+    try:
+        return kept is None or loaded(kept).orders_complete
+    except (PolicyError, AlteredPolicyError):
+        return True
+
+
+_SEES_ALL: Final = 2**53
+"""A cutoff after all that is kept: under the order's lock nothing else comes."""
+
+
+def _refuse_above_balance(tx: Transaction, review: Review) -> None:
+    """Refuse to promise more than is left of the order: asked again it would be prevented.
+
+    As decisions reckon it; what is not known, as for another currency, refuses nothing.
+    """
+    if review.order_id is None:
+        return
+    asked = RefundRequest(refund_id=review.refund_id, customer_id=review.customer,
+                          order_id=review.order_id, known_at=_SEES_ALL,
+                          amount_minor=review.due_minor, currency=review.currency)  # fmt: skip
+    others = tx.reserved(review.order_id, besides=review.refund_id)
+    documents = OrderDocuments.seen_by(asked, tx.order_events(asked))
+    money = Money(documents, asked, [hold for one in others for hold in one.holds(_SEES_ALL)])
+    currency = documents.first(lambda order: order.currency)
+    captured, back, promised = money.captured(), money.paid_back, money.reserved()
+    if documents.is_crowded or currency not in (None, review.currency):
+        return
+    if captured is None or back is None or promised is None:
+        return
+    left = captured - back - promised
+    if review.due_minor > left:
+        raise ReviewConflictError(
+            f"refund {review.refund_id!r}: expected at most the {max(0, left):,} that are left of "
+            f"the order, got {review.due_minor:,} {review.currency} to approve: of {captured:,} "
+            f"captured {back:,} went back and {promised:,} are promised to other refunds"
+        )
 
 
 def how_it_ended(review: Review) -> str:

@@ -179,6 +179,7 @@ class Store:
         """As `write`, about a review: its customer, and the orders that its refund holds any of."""
         names = {("customer", review.customer)}
         names |= {("order", one.order_id) for one in self.reserved_for(review.refund_id)}
+        names |= {("order", review.order_id)} if review.order_id else set()
         with self.database.write() as connection:
             self.database.lock(connection, names)
             yield Transaction(self, connection)
@@ -448,6 +449,10 @@ class Transaction:
     def reserved(self, order_id: str, besides: str) -> tuple[Reservation, ...]:
         """What other refunds than ``besides`` hold of an order's balance."""
         return self._store.reservations.of_order(self._connection, order_id, besides)
+
+    def order_events(self, request: RefundRequest) -> list[Event]:
+        """The documents of the order of a request whose persons stand under pseudonyms."""
+        return self._store.history.order_events(self._connection, request, {})
 
     def review(self, refund_id: str) -> Review | None:
         """The latest review of a refund: the one that is open, if one is."""

@@ -18,6 +18,7 @@ from rules.policy import Policy
 from serving.desk import Desk
 from serving.disclosure import document as document_of
 from serving.facts import FACTS
+from serving.governance import ensure_first
 from serving.models import Models
 from serving.overdue import OverdueWatch
 from serving.policies import Policies
@@ -48,7 +49,7 @@ from tests.serving.test_desk import (
     report,
     url,
 )
-from tests.serving.test_reservations import asked, held, order, outcome
+from tests.serving.test_reservations import asked, held, moved, order, outcome
 
 __all__ = ["now", "open_desk", "url"]  # fixtures
 
@@ -278,10 +279,53 @@ def test_an_approval_is_of_these_fields_and_of_no_others(desk, now):
 
 def test_nothing_overrides_a_hard_rule(desk, now):
     decided(desk, now)
-    assert answered(desk, now, "r-2", 5000)[0] == "MANUAL_REVIEW"
+    act(desk, now, "approve")
+    moved(desk, now, "r-2", 5000)
+    assert answered(desk, now)[:2] == ("PREVENT", "RULE")
+
+
+@pytest.mark.each_store
+def test_no_more_is_approved_than_is_left_of_the_order(desk, now):
+    hook(desk)
     for refund_id in ("r-1", "r-2"):
-        act(desk, now, "approve", refund_id)
-    assert answered(desk, now, "r-2", 5000)[:2] == ("PREVENT", "RULE")
+        assert answered(desk, now, refund_id)[0] == "MANUAL_REVIEW"
+    act(desk, now, "approve", "r-1")
+    with pytest.raises(ReviewConflictError) as refused:
+        act(desk, now, "approve", "r-2", abuse=False)
+    assert str(refused.value) == (
+        "refund 'r-2': expected at most the 3,000 that are left of the order, got 6,000 GBP to "
+        "approve: of 9,000 captured 0 went back and 6,000 are promised to other refunds"
+    )
+    assert waiting(desk) == ["r-2"]
+    assert [one["refundId"] for one in told(desk, "refund.reviewed")] == ["r-1"]
+    assert answered(desk, now, "r-1")[:2] == ("ALLOW", "MANUAL_REVIEW")
+    desk.record(outcome("r-1", "COMPLETED"), now(), "key:key_1")
+    with pytest.raises(ReviewConflictError, match="6,000 went back and 0 are promised"):
+        act(desk, now, "approve", "r-2")
+    assert act(desk, now, "deny", "r-2").disposition == "PREVENT"
+
+
+def test_two_approvals_at_once_promise_no_more_than_there_is(desk, now):
+    for refund_id in ("r-1", "r-2"):
+        decided(desk, now, refund_id)
+
+    def approve(refund_id: str) -> bool:
+        try:
+            return act(desk, now, "approve", refund_id).disposition == "ALLOW"
+        except ReviewConflictError:
+            return False
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(approve, ("r-1", "r-2"))) == [False, True]
+
+
+def test_where_the_policy_promises_no_complete_orders_they_bind_no_analyst(desk, now):
+    decided(desk, now)
+    decided(desk, now, "r-2")
+    text = document("1", BALANCE, UNHELD, rule(HELD_FROM), orders_complete=False)
+    ensure_first(desk.store, text, now())
+    for refund_id in ("r-1", "r-2"):
+        assert act(desk, now, "approve", refund_id).disposition == "ALLOW"
 
 
 @pytest.mark.parametrize("status", ["CANCELED", "DECLINED"])
@@ -605,8 +649,8 @@ def test_whatever_happens_one_review_is_open_and_no_more_is_promised_than_was_ap
         else:
             try:
                 act(desk, now, what, name)
-            except (ReviewConflictError, UnknownReviewError):
-                assert model.waits_for is None
+            except (ReviewConflictError, UnknownReviewError) as error:
+                assert model.waits_for is None or "left of the order" in str(error)
             else:
                 model.acted(what)
         for each, expected in zip(names, naive, strict=True):
