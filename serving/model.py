@@ -383,7 +383,7 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text
         raise ModelError(f"{path}: expected JSON, {error}") from error
     if not isinstance(document, dict):
         raise ModelError(f"{path}: expected a JSON object, got {type(document).__name__}")

@@ -170,9 +170,10 @@ def test_what_is_no_model_is_refused_with_all_that_lacks(model: AbuseModel, tmp_
     with pytest.raises(ModelError, match=r"lacks booster.txt, calibrator.json, manifest.json, ref"):
         AbuseModel.load(tmp_path)
     model.save(tmp_path)
-    (tmp_path / "manifest.json").write_text("[")
-    with pytest.raises(ModelError, match=r"manifest.json: expected JSON"):
-        AbuseModel.load(tmp_path)
+    for damaged in (b"[", b"\x00\xff{]"):
+        (tmp_path / "manifest.json").write_bytes(damaged)
+        with pytest.raises(ModelError, match=r"manifest.json: expected JSON"):
+            AbuseModel.load(tmp_path)
 
 
 def test_another_format_or_other_trees_are_refused(model: AbuseModel, tmp_path: Path) -> None:
