@@ -271,7 +271,10 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
         "held": ("NEEDS_REVIEW", held),
         "unscored": ("NEEDS_REVIEW", {**held, "probability": None, "expected_loss_minor": None}),
         "paid": ("REFUNDED", held),
+        "promised": ("APPROVED", {**held, "event_id": "e-2"}),
+        "allowed": ("APPROVED", {**held, "decision": {"action": "ALLOW"}}),
     }
+    versions = [("e-1", 6, "o", 450), ("e-2", 5, "o-2", 900), ("e-3", 1001, "o", 1)]
     with database.write() as connection:
         migrations.upgrade(connection, "0006")
         connection.execute(insert(meta), [{"name": n, "value": v} for n, v in kept.items()])
@@ -279,19 +282,38 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
             connection.execute(
                 text("INSERT INTO refunds (refund_id, state, state_at, customer, order_id, "
                      "payable_minor, currency, score_id) "
-                     "VALUES (:name, :state, 7, 'c', 'o', 450, 'GBP', :score)"),
-                {"name": name, "state": state, "score": f"s-{name}"},
+                     "VALUES (:name, :state, :at, 'c', 'o', 450, 'GBP', :score)"),
+                {"name": name, "state": state, "score": f"s-{name}",
+                 "at": 2000 if name == "paid" else 7},
             )  # fmt: skip
             connection.execute(
                 text("INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record,"
                      " response) VALUES (:score, :name, 'h', 1000, :record, '{}')"),
                 {"name": name, "score": f"s-{name}", "record": json.dumps(record)},
             )  # fmt: skip
+        for event_id, at, order_id, amount in versions:
+            payload = {
+                "event_id": event_id,
+                "customer_id": "d",
+                "order_id": order_id,
+                "currency": "EUR",
+                "amount_minor": amount,
+                "non_refundable_minor": 100,
+            }
+            connection.execute(
+                text("INSERT INTO events (event_id, event_type, known_at, refund_id, payload) "
+                     "VALUES (:event, 'refund_request', :at, 'promised', :payload)"),
+                {"event": event_id, "at": at, "payload": json.dumps(payload)},
+            )  # fmt: skip
     store = Store.open(either_url, SECRET, upgrade=True)
-    first, second = store.review_queue()
+    first, second, third = store.review_queue()
     store.close()
     database.close()
     assert (first.refund_id, first.place < second.place) == ("unscored", True)
+    assert third == Review(
+        "s-promised", "promised", "d", "o-2", "EUR", 900, 800, None, 120, 0.4, -120, 1000,
+        1000 + 24 * 3_600_000,
+    )  # fmt: skip
     assert second == Review(
         "s-held", "held", "c", "o", "GBP", 500, 450, None, 120, 0.4, -120, 1000,
         1000 + 24 * 3_600_000,

@@ -82,11 +82,19 @@ def _tables() -> None:
 
 _WAITING: Final = """
 SELECT d.score_id, r.refund_id, r.customer, r.order_id, r.currency, r.payable_minor, d.decided_at,
-    d.record
+    d.record, e.payload
 FROM refunds AS r JOIN decisions AS d ON d.score_id = r.score_id
-WHERE r.state = 'NEEDS_REVIEW' AND r.customer IS NOT NULL AND r.currency IS NOT NULL
+LEFT JOIN events AS e ON e.refund_id = r.refund_id AND e.event_type = 'refund_request'
+    AND e.known_at <= d.decided_at
+WHERE r.state IN ('NEEDS_REVIEW', 'EXECUTING', 'FAILED')
+    OR (r.state IN ('APPROVED', 'REFUNDED') AND d.decided_at > r.state_at)
+ORDER BY d.score_id, e.known_at DESC, e.event_id
 """
-"""Every refund that its last decision held."""
+"""Every refund that its last decision may have held, with the versions of its request.
+
+One that was promised stays so when it is asked for with other fields that are held; what was
+decided when it was approved held nothing, and what was paid since waits for nobody.
+"""
 
 
 def _open_what_waits() -> None:
@@ -107,18 +115,30 @@ def _open_what_waits() -> None:
 
 
 def _reviews(found: Any) -> Iterator[Mapping[str, Any]]:
-    for score_id, refund_id, customer, order_id, currency, due_minor, at, text in found:
+    of_decision: dict[str, list[Any]] = {}
+    for row in found:
+        of_decision.setdefault(row[0], []).append(row)
+    for score_id, rows in of_decision.items():
+        _, refund_id, customer, order_id, currency, due_minor, at, text, _ = rows[0]
         record = json.loads(text)
         if record.get("decision", {}).get("action") not in ("MANUAL_REVIEW", "REVIEW"):
             continue
-        loss, facts = record.get("expected_loss_minor"), record.get("facts") or {}
+        asked = _request(record, [json.loads(row[8]) for row in rows if row[8]])
+        amount_minor = int((record.get("facts") or {}).get("amount_minor", due_minor or 0))
+        if asked is not None:
+            customer, order_id = asked["customer_id"], asked.get("order_id")
+            currency, amount_minor = asked["currency"], asked["amount_minor"]
+            due_minor = max(0, amount_minor - (asked.get("non_refundable_minor") or 0))
+        if customer is None or currency is None or due_minor is None:
+            continue
+        loss = record.get("expected_loss_minor")
         yield {
             "score_id": score_id,
             "refund_id": refund_id,
             "customer": customer,
             "order_id": order_id,
             "currency": currency,
-            "amount_minor": int(facts.get("amount_minor", due_minor)),
+            "amount_minor": amount_minor,
             "due_minor": due_minor,
             "expected_loss_minor": None if loss is None else round(loss),
             "probability": record.get("probability"),
@@ -127,3 +147,11 @@ def _reviews(found: Any) -> Iterator[Mapping[str, Any]]:
             "due_at": at + _DUE_AFTER_MS,
             "status": "OPEN",
         }
+
+
+def _request(
+    record: Mapping[str, Any], versions: list[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The version that a decision is about: it names it; else the latest, which is the first."""
+    named = [each for each in versions if each.get("event_id") == record.get("event_id")]
+    return next(iter(named or versions), None)
