@@ -321,7 +321,8 @@ class Scoring(_Keyed):
         goal = STATE_OF_ACTION[action]
         review = self._review(case, judged, due) if goal == "NEEDS_REVIEW" else None
         return Decided(request.refund_id, goal, case.score_id, request.known_at, request.order_id,
-                       request.currency, hold, review)  # fmt: skip
+                       request.currency, hold, review,
+                       is_answered=judged.circumstances.disposition is not None)  # fmt: skip
 
     def _review(self, case: Case, judged: Judged, due: int) -> Review:
         """What a person is asked to look at, and by when."""

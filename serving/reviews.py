@@ -19,7 +19,7 @@ from rules.policy import PolicyError
 from serving import announcements
 from serving.governance import AlteredPolicyError, loaded
 from serving.persons import NameRefused, name_of_person
-from serving.store.refunds import Refund, State
+from serving.store.refunds import State
 from serving.store.reviews import Act, ActKind, Review
 from serving.store.store import Store, Transaction
 from serving.wire import InvalidRequest, Problem, did_you_mean, shown
@@ -145,7 +145,7 @@ def act_on(
         review = _current(tx, refund_id, doing)  # whoever was first has committed by now
         if is_bounded:
             _refuse_above_balance(tx, review)
-        at = _instant(store, tx.refund(refund_id), at)
+        at = _instant(store, tx, review, at)
         done = _after(review, doing, at)
         if (goal := _GOAL.get(doing.kind)) is not None:
             tx.dispose(review, goal, at=at)
@@ -160,15 +160,20 @@ def act_on(
     return done
 
 
-def _instant(store: Store, refund: Refund | None, at: int) -> int:
+def _instant(store: Store, tx: Transaction, review: Review, at: int) -> int:
     """When an act is done, in the time that the store lives in: after all that led to it.
 
     Another worker's clock may be ahead; in a store with the clock ``event`` the present says
     nothing, and what is reported next would come too late for it.
     """
-    if refund is None:
-        return at
-    return refund.state_at + 1 if store.clock == "event" else max(at, refund.state_at)
+    refund = tx.refund(review.refund_id)
+    before = max(review.opened_at, tx.last_act_at(review.refund_id))
+    decided = tx.decision(review.score_id)
+    if decided is not None:  # one that was renewed is older than what it is about
+        before = max(before, decided.decided_at)
+    if refund is not None:
+        before = max(before, refund.state_at)
+    return before + 1 if store.clock == "event" else max(at, before)
 
 
 def _current(tx: Transaction, refund_id: str, doing: Doing) -> Review:

@@ -208,6 +208,8 @@ class Decided:
     currency: str
     hold: Callable[[Reservation], Reservation]
     review: Review | None = None
+    is_answered: bool = False
+    """It gives what an analyst answered to these fields: what waits is about others."""
 
 
 _COLUMNS: Final = (
@@ -326,13 +328,21 @@ class Refunds:
         )
 
     def _decide(self, connection: Connection, refund: Refund, decided: Decided) -> None:
-        """Move a refund and what it holds as was decided, and make this its last decision."""
+        """Move a refund and what it holds as was decided, and make this its last decision.
+
+        An analyst's answer that is given again leaves alone what other fields of the refund wait
+        for: their review, what is held for it, and that the refund waits.
+        """
+        id = refund.refund_id
         may_wait = refund.state in _MAY_WAIT
-        moved = refund.decide(decided.goal, decided.at)
+        stays = may_wait and decided.is_answered and decided.review is None
+        stays = stays and self._reviews.is_open(connection, id)
+        moved = not stays and refund.decide(decided.goal, decided.at)
         row = (*_row(refund), decided.score_id)
         self._database.run(connection, self._database.inserting(refunds, _DECIDED, "replace"), row)
-        id = refund.refund_id
-        kept = self._reviews.close(connection, id, "decided_again", decided.at) if may_wait else {}
+        kept: Mapping[str, Any] | None = None
+        if may_wait and not stays:
+            kept = self._reviews.close(connection, id, "decided_again", decided.at)
         if decided.review is not None:
             self._reviews.open(connection, decided.review._replace(**kept or {}))
         ends = moved and refund.state in STATE_OF_OUTCOME.values()
@@ -344,7 +354,9 @@ class Refunds:
             held = {name: refund.settled(one, refund.state, None) for name, one in held.items()}
         if decided.order_id is not None:
             name = decided.order_id, decided.currency
-            held[name] = decided.hold(held.get(name) or Reservation(id, *name))
+            was = held.get(name) or Reservation(id, *name)
+            now = decided.hold(was)
+            held[name] = now._replace(review_minor=was.review_minor) if stays else now
         changed = [one for one in held.values() if one not in before]
         self._reservations.put(connection, changed)
 

@@ -153,6 +153,13 @@ class Reviews:
         found = self._database.run(connection, prepared, prepared.bind(values))
         return dict(zip(_CARRIED, found[0], strict=True)) if found else None
 
+    def is_open(self, connection: Connection, refund_id: str) -> bool:
+        """Whether a review of a refund waits for a person."""
+        found = select(reviews.c.score_id).where(
+            reviews.c.refund_id == refund_id, reviews.c.closed_at.is_(None)
+        )
+        return connection.execute(found.limit(1)).first() is not None
+
     # --- as people have it ---------------------------------------------------------------------
 
     def of_refund(
@@ -230,6 +237,12 @@ class Reviews:
     def add_act(self, connection: Connection, act: Act) -> None:
         """Keep what a person did."""
         connection.execute(insert(review_acts).values(act._asdict()))
+
+    def last_act_at(self, connection: Connection, refund_id: str) -> int:
+        """When a person last did something on a refund's reviews; 0 if nobody did."""
+        of_refund = review_acts.c.refund_id == refund_id
+        last = select(func.max(review_acts.c.at)).where(of_refund)
+        return connection.execute(last).scalar_one() or 0
 
     def acts(self, connection: Connection, refund_id: str) -> list[Act]:
         """What people did on a refund's reviews, the first first."""

@@ -458,6 +458,14 @@ class Transaction:
         """The latest review of a refund: the one that is open, if one is."""
         return next(iter(self._store.reviews.of_refund(self._connection, refund_id, 1)), None)
 
+    def last_act_at(self, refund_id: str) -> int:
+        """When a person last did something on a refund's reviews; 0 if nobody did."""
+        return self._store.reviews.last_act_at(self._connection, refund_id)
+
+    def decision(self, score_id: str) -> Decision | None:
+        """A decision by its id."""
+        return self._store.decision_log.get(self._connection, score_id)
+
     def change_review(self, review: Review, act: Act) -> None:
         """Keep how a review stands after what a person did, and that they did it."""
         self._store.reviews.change(self._connection, review)

@@ -384,6 +384,45 @@ def test_in_a_store_that_lives_in_another_time_an_act_is_of_that_time(tmp_path, 
     store.close()
 
 
+@pytest.mark.parametrize("clock", ["event", "ingest"])
+def test_no_act_is_before_what_it_is_about_or_what_was_done_before(tmp_path, now, clock):
+    store = Store.open(f"sqlite:///{tmp_path}/s.db", SECRET, clock=clock)
+    desk = desk_of(store)
+    order(desk, now)
+    decided(desk, now)
+    act(desk, now, "approve")
+    for _ in range(9):
+        now()
+    decided(desk, now, "r-1", 7000)
+    asks = Doing.of("request_information", by="Ann", justification=WHY)
+    denies = Doing.of("deny", by="Ann", justification=WHY)
+    for doing in (asks, denies):  # by a clock that is behind
+        act_on(store, "r-1", doing, at=NOW)
+    every, acts = store.reviews_of("r-1")
+    times = [one.at for one in acts]
+    assert times == sorted(times)
+    assert every[0].opened_at <= times[1] <= every[0].closed_at
+    assert every[0].ending == "denied"
+    store.close()
+
+
+@pytest.mark.each_store
+@pytest.mark.parametrize(("name", "action"), [("approve", "ALLOW"), ("deny", "PREVENT")])
+def test_an_answer_that_is_given_again_leaves_what_other_fields_wait_for(desk, now, name, action):
+    decided(desk, now)
+    act(desk, now, name)
+    decided(desk, now, "r-1", 7000)
+    act(desk, now, "assign", assignee="Bob")
+    before, state = desk.store.review_queue(), desk.store.refund("r-1").state
+    assert answered(desk, now)[:2] == (action, "MANUAL_REVIEW")
+    assert (desk.store.review_queue(), desk.store.refund("r-1").state) == (before, state)
+    assert held(desk, "r-1") == 7000
+    assert answered(desk, now, "r-1", 7000) == ("MANUAL_REVIEW", "RULE", True)
+    assert answered(desk, now) == (action, "MANUAL_REVIEW", True)
+    assert act(desk, now, "approve").disposition == "ALLOW"
+    assert answered(desk, now, "r-1", 7000)[:2] == ("ALLOW", "MANUAL_REVIEW")
+
+
 @pytest.mark.each_store
 def test_the_second_of_two_analysts_is_told_who_was_first(desk, now):
     first = decided(desk, now)
@@ -583,6 +622,9 @@ STEP = st.one_of(
 )
 
 
+FINAL = ("ALLOW", "PREVENT")
+
+
 class Naive:
     """What is expected of one refund, without states or reservations."""
 
@@ -642,7 +684,9 @@ def test_whatever_happens_one_review_is_open_and_no_more_is_promised_than_was_ap
         if kind == "decide":
             said = asked(name, what, customer=f"c-{number}", order_id=f"o-{number}")
             answer = desk.decide(said, now, ME)
-            model.decided(what, data(answer)["action"], not answer.replayed)
+            is_answer = kept(desk, answer)["disposition"] is not None
+            is_new = not answer.replayed and not (is_answer and data(answer)["action"] in FINAL)
+            model.decided(what, data(answer)["action"], is_new)
         elif kind == "report":
             desk.record(outcome(name, what), now(), "key:key_1")
             model.reported(what)
