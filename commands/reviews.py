@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -19,10 +19,16 @@ from commands.shared import (
     print_table,
     refuse,
     said,
+    settings_of,
     shown_time,
 )
 
+if TYPE_CHECKING:
+    from serving.managed import ReviewBody
+
 app = typer.Typer(no_args_is_help=True, help="The review desk: refunds that wait for a person.")
+
+_MOST_NAMES: Final = 20
 
 RefundId = Annotated[str, typer.Argument(help="The refund, as requests name it.")]
 Because = Annotated[str, typer.Option("--because", help="Why: 10 to 2,000 characters.")]
@@ -55,25 +61,37 @@ def list_(
     """
     from serving.reviewing import body_of
 
-    at = now_ms()
+    at, base = now_ms(), settings_of().base_currency
+    wanted: Any = {"status": status, "assignee": assignee, "overdue_at": at if overdue else None}
     with kept_store_of(mode) as store:
-        found = store.review_queue(
-            status=status, assignee=assignee, overdue_at=at if overdue else None, limit=limit
-        )
+        found = store.review_queue(**wanted, limit=limit)
+        more = store.count_review_queue(**wanted) - len(found) if len(found) == limit else 0
+        having = store.review_assignees(_MOST_NAMES) if assignee and not found else []
+        bodies = [body_of(store, review, at, base) for review in found]
     if as_json:
-        print_json([body_of(review, at) for review in found])
-        return
-    for review in found:
-        late = "  OVERDUE" if review.is_overdue(at) else ""
-        whose = f"  {review.assignee}" if review.assignee else ""
-        loss = (
-            "unknown" if review.expected_loss_minor is None else f"{review.expected_loss_minor:,}"
-        )
-        print(f"  {_seen(review.refund_id):<28} {review.status:<8} at stake {loss:>12}  asked "
-              f"{review.amount_minor:,} {review.currency}  due {shown_time(review.due_at)}"
-              f"{whose}{late}")  # fmt: skip
+        print_json(bodies)
+    else:
+        for body in bodies:
+            _print_waiting(body)
+    if more > 0:
+        note.print(f"{more:,} more {'are done' if status == 'DONE' else 'wait'}: --limit "
+                   f"{len(found) + more} lists all", markup=False)  # fmt: skip
     if not found:
         note.print(f"nothing like this waits in the {mode} store", markup=False)
+    if having:
+        names = ", ".join(map(_seen, having))
+        note.print(f"of what waits, these have any: {names}", markup=False)
+
+
+def _print_waiting(body: ReviewBody) -> None:
+    """A line of the queue."""
+    loss, base = body["expectedLoss"], body["baseCurrency"]
+    at_stake = "unknown" if loss is None else f"{loss:,} {base}"
+    whose = f"  {_seen(body['assignee'])}" if body["assignee"] else ""
+    late = "  OVERDUE" if body["overdue"] else ""
+    print(f"  {_seen(body['refundId']):<28} {body['status']:<8} at stake {at_stake:>16}  asked "
+          f"{body['amount']:,} {_seen(body['currency'])}  due {shown_time(body['dueAt'])}"
+          f"{whose}{late}")  # fmt: skip
 
 
 @app.command("show")
@@ -84,24 +102,24 @@ def show(refund_id: RefundId, mode: ModeOption = "live", as_json: AsJson = False
     """
     from serving.reviewing import acts_of, body_of
 
-    at = now_ms()
+    at, base = now_ms(), settings_of().base_currency
     with kept_store_of(mode) as store:
         every, acts = store.reviews_of(refund_id)
-    if not every:
-        refuse(f"{refund_id}: no review of it is known in the {mode} store")
-    body: dict[str, Any] = {**body_of(every[0], at)}
+        bodies = [body_of(store, review, at, base) for review in every]
+    if not bodies:
+        refuse(f"{_seen(refund_id)}: no review of it is known in the {mode} store")
+    body: dict[str, Any] = {**bodies[0]}
     if as_json:
-        print_json({**body, "acts": acts_of(acts),
-                    "earlier": [body_of(review, at) for review in every[1:]]})  # fmt: skip
+        print_json({**body, "acts": acts_of(acts), "earlier": bodies[1:]})
         return
     times = ("openedAt", "dueAt", "closedAt")
     print_table((name, shown_time(value) if name in times else _seen(value))
                 for name, value in body.items() if value is not None)  # fmt: skip
     for act in acts:
-        print(f"  {shown_time(act.at)}  {act.actor}: {act.act}"
-              f"{f' {act.assignee}' if act.assignee else ''}"
+        print(f"  {shown_time(act.at)}  {_seen(act.actor)}: {act.act}"
+              f"{f' {_seen(act.assignee)}' if act.assignee else ''}"
               f"{'' if act.abuse is None else f' (abuse: {act.abuse})'}"
-              f"{f': {act.justification}' if act.justification else ''}")  # fmt: skip
+              f"{f': {_quoted(act.justification)}' if act.justification else ''}")  # fmt: skip
 
 
 @app.command("approve")
@@ -157,8 +175,15 @@ def assign(
 
 
 def _seen(value: Any) -> Any:
-    """An id as a terminal may be given it: a backend may send what moves the cursor."""
-    return repr(value) if isinstance(value, str) and not value.isprintable() else value
+    """What others wrote as one line of a terminal: nothing in it moves the cursor."""
+    from serving.seen import seen
+
+    return seen(value, line=True)
+
+
+def _quoted(text: str) -> str:
+    """A text of several lines, each but the first marked: none looks like a line of ours."""
+    return "\n      | ".join(map(_seen, text.split("\n")))
 
 
 def _act(
@@ -171,16 +196,20 @@ def _act(
 
     try:
         doing, at = Doing.of(act, by=person(by), **given), now_ms()
+        base = settings_of().base_currency
         with kept_store_of(mode) as store:
             done = act_on(store, refund_id, doing, at=at, via=asking())
+            body = body_of(store, done, at, base)
     except (ValueError, UnknownReviewError, ReviewConflictError, TransitionRefusedError) as error:
         refuse(said(error))
+    name = _seen(refund_id)
     if as_json:
-        print_json(body_of(done, at))
+        print_json(body)
     elif done.closed_at is not None:
-        print(f"{refund_id}: {doing.kind} by {doing.by}; asked again, it is answered "
-              f"{done.disposition}")  # fmt: skip
+        unless = ", unless a hard rule prevents it" if done.disposition == "ALLOW" else ""
+        print(f"{name}: {doing.kind} by {doing.by}; asked again, it is answered "
+              f"{done.disposition}{unless}")  # fmt: skip
     elif doing.kind == "assigned":
-        print(f"{refund_id}: {done.assignee or 'nobody'} has it")
+        print(f"{name}: {_seen(done.assignee) or 'nobody'} has it")
     else:
-        print(f"{refund_id}: information requested by {doing.by}; it goes on waiting")
+        print(f"{name}: information requested by {doing.by}; it goes on waiting")

@@ -130,7 +130,7 @@ class ReviewBody(TypedDict):
     """A review: of which decision, what is at stake, by when it is to be done, and how it ended.
 
     ``amount`` was asked and ``due`` would be paid of it, in ``currency``; ``payable`` is that in
-    the base currency, as is ``expectedLoss``: null where it is not known. ``customer`` is a
+    ``baseCurrency``, as is ``expectedLoss``: null where it is not known. ``customer`` is a
     pseudonym. ``disposition`` is what the same request is answered with since an analyst decided.
     ``ending`` tells what ended the review; decided_again is a decision on other fields.
     """
@@ -145,6 +145,7 @@ class ReviewBody(TypedDict):
     currency: str
     payable: int | None
     expectedLoss: int | None
+    baseCurrency: str
     abuseProbability: float | None
     openedAt: int
     dueAt: int

@@ -18,6 +18,7 @@ from serving.management import Query, validated
 from serving.reviews import ACTS, LEAST_CHARACTERS, MOST_CHARACTERS, Doing
 from serving.store.keys import ApiKey
 from serving.store.reviews import Act, Review, Status, place_in
+from serving.store.store import Store
 from serving.wire import (
     Flag,
     Identifier,
@@ -94,7 +95,9 @@ class Reviewing:
             )  # fmt: skip
             place = place_in(found[limit - 1]) if len(found) > limit else None
             return {
-                "reviews": [body_of(review, at) for review in found[:limit]],
+                "reviews": [
+                    body_of(desk.store, review, at, desk.rates.base) for review in found[:limit]
+                ],
                 "next": f"{place[0]}.{place[1]}" if place else None,
             }
 
@@ -173,14 +176,14 @@ def data_of(desk: Desk, refund_id: str, at: int) -> ReviewData:
     every, acts = desk.store.reviews_of(refund_id, most) if "\0" not in refund_id else ([], [])
     if not every:
         raise ApiError(404, f"refundId: no review of refund {shown(refund_id)!r} is known")
-    found = cast(ReviewData, body_of(every[0], at))
+    found = cast(ReviewData, body_of(desk.store, every[0], at, desk.rates.base))
     found["acts"] = acts_of(acts)
-    found["earlier"] = [body_of(review, at) for review in every[1:]]
+    found["earlier"] = [body_of(desk.store, review, at, desk.rates.base) for review in every[1:]]
     return found
 
 
-def body_of(review: Review, at: int) -> ReviewBody:
-    """A review as it is answered at ``at`` (epoch ms)."""
+def body_of(store: Store, review: Review, at: int, base_currency: str) -> ReviewBody:
+    """A review of a store as it is answered at ``at`` (epoch ms)."""
     return {
         "refundId": review.refund_id,
         "scoreId": review.score_id,
@@ -192,10 +195,11 @@ def body_of(review: Review, at: int) -> ReviewBody:
         "currency": review.currency,
         "payable": review.payable_minor,
         "expectedLoss": review.expected_loss_minor,
+        "baseCurrency": base_currency,
         "abuseProbability": review.probability,
         "openedAt": review.opened_at,
         "dueAt": review.due_at,
-        "overdue": review.is_overdue(at),
+        "overdue": store.is_overdue(review, at),
         "assignee": review.assignee,
         "disposition": review.disposition,
         "ending": review.ending,

@@ -81,7 +81,8 @@ class Doing(NamedTuple):
         Traceback (most recent call last):
         ...
         serving.wire.InvalidRequest: act: must be one of approve, deny, request_information, \
-assign, got "refuse"; justification: must be 10 to 2000 characters that can be read, got "no"
+assign, got "refuse"; justification: must be 10 to 2000 characters that can be read, letters among \
+them, got "no"
         """
         found = list(_problems(act, justification, abuse, assignee))
         if found:
@@ -101,7 +102,8 @@ def _problems(
         told = f"is required, {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters: say why"
         yield Problem("justification", told)
     elif justification is not None and not _fits(justification):
-        told = f"must be {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters that can be read"
+        told = (f"must be {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters that can be read, "
+                "letters among them")  # fmt: skip
         yield Problem("justification", told, shown(justification))
     if abuse is not None and act in ("request_information", "assign"):
         yield Problem("abuse", "must be left out here: it is told with approve or deny", abuse)
@@ -119,8 +121,9 @@ def _problems(
 
 
 def _fits(text: str) -> bool:
-    """Whether a text is long enough, and holds nothing that is not seen but what joins letters."""
+    """Whether a text is long enough, has letters, and holds nothing unseen but what joins them."""
     seen = all(one.isprintable() or one in "\n\t\u200c\u200d" for one in text)
+    seen = seen and any(one.isalpha() for one in text)
     return seen and LEAST_CHARACTERS <= len(text.strip()) <= MOST_CHARACTERS
 
 

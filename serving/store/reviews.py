@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, tuple_, update
 
 from serving.store.database import Database
 from serving.store.schema import is_waiting, review_acts, reviews
@@ -187,20 +187,29 @@ class Reviews:
         r, is_done = reviews.c, status == "DONE"
         first = r.closed_at if is_done else r.place
         place = tuple_(first, r.score_id)
+        statement = _select().where(*_those(status, assignee, overdue_at))
         if is_done:
-            statement = _select().where(r.closed_at.is_not(None))
             statement = statement.order_by(first.desc(), r.score_id.desc())
         else:
-            statement = _select().where(is_waiting).order_by(first, r.score_id)
-            if status is not None:
-                statement = statement.where(r.status == status)
-        if assignee is not None:
-            statement = statement.where(r.assignee == (assignee or None))
-        if overdue_at is not None:
-            statement = statement.where(r.due_at <= (r.closed_at if is_done else overdue_at))
+            statement = statement.order_by(first, r.score_id)
         if after is not None:
             statement = statement.where(place < after if is_done else place > after)
         return [Review(*row) for row in connection.execute(statement.limit(limit))]
+
+    def count_queue(
+        self, connection: Connection, *, status: Status | None = None, assignee: str | None = None,
+        overdue_at: int | None = None,
+    ) -> int:  # fmt: skip
+        """How many there are of what `queue` gives, without a limit."""
+        those = _those(status, assignee, overdue_at)
+        counted = select(func.count()).select_from(reviews).where(*those)
+        return connection.execute(counted).scalar_one()
+
+    def assignees(self, connection: Connection, limit: int) -> list[str]:
+        """Who has reviews that wait, by name."""
+        name = reviews.c.assignee
+        having = select(name).distinct().where(is_waiting, name.is_not(None))
+        return list(connection.execute(having.order_by(name).limit(limit)).scalars())
 
     def count(self, connection: Connection, at: int) -> tuple[int, int]:
         """How many wait, and how many of them are late by ``at``."""
@@ -258,6 +267,21 @@ def place_in(review: Review) -> tuple[int, str]:
     """Where a review stands among those that `Reviews.queue` gives: what it goes on after."""
     first = review.place if review.closed_at is None else review.closed_at
     return first, review.score_id
+
+
+def _those(
+    status: Status | None, assignee: str | None, overdue_at: int | None
+) -> list[ColumnElement[bool]]:
+    """The conditions of what is wanted of the queue; see `Reviews.queue`."""
+    r, is_done = reviews.c, status == "DONE"
+    found: list[Any] = [r.closed_at.is_not(None) if is_done else is_waiting]
+    if status is not None and not is_done:
+        found.append(r.status == status)
+    if assignee is not None:
+        found.append(r.assignee == (assignee or None))
+    if overdue_at is not None:
+        found.append(r.due_at <= (r.closed_at if is_done else overdue_at))
+    return found
 
 
 def _select() -> Any:

@@ -269,15 +269,41 @@ class Store:
         self, *, status: Status | None = None, assignee: str | None = None,
         overdue_at: int | None = None, limit: int = 100, after: tuple[int, str] | None = None,
     ) -> list[Review]:  # fmt: skip
-        """What waits for a person; see `Reviews.queue`."""
+        """What waits for a person; see `Reviews.queue`. Nothing is late by the clock ``event``."""
+        if overdue_at is not None and self.clock == "event":
+            return []
         with self.database.read() as connection:
             return self.reviews.queue(connection, status=status, assignee=assignee,
                                       overdue_at=overdue_at, limit=limit, after=after)  # fmt: skip
 
+    def count_review_queue(
+        self, *, status: Status | None = None, assignee: str | None = None,
+        overdue_at: int | None = None,
+    ) -> int:  # fmt: skip
+        """How many there are of what `review_queue` gives, without a limit."""
+        if overdue_at is not None and self.clock == "event":
+            return 0
+        with self.database.read() as connection:
+            return self.reviews.count_queue(connection, status=status, assignee=assignee,
+                                            overdue_at=overdue_at)  # fmt: skip
+
+    def review_assignees(self, limit: int) -> list[str]:
+        """Who has reviews that wait, by name."""
+        with self.database.read() as connection:
+            return self.reviews.assignees(connection, limit)
+
+    def is_overdue(self, review: Review, at: int) -> bool:
+        """Whether a review is late at ``at`` (epoch ms).
+
+        In a store with the clock ``event`` the present tells no age, so nothing is late there.
+        """
+        return self.clock == "ingest" and review.is_overdue(at)
+
     def reviews_waiting(self, at: int) -> tuple[int, int]:
         """How many reviews wait, and how many of them are late by ``at`` (epoch ms)."""
         with self.database.read() as connection:
-            return self.reviews.count(connection, at)
+            waiting, overdue = self.reviews.count(connection, at)
+        return waiting, overdue if self.clock == "ingest" else 0
 
     def reviews_of(
         self, refund_id: str, limit: int | None = None
@@ -477,6 +503,8 @@ class Transaction:
 
     def overdue_reviews(self, at: int, limit: int) -> list[Review]:
         """What is late by ``at`` and nobody was told of, the longest due first."""
+        if self._store.clock == "event":
+            return []
         return self._store.reviews.overdue(self._connection, at, limit)
 
     def told_overdue(self, review: Review, at: int) -> bool:

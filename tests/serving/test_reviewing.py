@@ -73,8 +73,9 @@ def test_the_queue_is_read_page_by_page_and_by_whose_it_is(call):
 
 def test_a_review_is_read_with_all_that_was_done(call, desk):
     review = told(done(call, "r-1", "request_information"))
-    assert (review["status"], review["due"], review["customer"]) == (
-        "WAITING", 8000, desk.store.identifiers.mac("customer", "cust-in-clear"))  # fmt: skip
+    assert (review["status"], review["due"], review["baseCurrency"], review["customer"]) == (
+        "WAITING", 8000, "GBP",
+        desk.store.identifiers.mac("customer", "cust-in-clear"))  # fmt: skip
     review = told(done(call, "r-1", "deny", who="bob", abuse=True, scoreId=review["scoreId"]))
     assert (review["disposition"], review["ending"], review["closedBy"]) == (
         "PREVENT", "denied", "bob")  # fmt: skip
@@ -95,6 +96,14 @@ def test_the_second_is_told_who_was_first(call):
     refused(call("GET", "/v2/reviews/nobody", scopes=REVIEW), 404)
     refused(call("GET", "/v2/reviews/%00", scopes=REVIEW), 404)
     refused(done(call, "%00", "deny"), 404)
+
+
+def test_what_is_left_of_the_order_is_told_where_it_is_less(call, desk, now):
+    desk.decide(asked("r-9", 8500, order_id="o-1"), now, ME)
+    told(done(call, "r-1", "approve"))
+    body = refused(done(call, "r-9", "approve"), 409)
+    assert "at most the 1,000 that are left of the order, got 8,500 GBP" in body["message"]
+    assert "r-9" in queue(call)
 
 
 def test_all_that_is_wrong_is_said_at_once(call):

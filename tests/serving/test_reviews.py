@@ -22,6 +22,7 @@ from serving.governance import ensure_first
 from serving.models import Models
 from serving.overdue import OverdueWatch
 from serving.policies import Policies
+from serving.reviewing import body_of, data_of
 from serving.reviews import Doing, ReviewConflictError, UnknownReviewError, act_on
 from serving.store.erasure import erase
 from serving.store.outbox import TYPES
@@ -471,6 +472,8 @@ def test_a_refund_that_cannot_be_moved_is_refused_by_name(desk, now):
         ({"act": "approve"}, ["justification"]),
         ({"act": "deny", "justification": "   too    "}, ["justification"]),
         ({"act": "deny", "justification": "x" * 2001}, ["justification"]),
+        ({"act": "deny", "justification": ".........."}, ["justification"]),
+        ({"act": "deny", "justification": "1234567890"}, ["justification"]),
         ({"act": "deny", "justification": "paid \x1b[2J to nobody"}, ["justification"]),
         ({"act": "deny", "justification": "paid to \u202e ydobon"}, ["justification"]),
         ({"act": "assign"}, ["assignee"]),
@@ -562,6 +565,24 @@ def test_what_is_late_is_told_once(desk, now):
         {"refundId": "r-1", "scoreId": data(answer)["scoreId"], "dueAt": review.due_at,
          "expectedLoss": review.expected_loss_minor}
     ]  # fmt: skip
+
+
+def test_in_a_store_where_the_present_tells_no_age_nothing_is_late(tmp_path, now):
+    store = Store.open(f"sqlite:///{tmp_path}/s.db", SECRET, clock="event")
+    desk = desk_of(store)
+    order(desk, now)
+    decided(desk, now)
+    hook(desk)
+    [review] = store.review_queue()
+    late = review.due_at + 900 * DAY_MS
+    assert OverdueWatch(store).look(late) == 0
+    assert store.reviews_waiting(late) == (1, 0)
+    assert store.review_queue(overdue_at=late) == []
+    assert store.count_review_queue(overdue_at=late) == 0
+    assert body_of(store, review, late, "GBP")["overdue"] is False
+    assert data_of(desk, "r-1", late)["overdue"] is False
+    assert told(desk, "review.overdue") == []
+    store.close()
 
 
 # --- what is personal -------------------------------------------------------------------------
