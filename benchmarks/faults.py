@@ -209,7 +209,8 @@ def torment(victim: Victim, report: Report, key: str, ends: Sequence[str]) -> No
         run = f"f{number}"
         with clients(victim.port, key, ledger, run, CLIENTS):
             enough = ledger.acknowledged + 2 * CLIENTS
-            while ledger.acknowledged < enough:
+            # Before its first head is out an audit log has nothing to be held to.
+            while ledger.acknowledged < enough or not victim.head().exists():
                 time.sleep(0.02)
             time.sleep(draw.uniform(*LOAD_SECONDS))
             kind = victim.end(wanted)

@@ -19,6 +19,7 @@ from serving.explanation.parts import Explanation
 from serving.headers import all_sent
 from serving.home import Home
 from serving.language import ENGLISH, Language
+from serving.scorer import Champion
 from serving.store.store import Store
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ class Explaining:
 
     def __init__(self, api: Api, *, home: Home | None = None, language: Language = ENGLISH) -> None:
         self._api, self._language = api, language
-        desk = next(iter(api.desks.values()))  # they share their models
-        self._explainer = Explainer(lambda: desk.models.now.champion, home=home, language=language)
+        self._explainer = Explainer(self._champion, home=home, language=language)
+
+    def _champion(self) -> Champion | None:
+        """Who decides now, on every desk: they share their models."""
+        return next(iter(self._api.desks.values())).models.now.champion
 
     async def decision(self, request: Request) -> Response:
         """The full record of one decision; the page where the reader would rather have HTML."""
