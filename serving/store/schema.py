@@ -24,7 +24,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 """Rises with any change below, which a module of `serving.store.migrations.versions` makes in the
 stores there are. A newer program's store is refused, an older one's is upgraded."""
 
@@ -209,6 +209,97 @@ review_acts = Table(
     sqlite_autoincrement=True,
 )
 """What people did on reviews. Only ever appended to, but that ``justification`` may be erased."""
+
+review_approvals = Table(
+    "review_approvals",
+    metadata,
+    Column("score_id", _ID, primary_key=True),
+    Column("payable_minor", BigInteger),
+    Column("first_by", Text, nullable=False),
+    Column("first_rank", Integer, nullable=False),
+    Column("first_limit_minor", BigInteger),
+    Column("first_at", BigInteger, nullable=False),
+    Column("justification", Text),
+    Column("abuse", Boolean),
+    Column("second_by", Text),
+    Column("second_rank", Integer),
+    Column("second_limit_minor", BigInteger),
+    Column("second_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+"""Who stands behind a refund that was approved, or is proposed to be: with how much each may
+approve alone (base currency, empty for any amount). Without enough of them a trigger lets no review
+end as approved."""
+
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("refund_id", _ID, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("attachments_by_refund", "refund_id", "added_at"),
+)
+"""Evidence that people attached to a refund's case; ``content`` is under AES-GCM."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", _ID, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("limit_minor", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("password", Text),
+    Column("totp", LargeBinary),
+    Column("totp_step", BigInteger),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("locked_until", BigInteger),
+    Column("invitation", Text, unique=True),
+    Column("invited_until", BigInteger),
+    Column("disabled_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+"""The people who use the console. ``name_key`` is the name as people are told apart by it,
+``password`` an argon2 hash, ``totp`` the secret of one-time codes under AES-GCM, ``totp_step`` the
+last code that was taken, and ``invitation`` the hash of the one that lets them set both."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("account_id", _ID, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Index("sessions_by_account", "account_id"),
+    sqlite_with_rowid=False,
+)
+"""Who is signed in, by the hash of what their browser holds."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", BigInteger, nullable=False),
+    Column("begun_at", BigInteger),
+    Column("done_at", BigInteger),
+    Column("problem", Text),
+    Column("document", Text),
+    Column("page", Text),
+    Index("jobs_by_kind", "kind", "asked_at"),
+    sqlite_with_rowid=False,
+)
+"""What takes too long for a page: backtests and reports of a period, asked for, under way, done.
+``document`` is what came of one as JSON, ``page`` the same for a browser."""
 
 decisions = Table(
     "decisions",

@@ -1,0 +1,132 @@
+"""The console: accounts and sessions, evidence, who stands behind an approval, and jobs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+_ID: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+_ENOUGH: Final = """
+SELECT 1 FROM review_approvals AS a WHERE a.score_id = NEW.score_id AND (
+    a.first_limit_minor IS NULL OR a.payable_minor <= a.first_limit_minor
+    OR (a.second_by <> a.first_by AND a.second_rank > a.first_rank
+        AND (a.second_limit_minor IS NULL OR a.payable_minor <= a.second_limit_minor)))
+"""
+"""Whether those who stand behind an approval are enough: one within a limit, or two people of whom
+the second ranks higher. Of what is not known how much it is, only no limit is enough."""
+
+_REFUSED: Final = "a review ends as approved only with enough people behind it"
+
+
+def upgrade() -> None:
+    """Bring a store from version 7 to version 8."""
+    _approvals()
+    _attachments()
+    _accounts()
+    _jobs()
+
+
+def _approvals() -> None:
+    op.create_table(
+        "review_approvals",
+        sa.Column("score_id", _ID, primary_key=True),
+        sa.Column("payable_minor", sa.BigInteger()),
+        sa.Column("first_by", sa.Text(), nullable=False),
+        sa.Column("first_rank", sa.Integer(), nullable=False),
+        sa.Column("first_limit_minor", sa.BigInteger()),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("justification", sa.Text()),
+        sa.Column("abuse", sa.Boolean()),
+        sa.Column("second_by", sa.Text()),
+        sa.Column("second_rank", sa.Integer()),
+        sa.Column("second_limit_minor", sa.BigInteger()),
+        sa.Column("second_at", sa.BigInteger()),
+        sqlite_with_rowid=False,
+    )
+    is_approved = "NEW.ending = 'approved' AND OLD.ending IS NULL"
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            "CREATE TRIGGER reviews_approved_by_enough BEFORE UPDATE OF ending ON reviews "
+            f"WHEN {is_approved} AND NOT EXISTS ({_ENOUGH}) "
+            f"BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+        )
+        return
+    op.execute(
+        "CREATE OR REPLACE FUNCTION approved_by_enough() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN IF NOT EXISTS ({_ENOUGH}) THEN RAISE EXCEPTION '{_REFUSED}'; END IF; "
+        "RETURN NEW; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER reviews_approved_by_enough BEFORE UPDATE OF ending ON reviews "
+        f"FOR EACH ROW WHEN ({is_approved}) EXECUTE FUNCTION approved_by_enough()"
+    )
+
+
+def _attachments() -> None:
+    op.create_table(
+        "attachments",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("refund_id", _ID, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("added_at", sa.BigInteger(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+    )
+    op.create_index("attachments_by_refund", "attachments", ["refund_id", "added_at"])
+
+
+def _accounts() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name_key", _ID, nullable=False, unique=True),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("limit_minor", sa.BigInteger()),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("password", sa.Text()),
+        sa.Column("totp", sa.LargeBinary()),
+        sa.Column("totp_step", sa.BigInteger()),
+        sa.Column("failures", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("locked_until", sa.BigInteger()),
+        sa.Column("invitation", sa.Text(), unique=True),
+        sa.Column("invited_until", sa.BigInteger()),
+        sa.Column("disabled_at", sa.BigInteger()),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("account_id", _ID, nullable=False),
+        sa.Column("began_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("sessions_by_account", "sessions", ["account_id"])
+
+
+def _jobs() -> None:
+    op.create_table(
+        "jobs",
+        sa.Column("id", _ID, primary_key=True),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("begun_at", sa.BigInteger()),
+        sa.Column("done_at", sa.BigInteger()),
+        sa.Column("problem", sa.Text()),
+        sa.Column("document", sa.Text()),
+        sa.Column("page", sa.Text()),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("jobs_by_kind", "jobs", ["kind", "asked_at"])
