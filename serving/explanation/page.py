@@ -1,8 +1,9 @@
 """The page of an explanation: one HTML file that needs nothing else, the verdict first.
 
-How it is laid out lies in ``serving/templates/explanation.html.j2``, what is drawn in
-`serving.explanation.drawing`. All text is data: it is escaped, whoever wrote it, and a character
-that shows nothing or turns the direction of what follows is written by its number.
+How it is laid out lies in ``serving/templates/explanation*.html.j2``, what is drawn in
+`serving.explanation.drawing`. The page of a case holds the same, as a `Report`. All text is data:
+it is escaped, whoever wrote it, and a character that shows nothing or turns the direction of what
+follows is written by its number.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
-from jinja2 import Template
+from jinja2 import Environment
 from markupsafe import Markup
 
 from features.money import DAY_MS
@@ -57,14 +58,47 @@ _TONES: Final = {Action.ALLOW: "good", Action.PREVENT: "bad"}
 
 def render(explanation: Explanation, language: Language) -> str:
     """The page of one explanation, as HTML."""
+    return (
+        _pages(language)
+        .get_template("explanation.html.j2")
+        .render(_told(explanation, language, is_case=False))
+    )
+
+
+class Report(NamedTuple):
+    """An explanation as parts of a page: its verdict, what is told below it, and where that is.
+
+    Both begin with headings of the second level, in an element of the class ``report``; their
+    styles are those of ``explanation.css``. ``sections`` are ids with their names.
+    """
+
+    verdict: Markup
+    body: Markup
+    sections: tuple[tuple[str, str], ...]
+
+
+def report(explanation: Explanation, language: Language) -> Report:
+    """An explanation for the page of a case, which tells itself what people did."""
+    told = _told(explanation, language, is_case=True)
+    verdict, body = (
+        Markup(_pages(language).get_template(f"explanation_{part}.html.j2").render(told))
+        for part in ("verdict", "body")
+    )  # fmt: skip
+    return Report(verdict, body, told["sections"])
+
+
+def _told(explanation: Explanation, language: Language, *, is_case: bool) -> dict[str, Any]:
+    """What the templates tell."""
     told = seen(explanation)
-    return _template(language).render(e=told, **_reasons(told, language), **_drawn(told, language),
-                                      **_rules(told.rules))  # fmt: skip
+    return {
+        "e": told, "is_case": is_case, "sections": _sections(language, is_case),
+        **_reasons(told, language), **_drawn(told, language), **_rules(told.rules),
+    }  # fmt: skip
 
 
 @lru_cache(8)
-def _template(language: Language) -> Template:
-    """The template that speaks a language."""
+def _pages(language: Language) -> Environment:
+    """The templates that speak a language."""
     pages = environment(language=language)
     pages.filters |= {
         name: partial(named, language=language)
@@ -85,7 +119,23 @@ def _template(language: Language) -> Template:
             ("wait", language.say("still open")), ("bad", language.say("bad for the shop")),
         ],
     }  # fmt: skip
-    return pages.get_template("explanation.html.j2")
+    return pages
+
+
+def _sections(language: Language, is_case: bool) -> tuple[tuple[str, str], ...]:
+    """Where the parts below the verdict stand, and what they are called."""
+    return (
+        ("reasons", language.say("Reasons")),
+        ("change", language.say("What would change it")),
+        ("way", language.say("From base rate to score")),
+        ("history", language.say("History")),
+        ("links", language.say("Linked accounts")),
+        ("rules", language.say("Rules")),
+        ("audit", language.say("Audit log"))
+        if is_case
+        else ("notes", language.say("Notes and audit")),
+        ("versions", language.say("Versions")),
+    )
 
 
 def tone(action: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
-from serving.explanation.page import STYLE, STYLE_POLICY, render
+from serving.explanation.page import STYLE, STYLE_POLICY, render, report
 from serving.explanation.parts import AuditTold, Timeline
 from serving.language import ENGLISH, Language
 from serving.seen import seen
@@ -215,6 +215,23 @@ def test_ids_are_unique_and_every_reference_has_its_own(pages: dict[str, str]) -
         ids = re.findall(r'\sid="([^"]*)"', html)
         assert len(ids) == len(set(ids))
         assert set(re.findall(r'(?:href="#|aria-labelledby=")([^"]*)', html)) <= set(ids)
+
+
+def test_the_page_of_a_case_holds_the_same_report(pages: dict[str, str]) -> None:
+    for name, case in CASES.items():
+        parts = report(case(), ENGLISH)
+        assert parts.verdict.strip() in pages[name]
+        before, after = parts.body.split('<section aria-labelledby="audit">')
+        assert before.strip() in pages[name]
+        assert after.partition("</section>")[2].strip() in pages[name]  # the versions
+        assert [f'id="{where}">{said}' in parts.body or where == "history"
+                for where, said in parts.sections] == [True] * 8  # fmt: skip
+
+
+def test_the_page_of_a_case_tells_itself_what_people_did() -> None:
+    said = text_of(report(abuse(), ENGLISH).body)
+    assert "Entries about this refund" in said
+    assert "What people said" not in said
 
 
 # --- in a browser --------------------------------------------------------------------------------
