@@ -210,21 +210,28 @@ def lane_name(lane: str, language: Language) -> str:
     }[lane]
 
 
-def timeline(moments: Sequence[Moment], decided_at: int, language: Language, label: str) -> Markup:
-    """Moments in lanes over time; the decision is a line across, what came later lies behind it."""
-    times = [decided_at, *(one.at for one in moments)]
+def timeline(
+    moments: Sequence[Moment], decided_at: int | None, language: Language, label: str
+) -> Markup:
+    """Moments in lanes over time; the decision is a line across, what came later lies behind it.
+
+    There are moments, or a decision.
+    """
+    times = [one.at for one in moments] + ([] if decided_at is None else [decided_at])
     scale = Scale(min(times), max(times))
     lanes = [lane for lane in LANES if any(one.lane == lane for one in moments)]
     row, top = 46, 20
-    here, bottom = scale.place(decided_at), top + row * len(lanes)
+    bottom = top + row * len(lanes)
+    here = None if decided_at is None else scale.place(decided_at)
     parts = []
-    if max(times) > decided_at:
+    if here is not None and here < scale.place(max(times)):
         parts.append(tag("rect", x=_at(here), y=top, width=_at(100 - here), height=bottom - top,
                          class_="later"))  # fmt: skip
     parts += _days(scale, top, bottom, language)
-    parts.append(_upright(here, top - 4, bottom, "now"))
-    anchor = "start" if here < 15 else "end" if here > 85 else "middle"
-    parts.append(_text(language.say("Decision"), _at(here), top - 8, "strong", anchor))
+    if here is not None:
+        parts.append(_upright(here, top - 4, bottom, "now"))
+        anchor = "start" if here < 15 else "end" if here > 85 else "middle"
+        parts.append(_text(language.say("Decision"), _at(here), top - 8, "strong", anchor))
     for number, lane in enumerate(lanes):
         y = top + row * number
         parts += [_text(lane_name(lane, language), "0", y + 14, "halo"), _level(y + 31, "grid")]

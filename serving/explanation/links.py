@@ -1,13 +1,13 @@
-"""Accounts linked to a request's customer by what they used, as it was known at the decision.
+"""Accounts linked to a customer by what they used, as it was known at a decision, or is by now.
 
-A hub is a device, payment method, address, IP or e-mail of the request. An account is linked where
-it ordered or asked for a refund with a hub before the decision, in what features look at: the
-latest 1,000 orders and refund requests of each hub, of 365 days.
+A hub is a device, payment method, address, IP or e-mail of the request, or of the customer. An
+account is linked where it ordered or asked for a refund with a hub before the cutoff, in what
+features look at: the latest 1,000 orders and refund requests of each hub, of 365 days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,7 @@ from serving.language import Language
 from serving.store.around import Held, latest_of_customer, payloads, shared_rows
 from serving.store.database import Database
 from serving.store.decisions import Decision
+from serving.store.holdings import Person
 from serving.store.indexing import StoredEvent
 from serving.store.store import Store
 
@@ -34,36 +35,50 @@ _ABUSE: Final = CODES["label"].index("REFUND_ABUSE")
 
 
 def links_of(store: Store, decision: Decision, language: Language, most: int = 12) -> Links:
-    """The accounts that share something with a request's customer, the most telling first.
+    """The accounts that share something with a request's customer, as of the decision."""
+    record = decision.record
+    keys: Mapping[str, str] = record["keys"]
+    hubs = [(kind, keys[kind]) for kind in ENTITIES[1:] if keys.get(kind)]
+    return linked(store, keys["customer"], hubs, record["cutoff"], language, most,
+                  besides=decision.refund_id)  # fmt: skip
+
+
+def linked(
+    store: Store, own: str, hubs: Sequence[Person], cutoff: int, language: Language,
+    most: int = 12, *, besides: str | None = None,
+) -> Links:  # fmt: skip
+    """The accounts that used one of these hubs (kind, pseudonym), the most telling first.
 
     That is: confirmed abusers, then those linked by more, then those with more refunds. What they
     ordered and asked for is counted where they did it with a hub; refused refunds (by what was
     reported of them) and confirmed abuse (by the latest verdict of each case) wherever they were.
+    ``own`` is the customer that is no link of their own, ``besides`` a refund that does not count.
     """
-    record = decision.record
-    keys: Mapping[str, str] = record["keys"]
-    own, cutoff = keys["customer"], record["cutoff"]
     with store.database.read() as connection:
-        rows = shared_rows(store.database, connection, keys, cutoff, (*_BEARING, "label"))
-        found = _Found.of(rows, id63(own), id63(decision.refund_id))
+        rows = [
+            (keys[row.kind], row)
+            for keys in _of_each_kind_one(hubs)
+            for row in shared_rows(store.database, connection, keys, cutoff, (*_BEARING, "label"))
+        ]
+        found = _Found.of(rows, id63(own), None if besides is None else id63(besides))
         suspects = found.confirmed(connection)
         pool = sorted(found.accounts.values(), key=lambda one: one.rank(one.code in suspects))[
             :POOL
         ]
         names = payloads(connection, (one.latest for one in pool))
         named = {names[one.latest]["customer_id"]: one for one in pool if one.latest in names}
-        look = _Look(store.database, connection, cutoff)
+        look = Look(store.database, connection, cutoff)
         abuse = {name: look.count(name, "label", "REFUND_ABUSE") for name in named}
         order = sorted(named, key=lambda name: (-abuse[name], *named[name].rank()))[:most]
         refused = {name: look.count(name, "refund_outcome", "DECLINED") for name in order}
-    hubs = tuple(
-        Hub(kind, keys[kind], entity_name(kind, language), 1 + found.users[kind])
-        for kind in ENTITIES[1:] if keys.get(kind)
-    )  # fmt: skip
+    told = tuple(
+        Hub(kind, value, entity_name(kind, language), 1 + found.users.get(value, 0))
+        for kind, value in hubs
+    )
     accounts = tuple(
         Linked(
             customer=name,
-            through=tuple(hub.value for hub in hubs if hub.kind in named[name].kinds),
+            through=tuple(hub.value for hub in told if hub.value in named[name].hubs),
             orders=len(named[name].orders),
             refunds=len(named[name].refunds),
             refused=refused[name],
@@ -72,7 +87,18 @@ def links_of(store: Store, decision: Decision, language: Language, most: int = 1
         )
         for name in order
     )
-    return Links(own, hubs, accounts, len(found.accounts) - len(accounts))
+    return Links(own, told, accounts, len(found.accounts) - len(accounts))
+
+
+def _of_each_kind_one(hubs: Iterable[Person]) -> list[dict[str, str]]:
+    """Hubs as several sets of keys: a statement reads one hub of each kind."""
+    sets: list[dict[str, str]] = []
+    for kind, value in hubs:
+        room = next((keys for keys in sets if kind not in keys), None)
+        if room is None:
+            sets.append(room := {})
+        room[kind] = value
+    return sets
 
 
 @dataclass
@@ -80,28 +106,28 @@ class _Account:
     """Another customer, by the hash that packed events have of the pseudonym."""
 
     code: int
-    kinds: set[str] = field(default_factory=set)
+    hubs: set[str] = field(default_factory=set)
     orders: set[str] = field(default_factory=set)
     refunds: set[str] = field(default_factory=set)
     last_seen: int = -1
     latest: str = ""
 
-    def add(self, row: Held) -> None:
+    def add(self, hub: str, row: Held) -> None:
         """Take in an order or a refund request with a hub."""
-        self.kinds.add(row.kind)
+        self.hubs.add(hub)
         (self.orders if row.event_type == "order" else self.refunds).add(row.event_id)
         if row.known_at > self.last_seen:
             self.last_seen, self.latest = row.known_at, row.event_id
 
     def rank(self, is_suspect: bool = False) -> tuple[int, int, int, int, int, str]:
         """Sorts the most telling first."""
-        return (-is_suspect, -len(self.kinds), -len(self.refunds), -len(self.orders),
+        return (-is_suspect, -len(self.hubs), -len(self.refunds), -len(self.orders),
                 -self.last_seen, self.latest)  # fmt: skip
 
 
 @dataclass
 class _Found:
-    """What the hubs hold: other accounts by their hash, and how many used each kind of hub."""
+    """What the hubs hold: other accounts by their hash, and how many used each hub."""
 
     accounts: dict[int, _Account]
     users: dict[str, int]
@@ -111,24 +137,25 @@ class _Found:
     """The ids of verdicts of abuse."""
 
     @classmethod
-    def of(cls, rows: Sequence[Held], own: int, own_refund: int) -> _Found:
-        """Sort what hubs hold by account, without ``own`` and without the decided refund."""
-        found = cls({}, dict.fromkeys(ENTITIES, 0), {}, [])
+    def of(cls, rows: Sequence[tuple[str, Held]], own: int, besides: int | None) -> _Found:
+        """Sort what hubs hold by account, without ``own`` and without the refund ``besides``."""
+        found = cls({}, {}, {}, [])
         for event_type in _BEARING:
-            held = [row for row in rows if row.event_type == event_type]
-            packed = np.frombuffer(b"".join(row.packed for row in held), LAYOUT[event_type])
+            held = [each for each in rows if each[1].event_type == event_type]
+            packed = np.frombuffer(b"".join(row.packed for _, row in held), LAYOUT[event_type])
             is_refund = event_type == "refund_request"
             things = (packed["refund" if is_refund else "order"]).tolist()
-            for row, code, thing in zip(held, packed["customer"].tolist(), things, strict=True):
-                if code == own or (is_refund and thing == own_refund):
+            codes = packed["customer"].tolist()
+            for (hub, row), code, thing in zip(held, codes, things, strict=True):
+                if code == own or (is_refund and thing == besides):
                     continue
-                found.accounts.setdefault(code, _Account(code)).add(row)
+                found.accounts.setdefault(code, _Account(code)).add(hub, row)
                 if is_refund:
                     found.account_of[thing] = code
         for account in found.accounts.values():
-            for kind in account.kinds:
-                found.users[kind] += 1
-        labels = [row for row in rows if row.event_type == "label"]
+            for hub in account.hubs:
+                found.users[hub] = found.users.get(hub, 0) + 1
+        labels = [row for _, row in rows if row.event_type == "label"]
         verdicts = np.frombuffer(b"".join(row.packed for row in labels), LAYOUT["label"])["label"]
         found.abuse = [row.event_id for row, code in zip(labels, verdicts, strict=True)
                        if code == _ABUSE]  # fmt: skip
@@ -142,7 +169,7 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """What was known of single customers before a cutoff."""
 
     database: Database
