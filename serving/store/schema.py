@@ -291,6 +291,7 @@ jobs = Table(
     Column("asked_by", Text, nullable=False),
     Column("asked_at", BigInteger, nullable=False),
     Column("begun_at", BigInteger),
+    Column("tries", Integer, nullable=False),
     Column("done_at", BigInteger),
     Column("problem", Text),
     Column("document", Text),

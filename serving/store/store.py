@@ -22,6 +22,7 @@ from serving.store.flights import Flights
 from serving.store.history import Appended, History, Slices
 from serving.store.identifiers import Identifiers
 from serving.store.indexing import StoredEvent
+from serving.store.jobs import Jobs
 from serving.store.keys import ApiKeys
 from serving.store.leases import Leases
 from serving.store.lists import ListEntry, ListName, Lists, NewEntry
@@ -82,6 +83,7 @@ class Store:
         self.policies = Policies(database)
         self.outbox = Outbox(database, pseudonyms_of)
         self.leases = Leases(database)
+        self.jobs = Jobs(database)
 
     @classmethod
     def open(

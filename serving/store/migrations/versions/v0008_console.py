@@ -123,6 +123,7 @@ def _jobs() -> None:
         sa.Column("asked_by", sa.Text(), nullable=False),
         sa.Column("asked_at", sa.BigInteger(), nullable=False),
         sa.Column("begun_at", sa.BigInteger()),
+        sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("done_at", sa.BigInteger()),
         sa.Column("problem", sa.Text()),
         sa.Column("document", sa.Text()),
