@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from features.money import Rates
 from serving.access import Access
 from serving.api import Api, create_app
+from serving.console.app import Console
 from serving.desk import Desk
 from serving.home import Home
+from serving.jobs import JobWatch, environment_of
 from serving.limits import Limits
 from serving.logs import configure_logs
 from serving.lookout import CARRY_SECONDS, LATE_SECONDS, RatesWatch, Repeated, StoreWatch
@@ -82,7 +84,8 @@ class Worker:
         )  # fmt: skip
         self.api.warm_up()
         pages = {"/metrics": self._metrics_page}
-        answering = create_app(lambda: self.api, pages, settings.trusted_proxies)
+        self.console = Console(self.api, language, settings.trusted_proxies)
+        answering = create_app(lambda: self.api, pages, settings.trusted_proxies, self.console)
         self.app: ASGIApp = Access(answering, self.metrics, self.tracing, settings.log_requests)
         self._stores = {
             mode: StoreWatch(STORE_OF[mode], desk.store, self.api.clock, self.metrics)
@@ -97,6 +100,10 @@ class Worker:
             *(self._sealer(mode, settings) for mode in self.desks),
             *(RetentionWatch(desk.store, keep_of(settings)) for desk in self.desks.values()),
             *(OverdueWatch(desk.store) for desk in self.desks.values()),
+            *(
+                JobWatch(desk.store, mode, environment_of(settings.home))
+                for mode, desk in self.desks.items()
+            ),
             Repeated("metrics", CARRY_SECONDS, self._carry),
             *(
                 Repeated(
@@ -121,6 +128,7 @@ class Worker:
 
     def close(self) -> None:
         """Finish what was accepted, then what is done beside it, then let go of the stores."""
+        self.console.close()
         self.api.finish()
         stopping = [threading.Thread(target=w.stop, daemon=True) for w in self._watches]
         for thread in stopping:
