@@ -168,13 +168,52 @@ def take_off(
 ) -> bool:  # fmt: skip
     """Take an entity off a list; returns whether it was on it. Raises `InvalidRequest`."""
     gone = Entry.of(entity, original, "-", None, at)
+    return _taken_off(store, name, gone.entity, gone.original, actor, at, via)
+
+
+def _taken_off(
+    store: Store, name: ListName, entity: str, original: str, actor: str, at: int, via: str | None
+) -> bool:
     with store.write() as tx:
-        was_there = tx.take_off_list(name, gone.entity, gone.original)
+        was_there = tx.take_off_list(name, entity, original)
         if was_there:
-            value = store.identifiers.mac(gone.entity, gone.original)
-            tx.audit(via or actor, "unlisted", f"list:{name}", {"entity": gone.entity}, at=at,
+            value = store.identifiers.mac(entity, original)
+            tx.audit(via or actor, "unlisted", f"list:{name}", {"entity": entity}, at=at,
                      personal={"by": actor, "value": value})  # fmt: skip
     return was_there
+
+
+def put_known(
+    store: Store, name: ListName, entity: str, value: str, reason: str, expires_at: int | None = None,
+    *, author: str, at: int, via: str | None = None,
+) -> ListEntry:  # fmt: skip
+    """As `put`, of one entity by its pseudonym, of which the original is never shown.
+
+    Raises `InvalidRequest` for a bad reason or end, and where the original is not kept.
+    """
+    problems: list[Problem] = []
+    try:
+        Entry.of("customer", "-", reason, expires_at, at)
+    except InvalidRequest as error:
+        problems += error.problems
+    original = store.reveal(entity, [value]).get(value)
+    if original is None:
+        problems.append(Problem("id", "must be of an entity whose original is kept: there is none, "
+                                "or it was erased", shortened(value)))  # fmt: skip
+    if problems or original is None:
+        raise InvalidRequest(problems)
+    new = NewEntry(entity, original, reason.strip(), expires_at)
+    [entry] = put(store, name, [new], author=author, at=at, via=via)
+    return entry
+
+
+def take_off_known(
+    store: Store, name: ListName, entity: str, value: str, *, actor: str, at: int,
+    via: str | None = None,
+) -> bool:  # fmt: skip
+    """As `take_off`, of an entity by its pseudonym."""
+    original = store.reveal(entity, [value]).get(value)
+    return original is not None and _taken_off(store, name, entity, original, actor, at, via)
 
 
 def shown(

@@ -77,7 +77,7 @@ def warnings_of(decision: Decision) -> tuple[str, ...]:
 def notes_of(store: Store, refund_id: str, language: Language) -> tuple[Note, ...]:
     """What people did on the reviews of a refund, and verdicts on it, the oldest first."""
     _, acts = store.reviews_of(refund_id, 1)
-    notes = [_act(act, language) for act in acts]
+    notes = [act_told(act, language) for act in acts]
     with_verdict = {act.at for act in acts if act.abuse is not None}  # told with the act
     for event in store.refund_events(refund_id):
         if event.event_type == "label" and event.known_at not in with_verdict:
@@ -86,7 +86,13 @@ def notes_of(store: Store, refund_id: str, language: Language) -> tuple[Note, ..
     return tuple(sorted(notes, key=lambda note: note.at))
 
 
-def _act(act: Act, language: Language) -> Note:
+def act_told(act: Act, language: Language) -> Note:
+    """What a person did on a review, in words.
+
+    >>> from serving.language import ENGLISH
+    >>> act_told(Act("r", "s", 5, "denied", "Ann", "Signed for.", abuse=True), ENGLISH).said
+    'Denied: it is abuse'
+    """
     say = language.say
     match act.act, act.abuse:
         case "approved", True:
