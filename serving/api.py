@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import contract, docs
 from serving.backfill import PARSE, Backfill, Kind
 from serving.clock import Clock
+from serving.console.visit import ROOT
 from serving.desk import Desk
 from serving.dossier import refund_data
 from serving.envelope import JSON, ApiError, Envelope, json_response, respond
@@ -44,6 +45,7 @@ from serving.language import ENGLISH, Language
 from serving.limits import LONGEST_WAIT_SECONDS, Limits, Turns
 from serving.management import Management
 from serving.privacy import Privacy
+from serving.receiving import read_body, too_large
 from serving.reports import Report
 from serving.reviewing import Reviewing
 from serving.routing import Call, Handler, Router
@@ -83,6 +85,7 @@ class Api:
         self.limits = limits or Limits()
         self.desks = desks
         self.max_body_bytes = max_body_bytes
+        self.second_person = second_person
         self.management = Management(self, second_person=second_person)
         self.privacy = Privacy(self)
         self.reviewing = Reviewing(self)
@@ -235,17 +238,17 @@ class Api:
         most = max(self.max_body_bytes, at_most or 0)
         declared = _whole_number(sent(scope, b"content-length", ""))
         if declared is not None and declared > most:
-            raise _too_large(most)
+            raise too_large(most)
         coding = sent(scope, b"content-encoding", "").strip().lower()
         if coding not in ("", "identity"):
             raise ApiError(415, f"Content-Encoding: must be identity, got {coding[:40]}")
         if ENTIRE in scope:
-            scope[BODY] = body = await _read(request.receive, most)
+            scope[BODY] = body = await read_body(request.receive, most)
             return body
         seconds = LEAST_READ_SECONDS + most / LEAST_BYTES_PER_SECOND
         try:
             async with asyncio.timeout(seconds):
-                scope[BODY] = body = await _read(request.receive, most)
+                scope[BODY] = body = await read_body(request.receive, most)
         except TimeoutError:
             told = f"body: must be complete within {seconds:.0f} s"
             raise ApiError(408, told, headers={"Connection": "close"}) from None
@@ -376,24 +379,6 @@ class Api:
         return await self.read(request, "report", lambda desk: refund_data(desk.store, refund_id))
 
 
-async def _read(receive: Receive, most: int) -> bytes:
-    """A body of at most so many bytes; raises `ApiError` for a larger one."""
-    body, is_whole = bytearray(), False
-    while not is_whole:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        if len(body) > most:
-            raise _too_large(most)
-        is_whole = not message.get("more_body", False)
-    return bytes(body)
-
-
-def _too_large(most: int) -> ApiError:
-    return ApiError(413, f"body: must be at most {most} bytes")
-
-
 def _call(request: Request) -> str:
     """A call as an idempotency key is bound to it: method and address."""
     return f"{request.method} {request.url.path}"
@@ -478,13 +463,19 @@ CALLS: Final[tuple[Call[Api], ...]] = (
 
 def create_app(
     current: Callable[[], Api], pages: Mapping[str, ASGIApp] | None = None,
-    proxies: Sequence[Network] = (),
+    proxies: Sequence[Network] = (), console: ASGIApp | None = None,
 ) -> ASGIApp:  # fmt: skip
     """The ASGI application; ``current`` gives the `Api` once the worker has opened its stores.
 
     ``pages`` are what else has an address: path -> application; ``proxies`` as `Gate` takes them.
     """
-    return Envelope(Gate(Router(CALLS, current, pages or {}), current, proxies))
+    calls: ASGIApp = Gate(Router(CALLS, current, pages or {}), current, proxies)
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and f"{scope['path']}/".startswith(f"{ROOT}/")
+        await (console if console is not None and is_page else calls)(scope, receive, send)
+
+    return Envelope(either)
 
 
 __all__ = ["CALLS", "Api", "ApiError", "Clock", "create_app"]

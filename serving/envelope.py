@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rules.policy import PolicyError
 from serving import answers
+from serving.accounts import AccountConflictError, UnknownAccountError
 from serving.headers import secured, sent
 from serving.idempotency import Answer, InFlightError, KeyReusedError
 from serving.logs import begin_request
@@ -64,46 +65,50 @@ def respond(answer: Answer) -> Response:
 
 def failed(error: Exception) -> Response:
     """Any failure in our envelope; what we did not foresee says nothing of itself."""
+    body, headers = refusal(error)
+    return json_response(body, body["status"], headers)
+
+
+def refusal(error: Exception) -> tuple[answers.ErrorBody, Mapping[str, str]]:
+    """Any failure as it is told, and the headers that its answer bears."""
     match error:
         case ApiError():
-            body = answers.error_body(error.status, error.message, error.problems)
-            return json_response(body, error.status, error.headers)
+            return answers.error_body(error.status, error.message, error.problems), error.headers
         case InvalidRequest():
-            return json_response(answers.error_body(400, error.message, error.problems), 400)
+            return answers.error_body(400, error.message, error.problems), {}
         case PolicyError():
             status = 409 if isinstance(error, SuccessionError) else 400
             problems = tuple(_policy_problems(error))
             message = str(error).partition("\n")[0].rstrip(":")
-            return json_response(answers.error_body(status, message, problems), status)
+            return answers.error_body(status, message, problems), {}
         case KeyReusedError():
-            return json_response(answers.error_body(422, str(error)), 422)
+            return answers.error_body(422, str(error)), {}
         case InFlightError():
-            return json_response(answers.error_body(409, str(error)), 409, {"Retry-After": "1"})
-        case UnknownPolicyError() | UnknownReviewError():
-            return json_response(answers.error_body(404, str(error)), 404)
+            return answers.error_body(409, str(error)), {"Retry-After": "1"}
+        case UnknownPolicyError() | UnknownReviewError() | UnknownAccountError():
+            return answers.error_body(404, str(error)), {}
         case NobodyNamed():
-            return json_response(answers.error_body(403, str(error)), 403)
+            return answers.error_body(403, str(error)), {}
         case NameRefused():
             told = f"Authorization: the holder of this key: {error}; make a key with another name"
-            return json_response(answers.error_body(403, told), 403)
+            return answers.error_body(403, told), {}
         case (
             ActivationRefused() | PolicyExistsError() | AlteredPolicyError()
-            | ReviewConflictError() | TransitionRefusedError()
+            | ReviewConflictError() | TransitionRefusedError() | AccountConflictError()
         ):  # fmt: skip
-            return json_response(answers.error_body(409, str(error)), 409)
+            return answers.error_body(409, str(error)), {}
         case HTTPException(status_code=404):
             told = "no such address" if error.detail == "Not Found" else error.detail
-            return json_response(answers.error_body(404, f"{told}; see /docs"), 404)
+            return answers.error_body(404, f"{told}; see /docs"), {}
         case HTTPException():
-            body = answers.error_body(error.status_code, str(error.detail))
-            return json_response(body, error.status_code, error.headers)
+            return answers.error_body(error.status_code, str(error.detail)), error.headers or {}
         case _ if isinstance(error, STORE_UNAVAILABLE):
             log.error("store_unavailable", error=type(error).__name__)
-            body = answers.error_body(503, "the store cannot be reached: nothing was recorded")
-            return json_response(body, 503, {"Retry-After": "1"})
+            told = "the store cannot be reached: nothing was recorded"
+            return answers.error_body(503, told), {"Retry-After": "1"}
         case _:
             log.error("unforeseen", exc_info=error)
-            return json_response(answers.error_body(500, "something went wrong on our side"), 500)
+            return answers.error_body(500, "something went wrong on our side"), {}
 
 
 def _policy_problems(error: PolicyError) -> Iterator[Problem]:

@@ -36,6 +36,10 @@ class Explaining:
         self._api, self._language = api, language
         self._explainer = Explainer(self._champion, home=home, language=language)
 
+    def explain(self, desk: Desk, score_id: str) -> Explanation | None:
+        """Everything that is told of a decision of a desk; None where there is no such decision."""
+        return self._explainer.explain(desk.store, score_id, desk.rates)
+
     def _champion(self) -> Champion | None:
         """Who decides now, on every desk: they share their models."""
         return next(iter(self._api.desks.values())).models.now.champion
@@ -66,7 +70,7 @@ class Explaining:
     def _explained(self, request: Request) -> Explanation:
         desk, _ = self._api.admit(request, SCOPE)
         score_id = request.path_params["scoreId"]
-        found = self._explainer.explain(desk.store, score_id, desk.rates)
+        found = self.explain(desk, score_id)
         if found is None:
             raise unknown(desk.store, score_id)
         return found

@@ -13,8 +13,8 @@ from typing import Any, Final
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OURS: Final = "/v2/"
-"""What the address of every call of the contract begins with."""
+OURS: Final = ("/v2/", "/console")
+"""What the address of every call of the contract, and of every page of the console, begins with."""
 
 
 class Front:

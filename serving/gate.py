@@ -90,7 +90,7 @@ class Gate:
         if limits.is_known(name):
             self._admit(limits, name)
         else:
-            self._stop_guessing(limits, self._address(scope))
+            self._stop_guessing(limits, address_of(scope, self._proxies))
         now = self._clock()
         if behind.turns.is_full(now):
             raise busy(503, "too many requests wait for their decision")
@@ -124,34 +124,36 @@ class Gate:
     def _learn(self, limits: Limits, name: bytes, scope: Scope, *, in_force: bool) -> None:
         limits.learn(name, in_force=in_force)
         if not in_force:
-            address = self._address(scope)
+            address = address_of(scope, self._proxies)
             if limits.failed(address, self._clock()):
                 log.warning(
                     "unknown_keys", address=address, more_than=limits.failures, per="minute"
                 )
 
-    def _address(self, scope: Scope) -> str:
-        """Who asks: the peer, or whom a trusted proxy says it asks for; IPv6 as its /64."""
-        client = scope.get("client")
-        address: str = client[0] if client else ""
-        if self._proxies and self._is_proxy(address):
-            told = [value.decode("latin-1") for name, value in scope["headers"]
-                    if name == b"x-forwarded-for"]  # fmt: skip
-            # From the right: what stands further left was written by whoever wanted to.
-            for hop in reversed(",".join(told).split(",")):
-                if _ip(hop) is None:
-                    break
-                address = hop.strip()
-                if not self._is_proxy(address):
-                    break
-        ip = _ip(address)
-        if isinstance(ip, ipaddress.IPv6Address):
-            return str(ipaddress.ip_network((ip, 64), strict=False))
-        return address
 
-    def _is_proxy(self, address: str) -> bool:
-        ip = _ip(address)
-        return ip is not None and any(ip in network for network in self._proxies)
+def address_of(scope: Scope, proxies: Sequence[Network]) -> str:
+    """Who asks: the peer, or whom a trusted proxy says it asks for; IPv6 as its /64."""
+    client = scope.get("client")
+    address: str = client[0] if client else ""
+    if proxies and _is_one_of(address, proxies):
+        told = [value.decode("latin-1") for name, value in scope["headers"]
+                if name == b"x-forwarded-for"]  # fmt: skip
+        # From the right: what stands further left was written by whoever wanted to.
+        for hop in reversed(",".join(told).split(",")):
+            if _ip(hop) is None:
+                break
+            address = hop.strip()
+            if not _is_one_of(address, proxies):
+                break
+    ip = _ip(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return address
+
+
+def _is_one_of(address: str, proxies: Sequence[Network]) -> bool:
+    ip = _ip(address)
+    return ip is not None and any(ip in network for network in proxies)
 
 
 def busy(status: int, why: str) -> ApiError:

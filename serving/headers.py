@@ -29,6 +29,11 @@ NOTHING: Final[Raw] = (POLICY, b"default-src 'none'; frame-ancestors 'none'")
 """The policy of an answer that has none: nothing is loaded, run or framed. A page names in a policy
 of its own what it holds."""
 
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+"""The Cache-Control of what never changes: a file whose address names its content. All else that is
+answered is not to be kept anywhere."""
+
+_LASTING: Final[Raw] = (b"cache-control", IMMUTABLE.encode())
 _WITH_POLICY: Final = (NOTHING, *ALWAYS)
 _OURS: Final = frozenset({*(name for name, _ in ALWAYS), b"x-request-id"})
 
@@ -62,6 +67,9 @@ def secured(start: Message, request_id: str) -> Message:
     content-security-policy default-src 'self'
     cross-origin-opener-policy same-origin
     """
-    own = [header for header in start.get("headers", ()) if header[0] not in _OURS]
+    given = start.get("headers", ())
+    own = [header for header in given if header[0] not in _OURS]
     ours = ALWAYS if POLICY in dict(own) else _WITH_POLICY
+    if _LASTING in given:
+        ours = (*(header for header in ours if header[0] != _LASTING[0]), _LASTING)
     return {**start, "headers": [*own, *ours, (b"x-request-id", request_id.encode())]}

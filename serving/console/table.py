@@ -1,0 +1,9 @@
+"""Every page of the console, in the order in which they are looked through."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from serving.console.visit import Page
+
+PAGES: Final[tuple[Page, ...]] = ()
