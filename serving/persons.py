@@ -72,10 +72,15 @@ def is_same_person(one: str, other: str) -> bool:
     >>> is_same_person("Ann Lee", " ann\u200b LEE"), is_same_person("Ann", "Bob")
     (True, False)
     """
-    return _compared(one) == _compared(other)
+    return compared(one) == compared(other)
 
 
-def _compared(name: str) -> str:
+def compared(name: str) -> str:
+    r"""What a name is told from others by: the same for every spelling of one person's.
+
+    >>> compared(" Ann\u200b LEE")
+    'annlee'
+    """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(one for one in folded if one != " " and _is_seen(one))
 

@@ -16,6 +16,7 @@ import orjson
 import sqlalchemy
 from sqlalchemy import Column, Connection, Engine, bindparam, delete, event, select, tuple_, update
 
+from serving.store.accounts import Accounts
 from serving.store.answered import name_of, reseal
 from serving.store.audit import NAMING, AuditEntry
 from serving.store.database import Database, StoreRefusedError
@@ -135,6 +136,7 @@ class _Rotation:
                 idempotency_keys.c.response,
                 [idempotency_keys.c.api_key_id, idempotency_keys.c.key], self._answer)),
             ("webhook_endpoints", self._outbox),
+            ("accounts", self._accounts),
             ("event_keys", self._reindex),
         )  # fmt: skip
         rows = {}
@@ -194,6 +196,9 @@ class _Rotation:
 
     def _outbox(self) -> int:
         return Outbox(self._store.database, self._after).reseal(self._connection, self._before)
+
+    def _accounts(self) -> int:
+        return Accounts(self._store.database, self._after).reseal(self._connection, self._before)
 
     # --- how a value changes -------------------------------------------------------------------
 

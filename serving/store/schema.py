@@ -259,8 +259,6 @@ accounts = Table(
     Column("password", Text),
     Column("totp", LargeBinary),
     Column("totp_step", BigInteger),
-    Column("failures", Integer, nullable=False, server_default="0"),
-    Column("locked_until", BigInteger),
     Column("invitation", Text, unique=True),
     Column("invited_until", BigInteger),
     Column("disabled_at", BigInteger),
@@ -269,6 +267,20 @@ accounts = Table(
 """The people who use the console. ``name_key`` is the name as people are told apart by it,
 ``password`` an argon2 hash, ``totp`` the secret of one-time codes under AES-GCM, ``totp_step`` the
 last code that was taken, and ``invitation`` the hash of the one that lets them set both."""
+sign_in_tries = Table(
+    "sign_in_tries",
+    metadata,
+    Column("name_mac", _ID, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("locked_until", BigInteger),
+    Index("sign_in_tries_by_time", "last_at"),
+    sqlite_with_rowid=False,
+)
+"""How often in a row signing in failed under a name, whether or not an account has it: so that
+being made to wait tells nobody which names there are. The names stand under a keyed hash, as people
+type passwords there, too."""
+
 
 sessions = Table(
     "sessions",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from features.events import Event, RefundRequest
+from serving.store.accounts import Account, Accounts
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, Mark, StoreRefusedError
 from serving.store.decisions import (
@@ -79,6 +80,7 @@ class Store:
         self.lists = Lists(database, pseudonyms_of)
         self.audit_log = AuditLog(database)
         self.keys = ApiKeys(database)
+        self.accounts = Accounts(database, pseudonyms_of)
         self.flights = Flights(database)
         self.policies = Policies(database)
         self.outbox = Outbox(database, pseudonyms_of)

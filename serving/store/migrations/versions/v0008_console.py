@@ -96,12 +96,19 @@ def _accounts() -> None:
         sa.Column("password", sa.Text()),
         sa.Column("totp", sa.LargeBinary()),
         sa.Column("totp_step", sa.BigInteger()),
-        sa.Column("failures", sa.Integer(), nullable=False, server_default="0"),
-        sa.Column("locked_until", sa.BigInteger()),
         sa.Column("invitation", sa.Text(), unique=True),
         sa.Column("invited_until", sa.BigInteger()),
         sa.Column("disabled_at", sa.BigInteger()),
         sqlite_with_rowid=False,
+    op.create_table(
+        "sign_in_tries",
+        sa.Column("name_mac", _ID, primary_key=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.Column("locked_until", sa.BigInteger()),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("sign_in_tries_by_time", "sign_in_tries", ["last_at"])
     )
     op.create_table(
         "sessions",
