@@ -27,7 +27,7 @@ from serving.policies import (
     SuccessionError,
     UnknownPolicyError,
 )
-from serving.reviews import ReviewConflictError, UnknownReviewError
+from serving.reviews import ActRefusedError, ReviewConflictError, UnknownReviewError
 from serving.store.database import STORE_UNAVAILABLE
 from serving.store.policies import PolicyExistsError
 from serving.store.refunds import TransitionRefusedError
@@ -87,7 +87,7 @@ def refusal(error: Exception) -> tuple[answers.ErrorBody, Mapping[str, str]]:
             return answers.error_body(409, str(error)), {"Retry-After": "1"}
         case UnknownPolicyError() | UnknownReviewError() | UnknownAccountError():
             return answers.error_body(404, str(error)), {}
-        case NobodyNamed():
+        case NobodyNamed() | ActRefusedError():
             return answers.error_body(403, str(error)), {}
         case NameRefused():
             told = f"Authorization: the holder of this key: {error}; make a key with another name"

@@ -135,6 +135,26 @@ class Refund:
         if self.state in ENDED:
             self._enter("REQUESTED", max(at, self.state_at))
 
+    def reopen(self, at: int) -> None:
+        """Have a refusal wait for a person, who takes it up again.
+
+        The one way of ours out of DENIED, and a person's: it leads to their review and no farther,
+        so a refusal becomes an approval only there. What was promised before on other fields stays
+        where it is, as ever. Raises `TransitionRefusedError` for one that was paid or canceled, or
+        was not refused.
+
+        >>> refund = Refund("r", "DENIED", 10, customer="c")
+        >>> refund.reopen(at=20)
+        >>> refund.state
+        'NEEDS_REVIEW'
+        """
+        if self.state == "DENIED":
+            self._enter("NEEDS_REVIEW", at)
+        elif self.state not in PROMISED or self.state == "REFUNDED":
+            raise TransitionRefusedError(
+                f"refund {self.refund_id!r} is {self.state}: expected one that was denied"
+            )
+
     def decide(self, goal: State, at: int) -> bool:
         """Go where a decision puts it, if a way leads there; returns whether one did.
 
@@ -438,6 +458,25 @@ class Refunds:
              if to == "APPROVED" and (one.order_id, one.currency) == reviewed else one.refuse()
              for one in held.get(review.refund_id, ())),
         )  # fmt: skip
+        return refund
+
+    def reopen(self, connection: Connection, review: Review, at: int) -> Refund:
+        """Have a refund that was refused wait for a person, and hold what they may promise of it.
+
+        Raises `TransitionRefusedError` where that cannot be; see `Refund.reopen`.
+        """
+        id, order_id = review.refund_id, review.order_id
+        held = self._reservations.hold_off(connection, [id]).get(id, [])
+        self._database.lock(connection, [("refund_id", id)])
+        refund = self.get(connection, [id]).get(id) or Refund(id)
+        refund.reopen(at)
+        self._put(connection, [refund])
+        self._reviews.reopen(connection, review)
+        if order_id is not None:
+            name = order_id, review.currency
+            was = next((one for one in held if (one.order_id, one.currency) == name), None)
+            held_now = (was or Reservation(id, *name)).review(review.due_minor)
+            self._reservations.put(connection, [held_now])
         return refund
 
     def ask_again(self, connection: Connection, refund_id: str, at: int) -> None:

@@ -6,12 +6,25 @@ otherwise closes it: another decision on it, a payment, a refusal. So one is ope
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
+from serving.store import approvals
+from serving.store.approvals import Approval, Approvals
 from serving.store.database import Database
-from serving.store.schema import is_waiting, review_acts, reviews
+from serving.store.schema import is_waiting, review_acts, review_approvals, reviews
 
 Status: TypeAlias = Literal["OPEN", "WAITING", "DONE"]
 """Where a review stands; WAITING is for information that was asked for."""
@@ -19,7 +32,10 @@ Status: TypeAlias = Literal["OPEN", "WAITING", "DONE"]
 Ending: TypeAlias = Literal["approved", "denied", "decided_again", "paid", "declined", "canceled"]
 """What ended a review: a person, or what was decided or reported of the refund meanwhile."""
 
-ActKind: TypeAlias = Literal["approved", "denied", "information_requested", "assigned"]
+ActKind: TypeAlias = Literal[
+    "approved", "denied", "information_requested", "assigned", "approval_proposed",
+    "proposal_withdrawn", "noted", "reopened",
+]  # fmt: skip
 
 Disposition: TypeAlias = Literal["ALLOW", "PREVENT"]
 """What a person answered in the decision's place."""
@@ -35,6 +51,7 @@ class Review(NamedTuple):
 
     ``customer`` is a pseudonym. ``amount_minor`` was asked and ``due_minor`` would be paid of it,
     in ``currency``; ``payable_minor`` is that in the base currency, as is the expected loss.
+    ``approval`` tells who stands behind it, as far as people have it: proposals are approvals.
     """
 
     score_id: str
@@ -56,6 +73,12 @@ class Review(NamedTuple):
     closed_at: int | None = None
     ending: Ending | None = None
     closed_by: str | None = None
+    approval: Approval | None = None
+
+    @property
+    def proposal(self) -> Approval | None:
+        """The approval that somebody proposed, which waits for one of a higher role."""
+        return self.approval if self.closed_at is None else None
 
     @property
     def disposition(self) -> Disposition | None:
@@ -87,6 +110,27 @@ class Act(NamedTuple):
     assignee: str | None = None
 
 
+class Wanted(TypedDict, total=False):
+    """Which reviews are wanted; what is left out, or None, wants any.
+
+    With DONE as ``status`` those that are done, else those that wait. ``assignee`` is a name, ''
+    for nobody's. With ``overdue_at`` only what is late by then, with ``opened_until`` what has
+    waited since then at least. ``payable_at_least`` is in minor units of the base currency.
+    ``customer`` is a pseudonym. ``proposed`` wants those whose approval waits for a second person,
+    or not those.
+    """
+
+    status: Status | None
+    assignee: str | None
+    overdue_at: int | None
+    opened_until: int | None
+    payable_at_least: int | None
+    currency: str | None
+    order_id: str | None
+    customer: str | None
+    proposed: bool | None
+
+
 class Reviewed(NamedTuple):
     """What became of the review of a decision."""
 
@@ -115,7 +159,7 @@ def place_of(expected_loss_minor: float | None, payable_minor: float | None) -> 
     return UNKNOWN_PLACE if at_stake is None else -round(at_stake)
 
 
-_COLUMNS: Final = Review._fields
+_COLUMNS: Final = Review._fields[:-1]
 _ACT: Final = Act._fields
 _CARRIED: Final = ("opened_at", "due_at", "overdue_told_at", "assignee")
 
@@ -125,12 +169,19 @@ class Reviews:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._approvals = Approvals(database)
 
     # --- as decisions and reports have it ------------------------------------------------------
 
     def open(self, connection: Connection, review: Review) -> None:
         """Open a review; none of its refund may be open."""
-        self._database.run(connection, self._database.inserting(reviews, _COLUMNS), review)
+        self._database.run(connection, self._database.inserting(reviews, _COLUMNS), review[:-1])
+
+    def reopen(self, connection: Connection, review: Review) -> None:
+        """Open a review of a decision, whether or not there was one; nobody stands behind it."""
+        again = self._database.inserting(reviews, _COLUMNS, "replace")
+        self._database.run(connection, again, review[:-1])
+        self._approvals.drop(connection, review.score_id)
 
     def close(
         self, connection: Connection, refund_id: str, ending: Ending, at: int
@@ -173,37 +224,55 @@ class Reviews:
                       reviews.c.score_id.desc())
             .limit(limit)
         )  # fmt: skip
-        return [Review(*row) for row in connection.execute(statement)]
+        return _reviews(connection.execute(statement))
 
     def queue(
-        self, connection: Connection, *, status: Status | None = None, assignee: str | None = None,
-        overdue_at: int | None = None, limit: int = 100, after: tuple[int, str] | None = None,
+        self, connection: Connection, *, limit: int = 100, after: tuple[int, str] | None = None,
+        **wanted: Unpack[Wanted],
     ) -> list[Review]:  # fmt: skip
         """What waits, the most at stake first; with DONE what was done, the last done first.
 
-        Of one ``assignee`` ('' for nobody's), and with ``overdue_at`` only what is late by then.
         ``limit`` of them from ``after`` on, which is `place_in` of the last of the page before.
         """
-        r, is_done = reviews.c, status == "DONE"
+        r, is_done = reviews.c, wanted.get("status") == "DONE"
         first = r.closed_at if is_done else r.place
         place = tuple_(first, r.score_id)
-        statement = _select().where(*_those(status, assignee, overdue_at))
+        statement = _select().where(*_those(wanted))
         if is_done:
             statement = statement.order_by(first.desc(), r.score_id.desc())
         else:
             statement = statement.order_by(first, r.score_id)
         if after is not None:
             statement = statement.where(place < after if is_done else place > after)
-        return [Review(*row) for row in connection.execute(statement.limit(limit))]
+        return _reviews(connection.execute(statement.limit(limit)))
 
-    def count_queue(
-        self, connection: Connection, *, status: Status | None = None, assignee: str | None = None,
-        overdue_at: int | None = None,
-    ) -> int:  # fmt: skip
+    def count_queue(self, connection: Connection, **wanted: Unpack[Wanted]) -> int:
         """How many there are of what `queue` gives, without a limit."""
-        those = _those(status, assignee, overdue_at)
-        counted = select(func.count()).select_from(reviews).where(*those)
+        counted = select(func.count()).select_from(reviews).where(*_those(wanted))
         return connection.execute(counted).scalar_one()
+
+    def next_open(
+        self, connection: Connection, name: str, rank: int, after: tuple[int, str] | None = None
+    ) -> Review | None:
+        """The next case for somebody of this name and rank: of theirs and nobody's, at most stake.
+
+        After one that is at ``after`` (`place_in`), and from the first on after the last. What
+        waits for information, or for somebody of a higher rank, has nothing to do for them.
+        """
+        r, a = reviews.c, review_approvals.c
+        place = tuple_(r.place, r.score_id)
+        statement = (
+            _select()
+            .where(is_waiting, r.status == "OPEN", or_(r.assignee.is_(None), r.assignee == name),
+                   or_(a.score_id.is_(None), a.first_rank < rank))
+            .order_by(r.place, r.score_id)
+            .limit(1)
+        )  # fmt: skip
+        starts = [statement]
+        if after is not None:
+            starts = [statement.where(place > after), statement.where(place < after)]
+        found = (_reviews(connection.execute(each)) for each in starts)
+        return next((one for [one] in filter(None, found)), None)
 
     def assignees(self, connection: Connection, limit: int) -> list[str]:
         """Who has reviews that wait, by name."""
@@ -226,7 +295,7 @@ class Reviews:
             .order_by(r.due_at)
             .limit(limit)
         )
-        return [Review(*row) for row in connection.execute(statement)]
+        return _reviews(connection.execute(statement))
 
     def told_overdue(self, connection: Connection, score_id: str, at: int) -> bool:
         """Note that it was told that a review is late; whether that was still to be told."""
@@ -236,8 +305,13 @@ class Reviews:
         return done.rowcount > 0
 
     def change(self, connection: Connection, review: Review) -> None:
-        """Keep how a review stands now."""
-        stands = ("status", "assignee", "closed_at", "ending", "closed_by")
+        """Keep how a review stands now; who stands behind it first, as a trigger looks there."""
+        if review.approval is None:
+            self._approvals.drop(connection, review.score_id)
+        else:
+            self._approvals.put(connection, review.score_id, review.approval)
+        stands = ("status", "assignee", "opened_at", "due_at", "overdue_told_at", "closed_at",
+                  "ending", "closed_by")  # fmt: skip
         changed = {name: getattr(review, name) for name in stands}
         connection.execute(
             update(reviews).where(reviews.c.score_id == review.score_id).values(changed)
@@ -269,20 +343,37 @@ def place_in(review: Review) -> tuple[int, str]:
     return first, review.score_id
 
 
-def _those(
-    status: Status | None, assignee: str | None, overdue_at: int | None
-) -> list[ColumnElement[bool]]:
-    """The conditions of what is wanted of the queue; see `Reviews.queue`."""
-    r, is_done = reviews.c, status == "DONE"
+def _those(wanted: Wanted) -> list[ColumnElement[bool]]:
+    """The conditions of what is wanted of the queue."""
+    r, status = reviews.c, wanted.get("status")
+    is_done = status == "DONE"
     found: list[Any] = [r.closed_at.is_not(None) if is_done else is_waiting]
     if status is not None and not is_done:
         found.append(r.status == status)
-    if assignee is not None:
+    if (assignee := wanted.get("assignee")) is not None:
         found.append(r.assignee == (assignee or None))
-    if overdue_at is not None:
-        found.append(r.due_at <= (r.closed_at if is_done else overdue_at))
+    if (late := wanted.get("overdue_at")) is not None:
+        found.append(r.due_at <= (r.closed_at if is_done else late))
+    if (until := wanted.get("opened_until")) is not None:
+        found.append(r.opened_at <= until)
+    if (least := wanted.get("payable_at_least")) is not None:
+        found.append(r.payable_minor >= least)
+    named = {name: wanted.get(name) for name in ("currency", "order_id", "customer")}
+    found += (r[name] == value for name, value in named.items() if value is not None)
+    if (proposed := wanted.get("proposed")) is not None:
+        is_proposed = exists().where(review_approvals.c.score_id == r.score_id,
+                                     r.closed_at.is_(None))  # fmt: skip
+        found.append(is_proposed if proposed else ~is_proposed)
     return found
 
 
 def _select() -> Any:
-    return select(*(reviews.c[name] for name in _COLUMNS))
+    """Reviews, with who stands behind each: to be read by `_reviews`."""
+    behind = reviews.outerjoin(review_approvals, review_approvals.c.score_id == reviews.c.score_id)
+    columns = [reviews.c[name] for name in _COLUMNS]
+    return select(*columns, *approvals.columns()).select_from(behind)
+
+
+def _reviews(rows: Any) -> list[Review]:
+    end = len(_COLUMNS)
+    return [Review(*row[:end])._replace(approval=approvals.approval_of(row[end:])) for row in rows]

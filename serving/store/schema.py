@@ -214,7 +214,6 @@ review_approvals = Table(
     "review_approvals",
     metadata,
     Column("score_id", _ID, primary_key=True),
-    Column("payable_minor", BigInteger),
     Column("first_by", Text, nullable=False),
     Column("first_rank", Integer, nullable=False),
     Column("first_limit_minor", BigInteger),
@@ -267,6 +266,7 @@ accounts = Table(
 """The people who use the console. ``name_key`` is the name as people are told apart by it,
 ``password`` an argon2 hash, ``totp`` the secret of one-time codes under AES-GCM, ``totp_step`` the
 last code that was taken, and ``invitation`` the hash of the one that lets them set both."""
+
 sign_in_tries = Table(
     "sign_in_tries",
     metadata,
@@ -280,7 +280,6 @@ sign_in_tries = Table(
 """How often in a row signing in failed under a name, whether or not an account has it: so that
 being made to wait tells nobody which names there are. The names stand under a keyed hash, as people
 type passwords there, too."""
-
 
 sessions = Table(
     "sessions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from sqlalchemy import Connection, select
 
@@ -31,7 +31,7 @@ from serving.store.outbox import EventType, Outbox
 from serving.store.policies import ActName, Policies, PolicyAct, PolicyVersion
 from serving.store.refunds import Decided, Refund, Refunds, State
 from serving.store.reservations import Reservation, Reservations
-from serving.store.reviews import Act, Review, Reviews, Status
+from serving.store.reviews import Act, Review, Reviews, Wanted
 from serving.store.schema import fx_rates, identifiers
 
 
@@ -270,26 +270,27 @@ class Store:
             return self.reservations.of_refunds(connection, [refund_id]).get(refund_id, [])
 
     def review_queue(
-        self, *, status: Status | None = None, assignee: str | None = None,
-        overdue_at: int | None = None, limit: int = 100, after: tuple[int, str] | None = None,
-    ) -> list[Review]:  # fmt: skip
+        self, *, limit: int = 100, after: tuple[int, str] | None = None, **wanted: Unpack[Wanted]
+    ) -> list[Review]:
         """What waits for a person; see `Reviews.queue`. Nothing is late by the clock ``event``."""
-        if overdue_at is not None and self.clock == "event":
+        if wanted.get("overdue_at") is not None and self.clock == "event":
             return []
         with self.database.read() as connection:
-            return self.reviews.queue(connection, status=status, assignee=assignee,
-                                      overdue_at=overdue_at, limit=limit, after=after)  # fmt: skip
+            return self.reviews.queue(connection, limit=limit, after=after, **wanted)
 
-    def count_review_queue(
-        self, *, status: Status | None = None, assignee: str | None = None,
-        overdue_at: int | None = None,
-    ) -> int:  # fmt: skip
+    def count_review_queue(self, **wanted: Unpack[Wanted]) -> int:
         """How many there are of what `review_queue` gives, without a limit."""
-        if overdue_at is not None and self.clock == "event":
+        if wanted.get("overdue_at") is not None and self.clock == "event":
             return 0
         with self.database.read() as connection:
-            return self.reviews.count_queue(connection, status=status, assignee=assignee,
-                                            overdue_at=overdue_at)  # fmt: skip
+            return self.reviews.count_queue(connection, **wanted)
+
+    def next_review(
+        self, name: str, rank: int, after: tuple[int, str] | None = None
+    ) -> Review | None:
+        """The next case for somebody; see `Reviews.next_open`."""
+        with self.database.read() as connection:
+            return self.reviews.next_open(connection, name, rank, after)
 
     def review_assignees(self, limit: int) -> list[str]:
         """Who has reviews that wait, by name."""
@@ -488,6 +489,10 @@ class Transaction:
         """The latest review of a refund: the one that is open, if one is."""
         return next(iter(self._store.reviews.of_refund(self._connection, refund_id, 1)), None)
 
+    def account(self, name: str) -> Account | None:
+        """The account of a person, however their name is spelt."""
+        return self._store.accounts.by_name(self._connection, name)
+
     def last_act_at(self, refund_id: str) -> int:
         """When a person last did something on a refund's reviews; 0 if nobody did."""
         return self._store.reviews.last_act_at(self._connection, refund_id)
@@ -504,6 +509,10 @@ class Transaction:
     def dispose(self, review: Review, to: State, *, at: int) -> Refund:
         """Move a refund as an analyst answered; see `serving.store.refunds.Refunds.dispose`."""
         return self._store.refunds.dispose(self._connection, review, to, at)
+
+    def reopen(self, review: Review, *, at: int) -> Refund:
+        """Let a refusal wait for a person again; see `serving.store.refunds.Refunds.reopen`."""
+        return self._store.refunds.reopen(self._connection, review, at)
 
     def overdue_reviews(self, at: int, limit: int) -> list[Review]:
         """What is late by ``at`` and nobody was told of, the longest due first."""

@@ -14,9 +14,9 @@ _ID: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 _ENOUGH: Final = """
 SELECT 1 FROM review_approvals AS a WHERE a.score_id = NEW.score_id AND (
-    a.first_limit_minor IS NULL OR a.payable_minor <= a.first_limit_minor
+    a.first_limit_minor IS NULL OR NEW.payable_minor <= a.first_limit_minor
     OR (a.second_by <> a.first_by AND a.second_rank > a.first_rank
-        AND (a.second_limit_minor IS NULL OR a.payable_minor <= a.second_limit_minor)))
+        AND (a.second_limit_minor IS NULL OR NEW.payable_minor <= a.second_limit_minor)))
 """
 """Whether those who stand behind an approval are enough: one within a limit, or two people of whom
 the second ranks higher. Of what is not known how much it is, only no limit is enough."""
@@ -36,7 +36,6 @@ def _approvals() -> None:
     op.create_table(
         "review_approvals",
         sa.Column("score_id", _ID, primary_key=True),
-        sa.Column("payable_minor", sa.BigInteger()),
         sa.Column("first_by", sa.Text(), nullable=False),
         sa.Column("first_rank", sa.Integer(), nullable=False),
         sa.Column("first_limit_minor", sa.BigInteger()),
@@ -100,6 +99,7 @@ def _accounts() -> None:
         sa.Column("invited_until", sa.BigInteger()),
         sa.Column("disabled_at", sa.BigInteger()),
         sqlite_with_rowid=False,
+    )
     op.create_table(
         "sign_in_tries",
         sa.Column("name_mac", _ID, primary_key=True),
@@ -109,7 +109,6 @@ def _accounts() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("sign_in_tries_by_time", "sign_in_tries", ["last_at"])
-    )
     op.create_table(
         "sessions",
         sa.Column("id", _ID, primary_key=True),
