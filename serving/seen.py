@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
 _HIDDEN: Final = (
@@ -39,6 +39,10 @@ def seen(value: T, *, line: bool = False) -> T:
     elif isinstance(value, (tuple, list)):
         changed = type(value)(seen(each, line=line) for each in value)
     elif is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: seen(getattr(value, f.name), line=line) for f in fields(value)}
-        changed = replace(value, **parts)
+        parts = {}
+        for name in value.__dataclass_fields__:
+            part = getattr(value, name)
+            if (shown := seen(part, line=line)) != part:
+                parts[name] = shown
+        changed = replace(value, **parts) if parts else value
     return cast(T, changed)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from serving.explanation.curve import Curve
 from serving.explanation.parts import LANES, Linked, Links, Moment
@@ -47,12 +48,18 @@ def tag(name: str, *inside: Markup | str, **attributes: object) -> Markup:
     >>> tag("text", "a<b", x="3%", class_="soft", text_anchor="end", dx=None)
     Markup('<text x="3%" class="soft" text-anchor="end">a&lt;b</text>')
     """
-    said = Markup("").join(
-        Markup(' {}="{}"').format(key if key == "viewBox" else key.strip("_").replace("_", "-"), of)
+    said = "".join(
+        f' {_attribute(key)}="{of if isinstance(of, int | float) else escape(of)}"'
         for key, of in attributes.items()
         if of is not None
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(name, said, Markup("").join(inside))
+    return Markup(f"<{name}{said}>{''.join(map(escape, inside))}</{name}>")
+
+
+@cache
+def _attribute(key: str) -> str:
+    """An attribute as it is written; the names are those of this module."""
+    return key if key == "viewBox" else key.strip("_").replace("_", "-")
 
 
 def cut(text: str, most: int = MOST_LETTERS) -> str:
@@ -102,12 +109,14 @@ def _level(y: float, kind: str) -> Markup:
     return tag("line", x1="0", x2="100%", y1=y, y2=y, class_=kind)
 
 
+@cache
 def icon(tone: str) -> Markup:
     """The sign of a tone; it stands beside the word that says the same."""
     return tag("svg", tag("path", d=_ICONS[tone]), class_="icon", viewBox="0 0 20 20",
                aria_hidden="true")  # fmt: skip
 
 
+@cache
 def sign(kind: str, is_later: bool = False) -> Markup:
     """A mark of the timeline or the graph, for the legend."""
     shape = tag("path", d=_SHAPES[kind], class_=f"mark {kind}{' hollow' if is_later else ''}")
