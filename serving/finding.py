@@ -134,7 +134,7 @@ def _checked(text: str) -> str:
     wanted = text.strip()
     if not wanted or len(wanted) > MOST_CHARACTERS or not _is_plain(wanted):
         told = f"must be 1 to {MOST_CHARACTERS} characters that can be read"
-        raise InvalidRequest([Problem("q", told, shown(text))])
+        raise InvalidRequest([Problem("text", told, shown(text))])
     return wanted
 
 

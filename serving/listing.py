@@ -184,8 +184,8 @@ def _taken_off(
 
 
 def put_known(
-    store: Store, name: ListName, entity: str, value: str, reason: str, expires_at: int | None = None,
-    *, author: str, at: int, via: str | None = None,
+    store: Store, name: ListName, entity: str, value: str, reason: str,
+    expires_at: int | None = None, *, author: str, at: int, via: str | None = None,
 ) -> ListEntry:  # fmt: skip
     """As `put`, of one entity by its pseudonym, of which the original is never shown.
 

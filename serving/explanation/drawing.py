@@ -296,6 +296,57 @@ def _mark(moments: Sequence[Moment], place: float, y: float, language: Language)
     return tag("svg", *inside, x=_at(place), y=y, overflow="visible")
 
 
+# --- amounts over time ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """An amount at an instant; its shape and colour are those of a tone, ``said`` is its text."""
+
+    at: int
+    minor: float
+    tone: str
+    said: str
+    is_hollow: bool = False
+    is_ringed: bool = False
+
+
+def dots(many: Sequence[Dot], currency: str, language: Language, label: str) -> Markup:
+    """Amounts of one currency over time, the higher the more; there is one at least."""
+    scale = Scale(min(one.at for one in many), max(one.at for one in many))
+    most = _round_above(max(one.minor for one in many))
+    top, bottom = 24, 224
+
+    def height(minor: float) -> float:
+        return round(bottom - (bottom - top) * minor / most, 1)
+
+    parts = [*_days(scale, top, bottom, language)]
+    for share in (0.0, 0.5, 1.0):
+        y = height(share * most)
+        said = language.money(share * most, currency)
+        parts += [_level(y, "grid"), _text(said, "0", y - 4, "halo soft")]
+    for one in many:
+        look = f"mark {one.tone}{' hollow' if one.is_hollow else ''}"
+        inside = [tag("title", one.said), tag("path", d=_SHAPES[one.tone], class_=look)]
+        if one.is_ringed:
+            inside.append(tag("circle", r=10.5, class_="own"))
+        parts.append(tag("svg", *inside, x=_at(scale.place(one.at)), y=height(one.minor),
+                         overflow="visible"))  # fmt: skip
+    return _drawn(bottom + 22, parts, label)
+
+
+def _round_above(value: float) -> float:
+    """A round number that is no lower.
+
+    >>> [_round_above(value) for value in (0, 7, 130, 4_900, 60_000)]
+    [1.0, 10.0, 200.0, 5000.0, 100000.0]
+    """
+    if value <= 1:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(value))
+    return float(next(step * unit for step in (1, 2, 5, 10) if step * unit >= value))
+
+
 # --- linked accounts -----------------------------------------------------------------------------
 
 _CUSTOMER, _HUB, _ACCOUNT = 7.0, 35.0, 63.0

@@ -250,7 +250,7 @@ def _drawn(told: Explanation, language: Language) -> dict[str, Any]:
     names = {hub.value: cut(hub.name, 40) for hub in told.links.hubs}
     return {
         "timelines": list(_timelines(told, language)),
-        "graph": drawing.graph(told.links, language, _graph_label(told.links, language)),
+        "graph": drawing.graph(told.links, language, graph_label(told.links, language)),
         "hub_names": lambda through: language.listed([names.get(of, of) for of in through]),
     }
 
@@ -292,7 +292,8 @@ def _timeline_label(moments: Iterable[Moment], language: Language) -> str:
     )  # fmt: skip
 
 
-def _graph_label(links: Links, language: Language) -> str:
+def graph_label(links: Links, language: Language) -> str:
+    """What a drawing of linked accounts shows."""
     return language.say(
         "A graph of linked accounts: things the customer used: {hubs}; other accounts that used "
         "them: {accounts}; of these with confirmed abuse: {abuse}. The table below names them.",
