@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from commands import (
+    accounts,
     audit,
     backtest,
     challenger,
@@ -50,6 +51,7 @@ for _name, _module in (
     ("reviews", reviews),
     ("challenger", challenger),
     ("keys", keys),
+    ("accounts", accounts),
     ("webhooks", webhooks),
 ):
     app.add_typer(_module.app, name=_name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -23,12 +24,13 @@ from argon2 import PasswordHasher, profiles
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection
 
+from features.money import MINOR_UNIT_DIGITS
 from serving.persons import NameRefused, compared, is_same_person, name_of_person
 from serving.roles import ROLES, Role, may
 from serving.store.accounts import Account, Accounts, Credentials, KeptSession, Tries
 from serving.store.audit import AuditEntry
 from serving.store.store import Store
-from serving.wire import InvalidRequest, Problem
+from serving.wire import InvalidRequest, Problem, nearest
 
 MINUTE_MS: Final = 60_000
 IDLE_MS: Final = 60 * MINUTE_MS
@@ -81,8 +83,9 @@ class InvitationError(Exception):
 class UnknownAccountError(LookupError):
     """There is no such account."""
 
-    def __init__(self, named: str) -> None:
-        super().__init__(f"account: there is none {named[:120]!r}")
+    def __init__(self, named: str, near: str | None = None) -> None:
+        hint = f"; did you mean {near}?" if near else ""
+        super().__init__(f"account: nobody has {named[:120]!r}{hint}")
 
 
 class AccountConflictError(Exception):
@@ -520,6 +523,42 @@ def _change(
     }
     _audit(store, connection, "account_changed", after, at, {"changes": changes, **content},
            by=by, via=via)  # fmt: skip
+
+
+def find(store: Store, named: str) -> Account:
+    """An account by its id or its holder's name; raises `UnknownAccountError`."""
+    with store.database.read() as connection:
+        found = store.accounts.get(connection, named) or store.accounts.by_name(connection, named)
+    if found is None:
+        near = nearest(named, [account.name for account in store.accounts.all()])
+        raise UnknownAccountError(named, near)
+    return found
+
+
+def limit_of(text: str, currency: str) -> int | None:
+    """A limit as people write it, in minor units: major units of a currency, ``any`` for None.
+
+    Raises `InvalidRequest` for anything else.
+
+    >>> limit_of("500", "GBP"), limit_of("500.5", "GBP"), limit_of("500", "JPY")
+    (50000, 50050, 500)
+    >>> limit_of("1,500", "GBP")
+    Traceback (most recent call last):
+    serving.wire.InvalidRequest: limit: must be an amount of GBP as 1500 or 1500.00, got "1,500"
+    """
+    given = text.strip()
+    if given.casefold() == "any":
+        return None
+    digits = MINOR_UNIT_DIGITS[currency]
+    if not re.fullmatch(
+        rf"[0-9]{{1,12}}(\.[0-9]{{1,{digits}}})?" if digits else "[0-9]{1,12}", given
+    ):
+        example = f"1500 or 1500.{'0' * digits}" if digits else "1500"
+        raise InvalidRequest(
+            [Problem("limit", f"must be an amount of {currency} as {example}", text[:40])]
+        )
+    whole, _, part = given.partition(".")
+    return int(whole + part.ljust(digits, "0"))
 
 
 def _keep_an_admin(accounts: Accounts, before: Account, after: Account) -> None:
