@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from features.money import DAY_MS
-from rules.decision import Action
+from rules.decision import Action, Source
 from rules.document import Costs
 from serving import announcements
 from serving.language import ENGLISH, Language
@@ -27,8 +27,10 @@ from training.bootstrap import known
 from training.costs import ALLOWED
 from training.labels import DEFAULT_MATURITY_DAYS
 from training.period_drift import ROUNDS, Moved, PeriodDrift, period_drift
-from training.period_labels import Calibration, Reviews, calibration, reviews, waiting
+from training.period_labels import Calibration, Reviews, calibration, paid, reviews, waiting
+from training.period_money import Sums, sums
 from training.period_read import Dictionary, FloatArray, IntArray, Mask, Refunds, read
+from training.period_rules import RuleUse, answered, rules_used
 from training.period_text import text
 from training.store_labels import end_of_store, label_tables
 
@@ -106,6 +108,7 @@ class Volume:
     explored: int
     amount_unknown: int
     expected_lost_minor: float
+    money: Sums
     sources: tuple[Group, ...]
     channels: tuple[Group, ...]
     models: Mapping[str, int]
@@ -124,6 +127,7 @@ class Volume:
             **{name: getattr(self, name) for name in names},
             "models": dict(self.models),
             "policies": dict(self.policies),
+            "money": self.money.to_json(),
             **self.whole.to_json(),
             "sources": [one.to_json() for one in self.sources],
             "channels": [one.to_json() for one in self.channels],
@@ -172,16 +176,22 @@ class Told:
 
 @dataclass(frozen=True)
 class Slice:
-    """A day or a week from ``since`` (epoch ms): how many refunds got which action."""
+    """A day or a week from ``since`` (epoch ms): how many refunds got which action, and money.
+
+    ``degraded`` were decided without the model, ``fallback`` had their answer from that.
+    """
 
     since: int
     refunds: int
     actions: Mapping[Action, int]
     degraded: int
+    fallback: int
+    money: Sums
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"since": self.since, "refunds": self.refunds, "degraded": self.degraded,
+                "fallback": self.fallback, "money": self.money.to_json(),
                 "actions": {one.value: n for one, n in self.actions.items()}}  # fmt: skip
 
 
@@ -200,6 +210,8 @@ class PeriodReport:
     """The heaviest of this period first."""
     told: tuple[Told, ...]
     """The reasons given most often first."""
+    rules: tuple[RuleUse, ...]
+    """The rules that hit most often first."""
     drift: PeriodDrift
     calibration: Calibration
     reviews_before: Reviews
@@ -222,6 +234,7 @@ class PeriodReport:
             "slices": [one.to_json() for one in self.slices],
             "drivers": [one.to_json() for one in self.drivers],
             "reasons": [one.to_json() for one in self.told],
+            "rules": [one.to_json() for one in self.rules],
             "drift": self.drift.to_json(),
             "calibration": self.calibration.to_json(),
             "reviews": self.reviews.to_json(),
@@ -256,6 +269,7 @@ def period_report(
     words, before_since = Dictionary(), 2 * since - until
     before, now = read(store, before_since, since, words), read(store, since, until, words)
     tables = label_tables(store, as_of)
+    was_paid, is_paid = (paid(of, tables, as_of) for of in (before, now))
     still = waiting(store)
     first = max(0, until - (maturity_days + CALIBRATED_DAYS) * DAY_MS)
     earlier = read(store, min(first, before_since), before_since, words, weights=False)
@@ -267,13 +281,15 @@ def period_report(
     return PeriodReport(
         currency=base_currency,
         costs=costs,
-        before=_volume(before, before_since, since, words),
-        now=_volume(now, since, until, words),
+        before=_volume(before, before_since, since, words, sums(before, was_paid, costs)[0]),
+        now=_volume(now, since, until, words, sums(now, is_paid, costs)[0]),
         slice_days=slice_days,
-        slices=(*_slices(before, before_since, since, slice_days),
-                *_slices(now, since, until, slice_days)),
+        slices=(*_slices(before, before_since, since, slice_days, words, was_paid, costs),
+                *_slices(now, since, until, slice_days, words, is_paid, costs)),
         drivers=drivers(before, now),
         told=_told(before, now, words),
+        rules=rules_used(before, now, mature, tables, answered(store, since), words,
+                         as_of=as_of, maturity_days=maturity_days),
         drift=period_drift(before, now, rounds=rounds, seed=seed),
         calibration=calibration(mature, tables, costs, as_of=as_of, maturity_days=maturity_days),
         reviews_before=reviewed[0],
@@ -284,7 +300,7 @@ def period_report(
 # --- what was decided ----------------------------------------------------------------------------
 
 
-def _volume(of: Refunds, since: int, until: int, words: Dictionary) -> Volume:
+def _volume(of: Refunds, since: int, until: int, words: Dictionary, money: Sums) -> Volume:
     table = of.table
     expected = table["probability"] * table["payable_minor"]
     return Volume(
@@ -297,6 +313,7 @@ def _volume(of: Refunds, since: int, until: int, words: Dictionary) -> Volume:
         explored=int(table["explored"].sum()),
         amount_unknown=int(np.isnan(table["payable_minor"]).sum()),
         expected_lost_minor=float(np.nansum(expected[table["action"] == ALLOWED])),
+        money=money,
         sources=_groups(of, "source", words.sources.met),
         channels=_groups(of, "channel", words.channels.met),
         models=_counts(table["model"], words.models.met),
@@ -316,16 +333,22 @@ def _counts(numbers: IntArray, names: list[str]) -> dict[str, int]:
     return {names[i]: n for i, n in zip(found.tolist(), count.tolist(), strict=True)}
 
 
-def _slices(of: Refunds, since: int, until: int, days: int) -> list[Slice]:
+def _slices(
+    of: Refunds, since: int, until: int, days: int, words: Dictionary, is_paid: Mask, costs: Costs
+) -> list[Slice]:
     width = days * DAY_MS
     number = -(-(until - since) // width)
     place = (of.table["decided_at"] - since) // width
     count = {one: np.bincount(place[of.table["action"] == one.severity], minlength=number)
              for one in _ACTIONS}  # fmt: skip
     degraded = np.bincount(place[of.table["degraded"]], minlength=number)
+    is_fallback = of.table["source"] == words.sources(Source.FALLBACK.value)
+    fallback = np.bincount(place[is_fallback], minlength=number)
+    money = sums(of, is_paid, costs, place, number)
     return [
         Slice(since + i * width, sum(int(n[i]) for n in count.values()),
-              {one: int(n[i]) for one, n in count.items() if n.any()}, int(degraded[i]))
+              {one: int(n[i]) for one, n in count.items() if n.any()}, int(degraded[i]),
+              int(fallback[i]), money[i])
         for i in range(number)
     ]  # fmt: skip
 

@@ -26,13 +26,14 @@ from rules.decision import Action
 from rules.document import Costs
 from serving.store.schema import refunds as kept_refunds
 from serving.store.store import Store
-from training.bootstrap import Interval, known
+from training.bootstrap import Interval, known, resample
 from training.charts import reliability_bins
 from training.costs import ALLOWED, PREVENTED, REVIEWED, cost_of, mean_cost
-from training.labels import BASES, CENSORED, IGNORED, IMMATURE, label_refunds
+from training.labels import BASES, CENSORED, IGNORED, IMMATURE, label_refunds, paid_at
 from training.period_read import FloatArray, IntArray, Mask, Refunds
 from training.policy_figures import share_of, wilson
 from training.propensity import fates, weights
+from training.ranking import Ranking
 from training.reliability import Reliability
 
 BANDS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -116,6 +117,36 @@ class Month:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """How well probabilities put abuse first: average precision, which by chance is the prevalence.
+
+    The interval is of 95 % and counts customers.
+    """
+
+    refunds: int
+    average_precision: float
+    interval: Interval
+    auc: float
+    prevalence: float
+
+    @classmethod
+    def of(cls, probability: FloatArray, abuse: FloatArray, customer: IntArray) -> Ranked | None:
+        """Of refunds (n,) with a label and a probability; None unless both kinds are there."""
+        if len(np.unique(abuse)) < 2:
+            return None
+        ranking = Ranking(probability, abuse)
+        figures = ranking.figures()
+        drawn = resample({"model": ranking.figures}, customer)
+        return cls(len(abuse), figures["average_precision"],
+                   drawn.interval("model", "average_precision"), figures["auc"],
+                   float(abuse.mean()))  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, None for what is unknown."""
+        return {**asdict(self), "interval": self.interval.to_json()}
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Whether the probabilities can be believed: by month, in all, and by bin of probability."""
 
@@ -129,6 +160,8 @@ class Calibration:
     figures: dict[str, float]
     """Of `training.reliability.Reliability`; empty without a label."""
     bins: tuple[dict[str, float], ...]
+    ranked: Ranked | None
+    """None where labels are not of both kinds."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, None for what is unknown."""
@@ -139,6 +172,7 @@ class Calibration:
             "weighted": self.weighted.to_json() if self.weighted else None,
             "figures": {name: known(value) for name, value in self.figures.items()},
             "bins": list(self.bins),
+            "ranked": self.ranked.to_json() if self.ranked else None,
             "months": [one.to_json() for one in self.months],
         }
 
@@ -147,7 +181,7 @@ def calibration(
     of: Refunds, tables: Tables, costs: Costs, *, as_of: int, maturity_days: int
 ) -> Calibration:
     """Hold probabilities against the labels of canonical ``tables``, as known at ``as_of``."""
-    abuse, basis = _labels(of, tables, as_of, maturity_days)
+    abuse, basis = labels_of(of, tables, as_of, maturity_days)
     weight = _weights(of)
     ones = np.ones(len(of))
     explored = of.table["explored"] & ~np.isnan(abuse)
@@ -164,6 +198,7 @@ def calibration(
         weighted=Fit.of(of, abuse, weight) if explored.any() else None,
         figures=Reliability(p, truth).figures() if used.any() else {},
         bins=tuple(reliability_bins(p, truth)) if used.any() else (),
+        ranked=Ranked.of(p, truth, of.table["customer"][used]),
     )
 
 
@@ -195,7 +230,7 @@ def _month(
     )
 
 
-def _labels(
+def labels_of(
     of: Refunds, tables: Tables, as_of: int, maturity_days: int
 ) -> tuple[FloatArray, IntArray]:
     """Abuse (n,), NaN without a label, and the place in `BASES` of why; behind it: not known."""
@@ -271,6 +306,12 @@ class Reviews:
             "bands": [one.to_json() for one in self.bands],
             "sources": [one.to_json() for one in self.sources],
         }  # fmt: skip
+
+
+def paid(of: Refunds, tables: Tables, as_of: int) -> Mask:
+    """Which refunds (n,) were paid by ``as_of`` (epoch ms), as canonical ``tables`` tell."""
+    found: Mask = pd.Index(of.refund_id).isin(paid_at(tables, as_of).index)
+    return found
 
 
 def waiting(store: Store) -> set[str]:

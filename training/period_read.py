@@ -80,6 +80,8 @@ class Dictionary:
     policies: Words = field(default_factory=Words)
     reasons: Words = field(default_factory=Words)
     """Of (who says it, code): the model, a rule or a list."""
+    rules: Words = field(default_factory=Words)
+    """Of (rule id, mode, the action that it asks for)."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Refunds:
     """The refunds decided in a stretch, once each, in order of their decisions; arrays (n,).
 
     ``weights`` (n, codes) is what each of ``codes`` added to the score, in log-odds, NaN where
-    nothing was explained. ``told`` (t, 2) pairs places of refunds with reasons that were given.
+    nothing was explained. ``told`` (t, 2) pairs places of refunds with reasons that were given,
+    ``hits`` (h, 2) with rules that hit.
     ``decisions`` counts those that another followed, too.
     """
 
@@ -119,6 +122,7 @@ class Refunds:
     table: NDArray[Any]
     weights: NDArray[np.float32]
     told: IntArray
+    hits: IntArray
     samples: Mapping[Kept, Sample]
     decisions: int
     codes: tuple[str, ...] = _CODES
@@ -137,10 +141,10 @@ class Refunds:
             return self
         place = np.full(len(self), -1)
         place[chosen] = np.arange(len(chosen))
-        told = self.told[place[self.told[:, 0]] >= 0]
         return replace(
             self, refund_id=self.refund_id[chosen], table=self.table[chosen],
-            weights=self.weights[chosen], told=np.column_stack([place[told[:, 0]], told[:, 1]]),
+            weights=self.weights[chosen], told=_paired(self.told, place),
+            hits=_paired(self.hits, place),
             samples={kept: _moved(one, place) for kept, one in self.samples.items()},
         )  # fmt: skip
 
@@ -148,18 +152,26 @@ class Refunds:
     def together(cls, parts: Sequence[Refunds]) -> Refunds:
         """The refunds of stretches that follow one another, each in its last, without weights."""
         later: set[str] = set()
-        kept = []
+        kept: list[Refunds] = []
         for part in reversed(parts):
             is_last = np.array([one not in later for one in part.refund_id], np.bool_)
-            kept.append((part.refund_id[is_last], part.table[is_last]))
+            kept.insert(0, part.at(np.flatnonzero(is_last)))
             later.update(part.refund_id)
-        ids, tables = zip(*reversed(kept), strict=True)
-        table = np.concatenate(tables)
+        table = np.concatenate([part.table for part in kept])
+        first = np.cumsum([0, *map(len, kept)])[: len(kept)]
+        hits = [part.hits + np.array([at, 0]) for part, at in zip(kept, first, strict=True)]
         return cls(
-            refund_id=np.concatenate(ids), table=table,
+            refund_id=np.concatenate([part.refund_id for part in kept]), table=table,
             weights=np.zeros((len(table), 0), np.float32), told=np.zeros((0, 2), np.int64),
+            hits=np.concatenate(hits),
             samples={}, decisions=sum(part.decisions for part in parts), codes=(),
         )  # fmt: skip
+
+
+def _paired(pairs: IntArray, place: IntArray) -> IntArray:
+    """Pairs (t, 2) of what is kept, with where it stands now; ``place`` is -1 of what is not."""
+    there = pairs[place[pairs[:, 0]] >= 0]
+    return np.column_stack([place[there[:, 0]], there[:, 1]])
 
 
 def _moved(sample: Sample, place: IntArray) -> Sample:
@@ -190,6 +202,7 @@ class _Rows:
         self._words, self._step = words, step
         self._ids: list[str] = []
         self._told: list[tuple[int, int]] = []
+        self._hits: list[tuple[int, int]] = []
         self._run: list[tuple[Any, ...]] = []
         self._tables: list[NDArray[Any]] = [np.zeros(0, TABLE)]
         self._weights = [np.zeros((0, len(_CODES)), np.float32)]
@@ -237,6 +250,8 @@ class _Rows:
         if decision.get("list_reasons"):
             told.append(reason(("list", LISTED)))
         self._told += [(place, one) for one in told]
+        self._hits += [(place, words.rules((hit["rule_id"], hit["mode"], hit["action"])))
+                       for hit in decision.get("hits", ())]  # fmt: skip
         return str(record.get("catalog_hash"))
 
     def _numbers(self, run: list[RawDecision], catalog: str) -> None:
@@ -267,6 +282,7 @@ class _Rows:
             table=np.concatenate(self._tables),
             weights=np.concatenate(self._weights),
             told=np.array(self._told, np.int64).reshape(-1, 2),
+            hits=np.array(self._hits, np.int64).reshape(-1, 2),
             samples={kept: _joined(parts) for kept, parts in self._samples.items()},
             decisions=len(self._ids),
         )

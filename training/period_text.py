@@ -41,7 +41,7 @@ def text(report: PeriodReport, language: Language) -> str:
             before=language.share(before.whole.share(action), 1),
             amount=language.money(part.minor, report.currency),
         ))  # fmt: skip
-    lines.append(expected(report, language))
+    lines += [expected(report, language), prevented(report, language)]
     moved = movers(report)
     if moved:
         lines.append(say("what drives risk, in the mean, and what it did before:"))
@@ -55,6 +55,7 @@ def text(report: PeriodReport, language: Language) -> str:
                        amount=language.money(one.now.whole.minor, report.currency))
             for one in report.told[:_MOST_LINES]
         ]  # fmt: skip
+    lines += rules_in_short(report, language)
     lines += [drift_in_short(report, language), calibration_in_short(report, language),
               reviews_in_short(report, language)]  # fmt: skip
     return "\n".join(lines)
@@ -193,6 +194,28 @@ def expected(report: PeriodReport, language: Language) -> str:
     )  # fmt: skip
 
 
+def prevented(report: PeriodReport, language: Language) -> str:
+    """What preventing is expected to have saved, and what it cost."""
+    now, before = report.now.money, report.before.money
+
+    def money(minor: float) -> str:
+        return language.money(minor, report.currency)
+
+    said = language.say(
+        "Of what was prevented, it expects {now} to be abuse; before {before}. Refusing the honest "
+        "among them is expected to cost {honest}, and the reviews of the period {reviews}.",
+        now=money(now.loss_prevented_minor), before=money(before.loss_prevented_minor),
+        honest=money(now.honest_minor), reviews=money(now.review_minor),
+    )  # fmt: skip
+    if not now.unscored:
+        return said
+    return f"{said} " + language.say_of(
+        now.unscored,
+        "{value} refund was prevented without a probability and counts as nothing here.",
+        "{value} refunds were prevented without a probability and count as nothing here.",
+    )
+
+
 def problem_in_words(problem: str, language: Language) -> str:
     """Why nothing is said of drift."""
     return {
@@ -202,6 +225,22 @@ def problem_in_words(problem: str, language: Language) -> str:
         "too_few": language.say("there are too few customers in one of the periods"),
         "not_scored": language.say("there are no scored refunds in one of the periods"),
     }[problem]  # fmt: skip
+
+
+def rules_in_short(report: PeriodReport, language: Language) -> Iterator[str]:
+    """The rules that hit most often, a line each below a heading."""
+    if report.rules:
+        yield language.say("rules that hit most often:")
+    for one in report.rules[:_MOST_LINES]:
+        hits = language.say_of(one.hits, "{value} hit", "{value} hits")
+        if not one.labelled:
+            yield "  " + language.say("{rule}: {hits}, no label yet", rule=one.rule_id, hits=hits)
+            continue
+        yield "  " + language.say(
+            "{rule}: {hits}, {precision} of {labelled} with a label are abuse", rule=one.rule_id,
+            hits=hits, precision=language.share(one.precision.value),
+            labelled=language.count(one.labelled),
+        )  # fmt: skip
 
 
 def drift_in_short(report: PeriodReport, language: Language) -> str:

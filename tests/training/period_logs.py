@@ -80,9 +80,12 @@ class Log:
         probability: float | None = 0.5, explored: bool = False, model: str | None = "1",
         catalog: str = "c1", names: tuple[str, ...] = NAMES, channel: str = "WEB",
         rules: Iterable[str] = (), told: Iterable[str] = (), shift: float = 0.0,
-        list_reasons: Iterable[str] = (),
+        list_reasons: Iterable[str] = (), hits: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """Keep one decision, and what it makes of the refund."""
+        """Keep one decision, and what it makes of the refund.
+
+        ``hits`` are rules that ask for a review; those named with a + are in the shadow.
+        """
         row = self.draw.exponential(3.0, len(names))
         row[self.draw.random(len(names)) < 0.1] = np.nan
         if "payable_minor" in names:
@@ -99,6 +102,8 @@ class Log:
                 "propensity": 0.2 if explored else 0.8 if action != "ALLOW" else 1.0,
                 "degraded": model is None, "policy_version": "p1", "reasons": [*rules],
                 "list_reasons": [*list_reasons],
+                "hits": [{"rule_id": one.lstrip("+"), "action": "MANUAL_REVIEW",
+                          "mode": "shadow" if one.startswith("+") else "live"} for one in hits],
             },
             "probability": probability,
             "reasons": [{"code": code} for code in told],

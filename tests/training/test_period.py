@@ -27,6 +27,7 @@ from serving.language import Language
 from serving.psi import BINS
 from serving.reasons import Ranking
 from serving.store.decisions import Decision
+from serving.store.reviews import Review
 from serving.store.store import Store
 from tests.training.period_logs import MOVING, NAMES, NOW, PAYABLE, Log
 from training import period_read
@@ -295,6 +296,91 @@ def test_a_word_on_a_customer_is_one_on_the_refunds_before_it(tmp_path: Path) ->
     found = reported(store).reviews
     assert (found.whole.reviewed, found.whole.confirmed, found.open) == (1, 0, 2)
     store.close()
+
+
+def test_money_is_summed_refund_by_refund(store: Store, report: PeriodReport) -> None:
+    paid = {e.payload["refund_id"] for e in store.events() if e.event_type == "refund_outcome"}
+    for volume in (report.now, report.before):
+        rows = last_of(store, volume.since, volume.until)
+        sums: dict[str, float] = defaultdict(float)
+        for one in rows:
+            action, p, minor = (one.record["decision"]["action"], one.record["probability"],
+                                payable(one))  # fmt: skip
+            sums["asked_minor"] += minor
+            sums["paid_minor"] += minor * (one.refund_id in paid)
+            if action == "ALLOW":
+                sums["allowed_minor"] += minor
+                sums["lost_minor"] += (p or 0) * minor
+            elif action == "PREVENT":
+                sums["prevented_minor"] += minor
+                sums["loss_prevented_minor"] += p * minor
+                sums["honest_minor"] += (1 - p) * 1.5 * minor
+            else:
+                sums["held_minor"] += minor
+                sums["review_minor"] += 400
+        told = volume.money.to_json()
+        assert told.pop("unscored") == 0 and sums["paid_minor"] and sums["lost_minor"]
+        assert told == pytest.approx({**dict.fromkeys(told, 0.0), **sums})
+        parts = [one.money.to_json() for one in report.slices
+                 if volume.since <= one.since < volume.until]  # fmt: skip
+        assert {name: sum(part[name] for part in parts) for name in told} == pytest.approx(told)
+    later = [one for one in report.slices if one.since >= SINCE]
+    assert sum(one.fallback for one in later) == sum(one.degraded for one in later) == 8
+
+
+def test_what_was_prevented_without_a_probability_is_said(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    log = Log(store)
+    log.write("r", "c", SINCE, action="PREVENT", source="RULE", probability=None)
+    log.write("s", "c", SINCE + 1, action="PREVENT", probability=0.5)
+    found = reported(store)
+    assert found.now.money.unscored == 1
+    half = payable(last_of(store, SINCE, UNTIL)[1]) / 2
+    assert found.now.money.loss_prevented_minor == pytest.approx(half)
+    assert found.now.money.honest_minor == pytest.approx(1.5 * half)
+    assert "1 refund was prevented without a probability" in check(found)
+    store.close()
+
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def test_rules_count_hits_answers_and_labels(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    log = Log(store)
+    for number, (action, hits) in enumerate([
+        ("MANUAL_REVIEW", ["a", HOSTILE]), ("MANUAL_REVIEW", ["a"]), ("MANUAL_REVIEW", ["a"]),
+        ("PREVENT", ["a"]), ("ALLOW", ["+dark"]), ("MANUAL_REVIEW", []),
+    ]):  # fmt: skip
+        log.write(f"r{number}", f"c{number}", SINCE + number, action=action, hits=hits)
+    log.write("r0", "c0", SINCE + 9, action="MANUAL_REVIEW", hits=["a"])  # once: the last stands
+    log.write("old", "c9", SINCE - DAYS * DAY_MS, action="MANUAL_REVIEW", hits=["a"])
+    with store.database.write() as connection:
+        for number, ending in (("r0", "approved"), ("r1", "denied"), ("r3", "approved")):
+            store.reviews.open(connection, Review(
+                number, number, "c", None, "GBP", 5, 5, 5, 1, 0.2, -1, SINCE, UNTIL,
+                status="DONE", closed_at=SINCE + 99, ending=ending, closed_by="ann"))  # fmt: skip
+    log.said(UNTIL - 9, "REFUND_ABUSE", refund_id="old")
+    log.said(UNTIL - 9, "NOT_REFUND_ABUSE", refund_id="r2")
+    log.write("end", "c8", UNTIL + 2 * DAYS * DAY_MS, action="ALLOW")
+    found = reported(store)
+    used = {one.rule_id: one for one in found.rules}
+    assert [one.rule_id for one in found.rules] == ["a", "dark"], "of r0 the last decision counts"
+    a = used["a"]
+    assert (a.hits, a.before, a.called, a.answered, a.approved) == (4, 1, 3, 2, 1)
+    assert (a.labelled, a.precision.value, a.overturned) == (2, 0.5, 0.5)
+    assert (used["dark"].mode, used["dark"].called) == ("shadow", 0)
+    log.write("bad", "c7", SINCE + 10, action="ALLOW", hits=[HOSTILE])
+    said = check(reported(store))
+    assert HOSTILE not in said and "&lt;script&gt;" in said
+    store.close()
+
+
+def test_ranking_has_an_interval_where_labels_are_of_both_kinds(report: PeriodReport) -> None:
+    ranked = report.calibration.ranked
+    assert ranked is not None and ranked.refunds == report.calibration.whole.refunds
+    assert ranked.interval.low < ranked.average_precision < ranked.interval.high
+    assert ranked.prevalence == pytest.approx(report.calibration.whole.observed)
 
 
 # --- what it cannot know -------------------------------------------------------------------------
