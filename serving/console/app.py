@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from serving.accounts import Session, session_of
 from serving.console.forms import check_query, form_of
 from serving.console.table import PAGES
-from serving.console.visit import ROOT, Guest, Page, StoreName, Visit
+from serving.console.visit import MOST_FORM_BYTES, ROOT, Guest, Page, StoreName, Visit
 from serving.desk import Desk
 from serving.envelope import ApiError, refusal
 from serving.explanation.drawing import cut
@@ -59,7 +59,10 @@ POLICY: Final = (
 """The Content-Security-Policy of every page: only files of ours are loaded, or run."""
 
 REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 20.0, 120.0
-"""What one session, or address without one, may ask for."""
+"""What one session may ask for."""
+
+SESSIONS_OF_AN_ADDRESS: Final = 10
+"""An address may ask as much as so many sessions: an office has one, a forger of them too."""
 
 ENTRIES_PER_SECOND, ENTRIES_AT_ONCE = 1 / 6, 20.0
 """How often one address may try to come in."""
@@ -84,7 +87,9 @@ class Console:
         self._api, self.language, self._proxies = api, language, proxies
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="console")
         self._turns = Turns(api.limits.waiting)
+        many = SESSIONS_OF_AN_ADDRESS
         self._asking = Buckets(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        self._coming = Buckets(REQUESTS_PER_SECOND * many, REQUESTS_AT_ONCE * many)
         self._entering = Buckets(ENTRIES_PER_SECOND, ENTRIES_AT_ONCE)
         self.files = files()
         self._templates = _templates(language, self.files)
@@ -133,9 +138,10 @@ class Console:
         self._limit(page, guest)
         if page.method == "POST":
             _refuse_foreign(request)
-            if page.may is not None:  # before anything large is read for whoever asks
-                refused = await self._work(lambda: self._refused(page, guest))
-                if refused is not None and page.most_bytes > MOST_UNKNOWN_BYTES:
+            if page.may is not None and page.most_bytes > MOST_FORM_BYTES:
+                # Nothing large is read for whoever asks.
+                refused = await self._work(lambda: self._refused(page, guest, self._session(guest)))
+                if refused is not None:
                     return refused
             guest = replace(guest, form=await form_of(request, page.most_bytes))
         return await self._work(lambda: self._answer(page, guest))
@@ -159,8 +165,10 @@ class Console:
 
     def _limit(self, page: Page, guest: Guest) -> None:
         now = time.monotonic()
-        who = hashlib.sha256(guest.token.encode()).digest() if guest.token else guest.address
-        wait = self._asking.take(who, now)
+        wait = self._coming.take(guest.address, now)
+        if wait is None:
+            who = hashlib.sha256(guest.token.encode()).digest() if guest.token else guest.address
+            wait = self._asking.take(who, now)
         if wait is None and page.may is None and page.method == "POST":
             wait = self._entering.take(guest.address, now)
         if wait is not None:
@@ -182,12 +190,10 @@ class Console:
         try:
             if page.may is None:
                 return page.handler(guest)
-            refused = self._refused(page, guest)
-            if refused is not None:
-                return refused
             session = self._session(guest)
-            if session is None:  # it ended just now
-                return self._signed_out(page, guest)
+            refused = self._refused(page, guest, session)
+            if refused is not None or session is None:
+                return refused or self._signed_out(page, guest)
             guest = Visit(**vars(guest), session=session)
             if page.method == "POST" and not session.is_form_of(guest.form.text("csrf")):
                 raise ApiError(403, "csrf: this form is of another session, so nothing was done: "
@@ -196,9 +202,8 @@ class Console:
         except Exception as error:
             return self._failed(error, guest)
 
-    def _refused(self, page: Page, guest: Guest) -> Response | None:
+    def _refused(self, page: Page, guest: Guest, session: Session | None) -> Response | None:
         """What is answered to whoever may not have a page, None to whoever may."""
-        session = self._session(guest)
         if session is None:
             return self._signed_out(page, guest)
         needed = cast(Permission, page.may)
@@ -227,10 +232,6 @@ class Console:
         answer = self.rendered("error.html.j2", guest, values, status)
         answer.headers.update(headers)
         return answer
-
-
-MOST_UNKNOWN_BYTES: Final = 64 * 1024
-"""Of whoever is not known no larger form is read."""
 
 
 def cookie_of(store_name: str) -> str:
