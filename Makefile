@@ -56,6 +56,7 @@ bench: env ## Every benchmark that needs no data from outside; JSON on standard 
 	$(BIN)/python -m benchmarks.backtest --decisions 100000
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.decision
+	$(BIN)/python -m benchmarks.console
 	$(BIN)/python -m benchmarks.fuzz
 	$(BIN)/python -m benchmarks.conformance --examples 60
 	$(BIN)/python -m benchmarks.faults --kills 20 --store both

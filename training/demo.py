@@ -33,6 +33,8 @@ RECOURSE: Final = str(Path(sys.executable).with_name("recourse"))
 START_SECONDS: Final = 60
 LAST_DAYS: Final = 7
 
+ADMIN: Final = "Demo Admin"
+
 REFERENCE: Final = {
     "timestamp": 1512828988826,
     "customer": {"customerId": "abc-123-ZYZ"},
@@ -82,6 +84,7 @@ def run(home: Path, port: int) -> None:
                              "report", "--scope", "review")).strip()  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     pid = _serve(home, port, address)
+    invitation = address + _invitation()
     honest, abuser = pick_cases(tables)
     print("\nDecisions; under each, what raises the risk and by how much (log-odds)", flush=True)
     cases = (
@@ -96,7 +99,7 @@ def run(home: Path, port: int) -> None:
         page = home / f"{decision['scoreId']}.html"
         page.write_bytes(explain(address, key, decision["scoreId"]))
         print(f"    explained in {page}")
-    _print_how_to(home, address, key, pid)
+    _print_how_to(home, address, key, pid, invitation)
 
 
 def _run_side_by_side(steps: Sequence[tuple[str, ...]]) -> None:
@@ -291,13 +294,27 @@ def _print_decision(data: Mapping[str, Any]) -> None:
         print(f"    warning {warning['class']}: {warning['msg']}")
 
 
-def _print_how_to(home: Path, address: str, key: str, pid: int) -> None:
+def _invitation() -> str:
+    """The path at which the console's first administrator chooses a password.
+
+    Of a demo that runs again it is the same person, who is invited once more.
+    """
+    is_there = ADMIN in _finished(_started("accounts", "list", "--mode", "test"))
+    made = ("invite", ADMIN) if is_there else ("create", ADMIN, "--role", "admin")
+    told = json.loads(_finished(_started("accounts", *made, "--mode", "test", "--json")))
+    return str(told["address"])
+
+
+def _print_how_to(home: Path, address: str, key: str, pid: int, invitation: str) -> None:
     print(f"""
 The service stays up at {address} (process {pid}, log {home / "service.log"}). Try it:
 
   curl -s '{address}/v2/refund?score=refundRequest' \\
     -H 'Authorization: token {key}' -H 'Content-Type: application/json' \\
     -d @tests/contract/request-score.json
+
+The console, for people: open this once, to choose a password and scan a code for an app
+  {invitation}
 
 Documentation: {address}/docs    End it: make demo-stop""")
 
