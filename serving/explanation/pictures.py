@@ -62,7 +62,7 @@ def history(told: CustomerFile, language: Language) -> Markup | None:
 
 def refunds(told: CustomerFile, currency: str, language: Language) -> Markup | None:
     """The latest refunds by time and amount, in the base currency; None for fewer than two."""
-    many = [one for one in seen(told.refunds) if one.base_minor is not None]
+    many = [one for one in told.refunds if one.base_minor is not None]
     if len(many) < 2:
         return None
     count = Counter(one.standing for one in many)
@@ -84,7 +84,7 @@ def _dot(one: RefundTold, currency: str, language: Language) -> Dot:
     tone, is_hollow = LOOKS[one.standing]
     minor = one.base_minor or 0.0
     said = language.say(
-        "{refund}, {day}: {amount}, {standing}", refund=drawing.cut(one.refund.refund_id),
+        "{refund}, {day}: {amount}, {standing}", refund=seen(drawing.cut(one.refund.refund_id)),
         day=language.day(one.refund.at), amount=language.money(minor, currency),
         standing=standing_name(one.standing, language),
     )  # fmt: skip
