@@ -51,6 +51,9 @@ def list_(
         str | None, typer.Option(help="Only this person's; '' for nobody's.")
     ] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Only what is late.")] = False,
+    proposed: Annotated[
+        bool, typer.Option("--proposed", help="Only what waits for a second person.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     mode: ModeOption = "live",
     as_json: AsJson = False,
@@ -62,7 +65,8 @@ def list_(
     from serving.reviewing import body_of
 
     at, base = now_ms(), settings_of().base_currency
-    wanted: Any = {"status": status, "assignee": assignee, "overdue_at": at if overdue else None}
+    wanted: Any = {"status": status, "assignee": assignee, "overdue_at": at if overdue else None,
+                   "proposed": True if proposed else None}  # fmt: skip
     with kept_store_of(mode) as store:
         found = store.review_queue(**wanted, limit=limit)
         more = store.count_review_queue(**wanted) - len(found) if len(found) == limit else 0
@@ -89,6 +93,7 @@ def _print_waiting(body: ReviewBody) -> None:
     at_stake = "unknown" if loss is None else f"{loss:,} {base}"
     whose = f"  {_seen(body['assignee'])}" if body["assignee"] else ""
     late = "  OVERDUE" if body["overdue"] else ""
+    late += "  PROPOSED" if body["proposal"] else ""
     print(f"  {_seen(body['refundId']):<28} {body['status']:<8} at stake {at_stake:>16}  asked "
           f"{body['amount']:,} {_seen(body['currency'])}  due {shown_time(body['dueAt'])}"
           f"{whose}{late}")  # fmt: skip
@@ -112,9 +117,12 @@ def show(refund_id: RefundId, mode: ModeOption = "live", as_json: AsJson = False
     if as_json:
         print_json({**body, "acts": acts_of(acts), "earlier": bodies[1:]})
         return
-    times = ("openedAt", "dueAt", "closedAt")
+    times, proposal = ("openedAt", "dueAt", "closedAt"), body.pop("proposal")
     print_table((name, shown_time(value) if name in times else _seen(value))
                 for name, value in body.items() if value is not None)  # fmt: skip
+    if proposal:
+        print(f"  approval proposed by {_seen(proposal['by'])}; waits for "
+              f"{proposal['needs'] or 'somebody'} or higher whose limit is enough")  # fmt: skip
     for act in acts:
         print(f"  {shown_time(act.at)}  {_seen(act.actor)}: {act.act}"
               f"{f' {_seen(act.assignee)}' if act.assignee else ''}"
@@ -174,6 +182,42 @@ def assign(
     _act("assign", refund_id, by, mode, as_json, assignee=to)
 
 
+@app.command("note")
+def note_(
+    refund_id: RefundId,
+    text: Annotated[str, typer.Argument(help="The note: up to 2,000 characters.")],
+    by: By = None, mode: ModeOption = "live", as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Note something on a review; nothing else changes.
+
+    Example: `recourse reviews note r-1 "The carrier answers by Friday."`
+    """
+    _act("note", refund_id, by, mode, as_json, justification=text)
+
+
+@app.command("withdraw")
+def withdraw(
+    refund_id: RefundId, by: By = None, mode: ModeOption = "live", as_json: AsJson = False
+) -> None:
+    """Take back an approval of yours that waits for a second person.
+
+    Example: `recourse reviews withdraw r-1 --by Ann`
+    """
+    _act("withdraw", refund_id, by, mode, as_json)
+
+
+@app.command("reopen")
+def reopen(
+    refund_id: RefundId, because: Because, by: By = None, mode: ModeOption = "live",
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Let a refund that was refused wait for a person, who may approve it.
+
+    Example: `recourse reviews reopen r-1 --because "The courier admits the theft."`
+    """
+    _act("reopen", refund_id, by, mode, as_json, justification=because)
+
+
 def _seen(value: Any) -> Any:
     """What others wrote as one line of a terminal: nothing in it moves the cursor."""
     from serving.seen import seen
@@ -191,25 +235,45 @@ def _act(
     **given: Any,
 ) -> None:  # fmt: skip
     from serving.reviewing import body_of
-    from serving.reviews import Doing, ReviewConflictError, UnknownReviewError, act_on
+    from serving.reviews import (
+        ActRefusedError,
+        Doing,
+        ReviewConflictError,
+        UnknownReviewError,
+        act_on,
+        role_above,
+    )
     from serving.store.refunds import TransitionRefusedError
 
     try:
-        doing, at = Doing.of(act, by=person(by), **given), now_ms()
-        base = settings_of().base_currency
+        doing, at, settings = Doing.of(act, by=person(by), **given), now_ms(), settings_of()
         with kept_store_of(mode) as store:
-            done = act_on(store, refund_id, doing, at=at, via=asking())
-            body = body_of(store, done, at, base)
-    except (ValueError, UnknownReviewError, ReviewConflictError, TransitionRefusedError) as error:
+            done = act_on(store, refund_id, doing, at=at, via=asking(),
+                          limit_minor=settings.review_limit_minor,
+                          review_ms=round(settings.review_hours * 3_600_000))  # fmt: skip
+            body = body_of(store, done, at, settings.base_currency)
+    except (ValueError, UnknownReviewError, ReviewConflictError, ActRefusedError,
+            TransitionRefusedError) as error:  # fmt: skip
         refuse(said(error))
     name = _seen(refund_id)
     if as_json:
         print_json(body)
+    elif doing.kind == "noted":
+        print(f"{name}: noted by {doing.by}")
+    elif doing.kind == "approved" and done.proposal is not None:
+        role = role_above(done.proposal.first_rank)
+        who = f"{role} or higher" if role else "somebody"
+        print(f"{name}: approval proposed by {doing.by}, above their limit; it waits for {who} "
+              "whose limit is enough")  # fmt: skip
     elif done.closed_at is not None:
         unless = ", unless a hard rule prevents it" if done.disposition == "ALLOW" else ""
         print(f"{name}: {doing.kind} by {doing.by}; asked again, it is answered "
               f"{done.disposition}{unless}")  # fmt: skip
     elif doing.kind == "assigned":
         print(f"{name}: {_seen(done.assignee) or 'nobody'} has it")
+    elif doing.kind == "proposal_withdrawn":
+        print(f"{name}: {doing.by} took the approval back; it goes on waiting")
+    elif doing.kind == "reopened":
+        print(f"{name}: reopened by {doing.by}; it waits for a person")
     else:
         print(f"{name}: information requested by {doing.by}; it goes on waiting")

@@ -201,12 +201,24 @@ _OF_ENTRIES: Final = (
 )  # fmt: skip
 
 
+_WHOLE: Final = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+
 _OF_QUEUE: Final = (
     Parameter("status", "query", "Of these alone; without it OPEN and WAITING.",
               {"type": "string", "enum": [*reviewing.STATUSES]}),
     Parameter("assignee", "query", "Of this person alone; empty for nobody's.",
               {"type": "string", "maxLength": 100}),
     Parameter("overdue", "query", "Only what was to be done by now.", _FLAG),
+    Parameter("proposed", "query", "Only what somebody approved above their limit, which waits for "
+              "a second person; with false only what does not.", _FLAG),
+    Parameter("payableAtLeast", "query", "From so much on, in minor units of the base currency.",
+              _WHOLE),
+    Parameter("currency", "query", "Of refunds in this currency alone.",
+              {"type": "string", "pattern": "^[A-Z]{3}$"}),
+    Parameter("orderId", "query", "Of this order alone.", {"type": "string"}),
+    Parameter("customer", "query", "Of this customer alone: a pseudonym, as in the answer.",
+              {"type": "string"}),
+    Parameter("openedUntil", "query", "Only what waits since then (epoch ms) or longer.", _WHOLE),
     Parameter("limit", "query", "At most so many.",
               {"type": "integer", "minimum": 1, "maximum": MOST_ENTRIES, "default": 100}),
     Parameter("after", "query", "Go on after the page before: its `next`.",
@@ -366,10 +378,12 @@ DESCRIBED: Final[Mapping[tuple[str, str], Described]] = {
         "reviews before it.", _envelope(managed.ReviewData), reviewing.SCOPE, (REFUND_ID,),
         examples=examples.OF_REVIEW, answer_description="The review."),
     ("POST", "/v2/reviews/{refundId}"): Described(
-        "review", REVIEWING, "Approves, denies, asks for information or assigns, in the name of "
-        "the key's holder. From then on the same request is answered with what was decided: ask "
-        "again before money moves. What changed since is refused: the first of two who decide "
-        "decides.", _envelope(managed.ReviewData), reviewing.SCOPE, (REFUND_ID,),
+        "review", REVIEWING, "Approves, denies, asks for information, assigns, notes, takes an "
+        "approval back or reopens a refusal, in the name of the key's holder. Once it is approved "
+        "or denied the same request is answered with that: ask again before money moves. An "
+        "approval above one's limit waits for a second person of a higher role. What changed since "
+        "is refused: the first of two who decide decides.", _envelope(managed.ReviewData),
+        reviewing.SCOPE, (REFUND_ID,),
         {JSON: reviewing.ReviewActionBody}, examples=examples.REVIEW, more_refusals=(409,),
         answer_description="The review as it stands now."),
     ("GET", "/v2/policies"): Described(

@@ -66,6 +66,8 @@ class Desk:
     metrics: DecisionMetrics | None = None
     review_ms: int = DAY_MS
     """How long a person has for a review."""
+    review_limit_minor: int | None = None
+    """Up to how much somebody without an account approves alone; None: any amount."""
 
     def warm_up(self) -> None:
         """Go the way of a decision once, up to what is kept, before the first one is waiting."""

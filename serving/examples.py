@@ -234,6 +234,9 @@ REVIEW: Final[Mapping[str, Example]] = {
     "deny": Example("It is refused, and it is abuse", {
         "act": "deny", "abuse": True, "justification": "The parcel was signed for at the door.",
     }, {"refundId": HELD}),
+    "note": Example("Something is noted", {
+        "act": "note", "justification": "The carrier answers by Friday.",
+    }, {"refundId": HELD}),
 }  # fmt: skip
 
 _LISTED: Final = {"entity": "device", "id": _DEVICE["deviceId"]}

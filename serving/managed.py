@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired
 # On Python before 3.12 pydantic reads a TypedDict from here only.
 from typing_extensions import TypedDict
 
+from serving.roles import Role
 from serving.store.lists import ListName
 from serving.store.policies import ActName
 from serving.store.reviews import ActKind, Disposition, Ending, Status
@@ -126,6 +127,18 @@ class UnlistedData(TypedDict):
     id: str
 
 
+class ProposalBody(TypedDict):
+    """An approval that waits for a second person: of ``needs`` or a higher role, if there is one.
+
+    Their limit is to be enough. ``abuse`` is the verdict of the first, null without one.
+    """
+
+    by: str
+    at: int
+    abuse: bool | None
+    needs: Role | None
+
+
 class ReviewBody(TypedDict):
     """A review: of which decision, what is at stake, by when it is to be done, and how it ended.
 
@@ -133,6 +146,7 @@ class ReviewBody(TypedDict):
     ``baseCurrency``, as is ``expectedLoss``: null where it is not known. ``customer`` is a
     pseudonym. ``disposition`` is what the same request is answered with since an analyst decided.
     ``ending`` tells what ended the review; decided_again is a decision on other fields.
+    ``proposal`` is an approval above the limit of whoever gave it: it waits for a second person.
     """
 
     refundId: str
@@ -155,6 +169,7 @@ class ReviewBody(TypedDict):
     ending: Ending | None
     closedAt: int | None
     closedBy: str | None
+    proposal: ProposalBody | None
 
 
 class ReviewsData(TypedDict):

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from serving import reviews
 from serving.desk import Desk
 from serving.envelope import ApiError
-from serving.managed import ReviewActBody, ReviewBody, ReviewData
+from serving.managed import ProposalBody, ReviewActBody, ReviewBody, ReviewData
 from serving.management import Query, validated
-from serving.reviews import ACTS, LEAST_CHARACTERS, MOST_CHARACTERS, Doing
+from serving.reviews import ACTS, MOST_CHARACTERS, Doing, role_above
 from serving.store.keys import ApiKey
-from serving.store.reviews import Act, Review, Status, place_in
+from serving.store.reviews import Act, Review, Status, Wanted, place_in
 from serving.store.store import Store
 from serving.wire import (
     Flag,
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 SCOPE: Final = ("review",)
 STATUSES: Final = get_args(Status)
-QUEUE: Final = ("status", "assignee", "overdue", "limit", "after")
+QUEUE: Final = (
+    "status", "assignee", "overdue", "proposed", "payableAtLeast", "currency", "orderId",
+    "customer", "openedUntil", "limit", "after",
+)  # fmt: skip
 """What the queue is asked for by."""
 
 MOST_EARLIER: Final = 100
@@ -44,11 +47,11 @@ MOST_EARLIER: Final = 100
 
 _PLACE: Final = re.compile(r"(-?[0-9]{1,18}|-4611686018427387904)\.([0-9a-zA-Z_-]{1,256})")
 
-_JUSTIFICATION: Final = f"must be a string of {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters"
+_JUSTIFICATION: Final = f"must be a string of at most {MOST_CHARACTERS} characters"
 
 
 class ReviewActionBody(Wire):
-    """What is done on a review, and why.
+    """What is done on a review, and why: 10 characters at least, but in a note, which is its own.
 
     ``abuse`` is the analyst's verdict, apart from the answer: a claim may be refused for coming too
     late. ``scoreId`` is the decision that was read: if the review is about another by now, nothing
@@ -58,7 +61,7 @@ class ReviewActionBody(Wire):
     act: Annotated[str, OneOf(ACTS)]
     justification: Annotated[
         str,
-        StringConstraints(strict=True, min_length=LEAST_CHARACTERS, max_length=MOST_CHARACTERS),
+        StringConstraints(strict=True, min_length=1, max_length=MOST_CHARACTERS),
         Says("justification", _JUSTIFICATION),
     ] | None = None  # fmt: skip
     abuse: Flag | None = None
@@ -79,20 +82,25 @@ class Reviewing:
         """What waits, the most at stake first.
 
         ``?status=`` OPEN, WAITING or DONE, ``?assignee=`` one person's, or empty for nobody's,
-        ``?overdue=true`` what is late, ``?limit=`` so many, ``?after=`` the ``next`` of the page
-        before.
+        ``?overdue=true`` what is late, ``?proposed=`` what waits for a second person, or not;
+        further by amount, currency, order, customer and age. ``?limit=`` so many, ``?after=`` the
+        ``next`` of the page before.
         """
 
         def work(desk: Desk, key: ApiKey, at: int) -> Mapping[str, Any]:
             query = Query(request.query_params, QUEUE)
             status = query.one_of("status", STATUSES)
-            overdue, limit = query.flag("overdue"), query.limit()
-            after, assignee = _after(query), query.given("assignee")
-            query.refuse()
-            found = desk.store.review_queue(
-                status=cast(Status | None, status), assignee=assignee,
-                overdue_at=at if overdue else None, limit=limit + 1, after=after,
+            overdue, limit, after = query.flag("overdue"), query.limit(), _after(query)
+            proposed = query.flag("proposed") if query.given("proposed") is not None else None
+            wanted = Wanted(
+                status=cast(Status | None, status), assignee=query.given("assignee"),
+                overdue_at=at if overdue else None, proposed=proposed,
+                payable_at_least=_number(query, "payableAtLeast"),
+                currency=query.given("currency"), order_id=query.given("orderId"),
+                customer=query.given("customer"), opened_until=_number(query, "openedUntil"),
             )  # fmt: skip
+            query.refuse()
+            found = desk.store.review_queue(**wanted, limit=limit + 1, after=after)
             place = place_in(found[limit - 1]) if len(found) > limit else None
             return {
                 "reviews": [
@@ -113,7 +121,7 @@ class Reviewing:
         return await self._api.manage(request, SCOPE, work)
 
     async def act(self, request: Request) -> Response:
-        """Approve, deny, ask for information or assign; by the person whose key it is."""
+        """Do one of `serving.reviews.ACTS`, as the person whose key it is."""
         refund_id = request.path_params["refundId"]
         body = await self._api.body(request)
 
@@ -123,8 +131,10 @@ class Reviewing:
                     403, "Authorization: this key bears no name, and a review is signed by a "
                     "person; ask with a key that was made with recourse keys create --name",
                 )  # fmt: skip
-            doing = _doing(load_object(body), by=key.name)
-            reviews.act_on(desk.store, refund_id, doing, at=at, via=f"key:{key.id}")
+            reviews.act_on(
+                desk.store, refund_id, _doing(load_object(body), by=key.name), at=at,
+                via=f"key:{key.id}", limit_minor=desk.review_limit_minor, review_ms=desk.review_ms,
+            )  # fmt: skip
             return cast(Mapping[str, Any], data_of(desk, refund_id, at))
 
         return await self._api.manage(request, SCOPE, work)
@@ -170,6 +180,15 @@ def _after(query: Query) -> tuple[int, str] | None:
     return int(found[1]), found[2]
 
 
+def _number(query: Query, name: str) -> int | None:
+    """A whole number that is asked by."""
+    given = query.given(name)
+    if given is None or (given.isascii() and given.isdigit() and len(given) <= 18):
+        return None if given is None else int(given)
+    query.add(name, "must be a whole number of at most 18 digits", given)
+    return None
+
+
 def data_of(desk: Desk, refund_id: str, at: int) -> ReviewData:
     """A refund's latest review and its acts; raises `ApiError` (404) for one without any."""
     most = 1 + MOST_EARLIER
@@ -205,7 +224,15 @@ def body_of(store: Store, review: Review, at: int, base_currency: str) -> Review
         "ending": review.ending,
         "closedAt": review.closed_at,
         "closedBy": review.closed_by,
+        "proposal": _proposal_of(review),
     }
+
+
+def _proposal_of(review: Review) -> ProposalBody | None:
+    if (found := review.proposal) is None:
+        return None
+    return {"by": found.first_by, "at": found.first_at, "abuse": found.abuse,
+            "needs": role_above(found.first_rank)}  # fmt: skip
 
 
 def acts_of(acts: Iterable[Act]) -> list[ReviewActBody]:

@@ -147,6 +147,10 @@ class Settings(BaseSettings):
     review_hours: Annotated[float, Field(gt=0, le=8_760)] = 24
     """How long a person has for a refund that waits; from then on it is overdue."""
 
+    review_limit_minor: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    """Up to how much, in minor units of the base currency, somebody without an account approves
+    alone; any amount when not given. Whoever has an account has a limit of their own."""
+
     webhook_allow_private: bool = False
     """Whether webhooks may go to private and loopback addresses, and over http."""
 

@@ -200,6 +200,7 @@ def open_desks(settings: Settings, models: Models, metrics: Metrics) -> dict[Mod
         log.info("policy_in_force", store=name, version=policy.version, hash=policy.hash)
         return Desk(store, Policies(policy), models, rates, secret, settings.deadline_ms,
                     mode == "test", metrics.of(name),
-                    review_ms=round(settings.review_hours * 3_600_000))  # fmt: skip
+                    review_ms=round(settings.review_hours * 3_600_000),
+                    review_limit_minor=settings.review_limit_minor)  # fmt: skip
 
     return {"live": desk("live"), "test": desk("test")}
