@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import select
 
 from features.events import COLUMN_OF, ENTITIES, EVENTS
+from serving.attachments import attachments_of
 from serving.store.holdings import Holdings, Person, holdings_of, in_parts
 from serving.store.identifiers import KIND_OF_COLUMN
 from serving.store.lists import ListEntry
@@ -26,6 +27,7 @@ _LEFT_OUT: Final = ("reviewer",)
 _REFUND: Final = ("refund_id", "state", "state_at", "order_id", "payable_minor", "currency")
 _REVIEW: Final = ("refund_id", "score_id", "opened_at", "due_at", "status", "closed_at", "ending")
 _ACT: Final = ("at", "act", "justification", "abuse")
+_ATTACHED: Final = ("refund_id", "name", "kind", "size_bytes", "added_at")
 _LISTED: Final = ("list", "entity", "reason", "created_at", "expires_at")
 
 Row = dict[str, Any]
@@ -62,6 +64,7 @@ def _parts(store: Store, customer_id: str, held: Holdings, at: int) -> Iterator[
     refund_ids = sorted(name.value for name in held.about if name.kind == "refund_request")
     yield from _table("refunds", _refunds(store, refund_ids))
     yield from _table("reviews", _reviews(store, refund_ids))
+    yield from _table("attachments", _attachments(store, refund_ids))
     yield from _table("decisions", _decisions(store, held.decided))
     yield from _table("lists", _lists(store, persons | held.own, originals))
     yield b"}"
@@ -131,6 +134,13 @@ def _reviews(store: Store, refund_ids: Sequence[str]) -> Iterator[Row]:
             done = [{name: getattr(act, name) for name in _ACT}
                     for act in acts if act.score_id == review.score_id]  # fmt: skip
             yield {**{name: getattr(review, name) for name in _REVIEW}, "acts": done}
+
+
+def _attachments(store: Store, refund_ids: Sequence[str]) -> Iterator[Row]:
+    """What people attached to refunds, without its content, which may show others."""
+    for refund_id in refund_ids:
+        for one in attachments_of(store, refund_id):
+            yield {name: getattr(one, name) for name in _ATTACHED}
 
 
 def _decisions(store: Store, decided: Sequence[str]) -> Iterator[Row]:

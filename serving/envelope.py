@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rules.policy import PolicyError
 from serving import answers
 from serving.accounts import AccountConflictError, UnknownAccountError
+from serving.attachments import AlteredAttachmentError, UnknownAttachmentError
 from serving.headers import secured, sent
 from serving.idempotency import Answer, InFlightError, KeyReusedError
 from serving.logs import begin_request
@@ -85,7 +86,10 @@ def refusal(error: Exception) -> tuple[answers.ErrorBody, Mapping[str, str]]:
             return answers.error_body(422, str(error)), {}
         case InFlightError():
             return answers.error_body(409, str(error)), {"Retry-After": "1"}
-        case UnknownPolicyError() | UnknownReviewError() | UnknownAccountError():
+        case (
+            UnknownPolicyError() | UnknownReviewError() | UnknownAccountError()
+            | UnknownAttachmentError()
+        ):  # fmt: skip
             return answers.error_body(404, str(error)), {}
         case NobodyNamed() | ActRefusedError():
             return answers.error_body(403, str(error)), {}
@@ -95,6 +99,7 @@ def refusal(error: Exception) -> tuple[answers.ErrorBody, Mapping[str, str]]:
         case (
             ActivationRefused() | PolicyExistsError() | AlteredPolicyError()
             | ReviewConflictError() | TransitionRefusedError() | AccountConflictError()
+            | AlteredAttachmentError()
         ):  # fmt: skip
             return answers.error_body(409, str(error)), {}
         case HTTPException(status_code=404):

@@ -109,6 +109,7 @@ def _erase(
         "refunds": rename_refunds(connection, new, refund_ids),
         "reviews": rename_refunds(connection, new, refund_ids, reviews),
         "review_acts": unsay_justifications(connection, refund_ids),
+        "attachments": store.attachments.remove_of(connection, refund_ids),
         "decisions": _change_decisions(connection, holdings.decided, new),
         "idempotency_keys": _delete_results(connection, holdings.results)
         + delete_naming(connection, store.identifiers, said),

@@ -78,13 +78,21 @@ class Identifiers:
 
     def seal(self, kind: str, pseudonym: str, value: str) -> bytes:
         """The ciphertext of an original, its nonce first."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, value.encode(), f"{kind}|{pseudonym}".encode())
+        return self.seal_bytes(kind, pseudonym, value.encode())
 
     def reveal(self, kind: str, pseudonym: str, ciphertext: bytes) -> str:
         """The original; raises `cryptography.exceptions.InvalidTag` if it was tampered with."""
+        return self.reveal_bytes(kind, pseudonym, ciphertext).decode()
+
+    def seal_bytes(self, kind: str, name: str, content: bytes) -> bytes:
+        """The ciphertext of any content, bound to its kind and name; its nonce first."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, content, f"{kind}|{name}".encode())
+
+    def reveal_bytes(self, kind: str, name: str, ciphertext: bytes) -> bytes:
+        """The content; raises `cryptography.exceptions.InvalidTag` if it was tampered with."""
         nonce, sealed = ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:]
-        return self._cipher.decrypt(nonce, sealed, f"{kind}|{pseudonym}".encode()).decode()
+        return self._cipher.decrypt(nonce, sealed, f"{kind}|{name}".encode())
 
 
 class Pseudonyms:

@@ -20,7 +20,15 @@ from serving.store.database import Database
 from serving.store.holdings import Person, in_parts
 from serving.store.identifiers import KIND_OF_COLUMN
 from serving.store.indexing import NAMING_COLUMN, KeyRow, Name, StoredEvent, rows_of
-from serving.store.schema import entities, event_keys, events, refunds, review_acts
+from serving.store.schema import (
+    entities,
+    event_keys,
+    events,
+    refunds,
+    review_acts,
+    review_approvals,
+    reviews,
+)
 
 Renames: TypeAlias = Mapping[Person, str]
 """The new pseudonym of each that is replaced."""
@@ -183,8 +191,18 @@ def rename_refunds(
 
 
 def unsay_justifications(connection: Connection, refund_ids: Sequence[str]) -> int:
-    """What people wrote about reviews of refunds is forgotten; returns of how many acts."""
+    """What people wrote about reviews of refunds is forgotten; returns of how many acts.
+
+    A proposal's justification is its act's, kept with it once more.
+    """
     said = review_acts.c.justification.is_not(None)
+    for part in in_parts(refund_ids):
+        theirs = select(reviews.c.score_id).where(reviews.c.refund_id.in_(part))
+        connection.execute(
+            update(review_approvals)
+            .where(review_approvals.c.score_id.in_(theirs))
+            .values(justification=ERASED)
+        )
     return sum(
         connection.execute(
             update(review_acts)

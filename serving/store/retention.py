@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Table, bindparam, delete, exists, func, select, tuple_
+from sqlalchemy import Connection, Table, and_, bindparam, delete, exists, func, select, tuple_
 
 from features.money import DAY_MS
 from serving.store.audit import AuditEntry
 from serving.store.holdings import in_parts, slices_of
 from serving.store.indexing import NAMING_COLUMN, KeyRow, Name, StoredEvent, rows_of
 from serving.store.schema import (
+    attachments,
     audit_log,
     decisions,
     event_keys,
@@ -32,6 +33,7 @@ from serving.store.schema import (
     refunds,
     reservations,
     review_acts,
+    review_approvals,
     reviews,
 )
 from serving.store.store import Store
@@ -54,8 +56,9 @@ _PAUSE_SECONDS: Final = 0.02
 class Keep:
     """How many days each table is kept; None: for ever.
 
-    ``decisions`` is of reviews that ended, too, and of what people did there. ``audit`` is of what
-    is personal in audit entries: the entries stay. ``lists`` counts from when an entry expired.
+    ``decisions`` is of reviews that ended, too, and of what people did and attached there.
+    ``audit`` is of what is personal in audit entries: the entries stay. ``lists`` counts from when
+    an entry expired.
     """
 
     events: int | None = None
@@ -133,6 +136,9 @@ def _let_go(store: Store, keep: Keep, run: _Pass, applied: Applied, *, whole: bo
         run.old(decisions, decisions.c.decided_at, keep.decisions)
         run.old(reviews, reviews.c.closed_at, keep.decisions)
         run.old(review_acts, review_acts.c.at, keep.decisions)
+        run.old(attachments, attachments.c.added_at, keep.decisions)
+        reviewed = exists().where(reviews.c.score_id == review_approvals.c.score_id)
+        run.old(review_approvals, review_approvals.c.first_at, keep.decisions, ~reviewed)
     if keep.events is not None:
         run.events(keep.events, whole=whole)
 
@@ -152,9 +158,9 @@ class _Pass:
 
     # --- rows that stand for themselves --------------------------------------------------------
 
-    def old(self, table: Table, column: Any, days: int) -> None:
-        """Delete rows by their own time, the oldest first."""
-        is_old = column < self._limit(days)
+    def old(self, table: Table, column: Any, days: int, *only: Any) -> None:
+        """Delete rows by their own time, the oldest first, ``only`` those of these conditions."""
+        is_old = and_(column < self._limit(days), *only)
         self._applied.add(table.name, 0)
         if self._dry_run:
             with self._store.database.read() as connection:
@@ -265,7 +271,12 @@ class _Pass:
             connection.execute(delete(events).where(events.c.seq.in_(seqs)))
         self._applied.add("events", len(group))
         refund_ids = sorted(n.value for n in first if n.kind == "refund_request")
-        for table in (refunds, reservations, reviews, review_acts):
+        for part in in_parts(refund_ids):
+            theirs = select(reviews.c.score_id).where(reviews.c.refund_id.in_(part))
+            those = review_approvals.c.score_id.in_(theirs)
+            gone = connection.execute(delete(review_approvals).where(those))
+            self._applied.add(review_approvals.name, gone.rowcount)
+        for table in (refunds, reservations, reviews, review_acts, attachments):
             for part in in_parts(refund_ids):
                 gone = connection.execute(delete(table).where(table.c.refund_id.in_(part)))
                 self._applied.add(table.name, gone.rowcount)

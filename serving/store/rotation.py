@@ -18,6 +18,7 @@ from sqlalchemy import Column, Connection, Engine, bindparam, delete, event, sel
 
 from serving.store.accounts import Accounts
 from serving.store.answered import name_of, reseal
+from serving.store.attachments import Attachments
 from serving.store.audit import NAMING, AuditEntry
 from serving.store.database import Database, StoreRefusedError
 from serving.store.identifiers import Identifiers
@@ -137,6 +138,7 @@ class _Rotation:
                 [idempotency_keys.c.api_key_id, idempotency_keys.c.key], self._answer)),
             ("webhook_endpoints", self._outbox),
             ("accounts", self._accounts),
+            ("attachments", self._attachments),
             ("event_keys", self._reindex),
         )  # fmt: skip
         rows = {}
@@ -196,6 +198,10 @@ class _Rotation:
 
     def _outbox(self) -> int:
         return Outbox(self._store.database, self._after).reseal(self._connection, self._before)
+
+    def _attachments(self) -> int:
+        attachments = Attachments(self._store.database, self._after)
+        return attachments.reseal(self._connection, self._before)
 
     def _accounts(self) -> int:
         return Accounts(self._store.database, self._after).reseal(self._connection, self._before)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from features.events import Event, RefundRequest
 from serving.store.accounts import Account, Accounts
+from serving.store.attachments import Attachment, Attachments
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Clock, Database, Mark, StoreRefusedError
 from serving.store.decisions import (
@@ -81,6 +82,7 @@ class Store:
         self.audit_log = AuditLog(database)
         self.keys = ApiKeys(database)
         self.accounts = Accounts(database, pseudonyms_of)
+        self.attachments = Attachments(database, pseudonyms_of)
         self.flights = Flights(database)
         self.policies = Policies(database)
         self.outbox = Outbox(database, pseudonyms_of)
@@ -184,6 +186,15 @@ class Store:
         names = {("customer", review.customer)}
         names |= {("order", one.order_id) for one in self.reserved_for(review.refund_id)}
         names |= {("order", review.order_id)} if review.order_id else set()
+        with self.database.write() as connection:
+            self.database.lock(connection, names)
+            yield Transaction(self, connection)
+
+    @contextmanager
+    def write_on_refund(self, refund: Refund) -> Iterator[Transaction]:
+        """As `write`, about what people attach to a refund: one at a time, none as it is erased."""
+        names = {("attachments", refund.refund_id)}
+        names |= {("customer", refund.customer)} if refund.customer else set()
         with self.database.write() as connection:
             self.database.lock(connection, names)
             yield Transaction(self, connection)
@@ -513,6 +524,26 @@ class Transaction:
     def reopen(self, review: Review, *, at: int) -> Refund:
         """Let a refusal wait for a person again; see `serving.store.refunds.Refunds.reopen`."""
         return self._store.refunds.reopen(self._connection, review, at)
+
+    def attachment(self, id: str) -> Attachment | None:
+        """An attachment by its id."""
+        return self._store.attachments.get(self._connection, id)
+
+    def attachments(self, refund_id: str) -> list[Attachment]:
+        """What is attached to a refund, the first first."""
+        return self._store.attachments.of_refund(self._connection, refund_id)
+
+    def attached(self, id: str) -> bytes:
+        """The content of an attachment; see `Attachments.content`."""
+        return self._store.attachments.content(self._connection, id)
+
+    def attach(self, attachment: Attachment, content: bytes) -> None:
+        """Keep a file with a refund."""
+        self._store.attachments.add(self._connection, attachment, content)
+
+    def detach(self, id: str) -> None:
+        """Delete an attachment with its content."""
+        self._store.attachments.remove(self._connection, id)
 
     def overdue_reviews(self, at: int, limit: int) -> list[Review]:
         """What is late by ``at`` and nobody was told of, the longest due first."""

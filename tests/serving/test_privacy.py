@@ -95,7 +95,7 @@ def test_an_erased_customer_is_nobody_and_the_other_stays(call: Client) -> None:
     counts = answer["erased"]
     assert counts == {
         "events": 3, "event_keys": counts["event_keys"], "entities": 2, "refunds": 1,
-        "reviews": 0, "review_acts": 0,
+        "reviews": 0, "review_acts": 0, "attachments": 0,
         "decisions": 1, "idempotency_keys": 0, "lists": 1, "identifiers": 2,
         "audit_log": counts["audit_log"],
     }  # fmt: skip
