@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
@@ -80,6 +80,10 @@ class Jobs:
         latest = select(jobs.c.id).where(*done).order_by(*_LATEST_FIRST).limit(MOST_KEPT)
         kept = list(connection.execute(latest).scalars())
         connection.execute(delete(jobs).where(*done, jobs.c.id.not_in(kept)))
+
+    def forget(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Delete jobs, and what came of them."""
+        connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
 
     # --- as they are done ----------------------------------------------------------------------
 
