@@ -31,7 +31,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 DECISIONS = REPOSITORY / "DECISIONS.md"
 DESIGN = REPOSITORY.parent / "shared" / "DESIGN.md"
 BESIDE_THE_DESIGN = {
-    "challenger", "customer", "lists", "retention", "reviews", "secret", "webhooks",
+    "accounts", "challenger", "customer", "lists", "retention", "reviews", "secret", "webhooks",
 }  # fmt: skip
 POLICY = REPOSITORY / "rules" / "policies" / "default.yaml"
 
@@ -515,8 +515,10 @@ def test_json_of_a_refusal_is_no_document(name, run):
              "lists import": ("block", "nowhere.csv"),
              "reviews list": ("--mode", "sideways"), "reviews show": ("nobody",),
              **{f"reviews {act}": ("nobody", "--because", "no")
-                for act in ("approve", "deny", "ask")},
+                for act in ("approve", "deny", "ask", "note", "withdraw", "reopen")},
              "reviews assign": ("nobody", "Ann"),
+             "accounts create": ("\u200b", "--role", "admin"), "accounts invite": ("nobody",),
+             "accounts list": ("--mode", "sideways"),
              "audit verify": ("--head", "nowhere"), "audit show": ("--since", "yesterday"),
              "audit seal": ("--mode", "sideways"), "customer export": ("nobody",),
              "customer erase": ("nobody", "--mode", "sideways"),

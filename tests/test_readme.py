@@ -26,7 +26,7 @@ def blocks() -> list[list[str]]:
     return found
 
 
-MAKE, USE, SCORE, REPORT, DATA, ANALYSTS, EXPLAIN, OPERATORS = blocks()
+MAKE, USE, SCORE, REPORT, DATA, ANALYSTS, EXPLAIN, CONSOLE, OPERATORS = blocks()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,9 @@ def test_make_demo_prints_three_decisions_and_how_to_ask(demo: str) -> None:
     explained = re.findall(r"explained in (\S+\.html)$", demo, re.M)
     assert len(explained) == 3
     assert all("<!doctype html>" in Path(page).read_text("utf-8") for page in explained)
+    invitation = re.search(r"http://127\.0\.0\.1:\d+/console/sandbox/welcome\S+", demo)
+    assert invitation, demo
+    assert "Demo Admin" in httpx.get(invitation[0]).text
     command = re.search(r"curl -s .*?request-score\.json", demo, re.S)
     assert command, demo
     answer = subprocess.run(["bash", "-c", command[0]], cwd=REPOSITORY, check=True,
@@ -117,6 +120,13 @@ def test_the_commands_for_analysts(home: Path) -> None:
     for command in ANALYSTS:
         run(command, home)
     assert (home / "backtest.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_commands_that_begin_the_console(home: Path) -> None:
+    create, listed = CONSOLE
+    address = run(create, home).strip()
+    assert re.fullmatch(r"/console/sandbox/welcome\?invitation=[\w-]{43}", address)
+    assert "Ann Lee" in run(listed, home)
 
 
 def test_the_commands_that_explain(home: Path) -> None:
