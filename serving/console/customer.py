@@ -76,7 +76,7 @@ def _page(visit: Visit, person: Person, status: int = 200, **beside: Any) -> Res
         before=before, done=_done(visit, told.listed),
         refunds_drawn=pictures.refunds(told, base, language),
         history_drawn=pictures.history(told, language), graph=pictures.graph(told, language),
-        names={hub.value: hub.name for hub in told.links.hubs}, **shared,
+        names={hub.value: hub for hub in told.links.hubs}, **shared,
     )  # fmt: skip
 
 

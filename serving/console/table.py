@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from serving.console import accounts, audit, customer, entering, search
 from serving.console.visit import Page
 
-PAGES: Final[tuple[Page, ...]] = ()
+PAGES: Final[tuple[Page, ...]] = (
+    *entering.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS, *audit.CALLS,
+)  # fmt: skip

@@ -323,7 +323,7 @@ def dots(many: Sequence[Dot], currency: str, language: Language, label: str) -> 
     parts = [*_days(scale, top, bottom, language)]
     for share in (0.0, 0.5, 1.0):
         y = height(share * most)
-        said = language.money(share * most, currency)
+        said = language.money(share * most, currency) if share else ""
         parts += [_level(y, "grid"), _text(said, "0", y - 4, "halo soft")]
     for one in many:
         look = f"mark {one.tone}{' hollow' if one.is_hollow else ''}"
@@ -339,12 +339,12 @@ def _round_above(value: float) -> float:
     """A round number that is no lower.
 
     >>> [_round_above(value) for value in (0, 7, 130, 4_900, 60_000)]
-    [1.0, 10.0, 200.0, 5000.0, 100000.0]
+    [1.0, 8.0, 200.0, 5000.0, 60000.0]
     """
     if value <= 1:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
-    return float(next(step * unit for step in (1, 2, 5, 10) if step * unit >= value))
+    return float(next(step * unit for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value))
 
 
 # --- linked accounts -----------------------------------------------------------------------------
