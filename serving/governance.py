@@ -115,8 +115,11 @@ def activate(
     second_person: bool,
     note: str | None = None,
     via: str | None = None,
+    instead_of: str | None = None,
 ) -> PolicyAct:
     """Put a version in force; workers take it up within a second or two.
+
+    ``instead_of`` is the hash of what whoever asks saw in force, where that is to hold still.
 
     Raises:
         NameRefused: ``actor`` is nobody's name.
@@ -133,6 +136,8 @@ def activate(
         current = store.active_policy()
         if current is not None and current.hash == kept.hash:
             raise ActivationRefused(f"policy {version}: is in force already")
+        if current is not None and instead_of not in (None, current.hash):
+            raise _meanwhile(version)
         if second_person and is_same_person(actor, kept.author):
             raise SecondPersonNeeded(
                 f"policy {version}: {kept.author} wrote it, so somebody else must put it in force "
@@ -152,11 +157,13 @@ def roll_back(
     to: str | None = None,
     note: str | None = None,
     via: str | None = None,
+    instead_of: str | None = None,
 ) -> PolicyAct:
     """Put a version that led to the present one in force again: ``to``, or the last of them.
 
     Rolling back twice goes back twice. It needs one person, whatever the settings say: so it goes
-    backwards only, and brings nothing back that was itself gone back from.
+    backwards only, and brings nothing back that was itself gone back from. ``instead_of`` is as
+    `activate` has it.
 
     Raises:
         NameRefused: ``actor`` is nobody's name.
@@ -178,6 +185,8 @@ def roll_back(
             raise UnknownPolicyError(f"policy {to}: was never in force; activate it instead")
         if current is not None and current.hash == kept.hash:
             raise ActivationRefused(f"policy {to}: is in force already")
+        if current is not None and instead_of not in (None, current.hash):
+            raise _meanwhile(to)
         if kept.hash not in way:
             raise ActivationRefused(
                 f"policy {to}: was withdrawn when an earlier version came in force again; activate "
@@ -185,6 +194,12 @@ def roll_back(
             )
         loaded(kept)
         return _put_in_force(store, kept, current, "rolled_back", actor, at, note, via)
+
+
+def ways_back(store: Store) -> list[PolicyVersion]:
+    """What `roll_back` can put in force again, the last that was in force first."""
+    before = reversed(_way(store.policy_acts())[:-1])
+    return [kept for number in before if (kept := store.policy_by_hash(number)) is not None]
 
 
 def ensure_first(store: Store, text: str, at: int) -> PolicyVersion:
@@ -236,10 +251,7 @@ def _put_in_force(
     with store.write() as tx:
         done = tx.activate_policy(kept.hash, actor=actor, at=at, act=act, note=note)
         if done.replaced != expected:  # what was checked is not what would be replaced
-            raise ActivationRefused(
-                f"policy {kept.version}: another policy was put in force meanwhile; see which, "
-                "and ask again"
-            )
+            raise _meanwhile(kept.version)
         content = {"hash": kept.hash, "replaced": done.replaced}
         tx.audit(via or actor, act, _subject(kept), content, at=at,
                  personal={"by": actor, "note": note})  # fmt: skip
@@ -263,6 +275,12 @@ def _refusals_audited(
             tx.audit(via or actor, "activation_refused", subject, content, at=at,
                      personal={"by": actor})  # fmt: skip
         raise
+
+
+def _meanwhile(version: str) -> ActivationRefused:
+    return ActivationRefused(
+        f"policy {version}: another policy was put in force meanwhile; see which, and ask again"
+    )
 
 
 def _subject(kept: PolicyVersion) -> str:

@@ -24,11 +24,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal, NamedTuple
 
 import structlog
+from sqlalchemy import func, select
 
+from features.money import DAY_MS
 from serving.language import ENGLISH, Language
 from serving.store.audit import AuditEntry
 from serving.store.database import STORE_UNAVAILABLE
 from serving.store.jobs import Job, Kind
+from serving.store.schema import decisions
 from serving.store.store import Store
 from serving.wire import InvalidRequest, Problem
 
@@ -92,6 +95,20 @@ def ask(
         asked = AuditEntry(at, via or by, "asked_for", f"job:{kind}", given, {"by": by})
         store.audit_log.append(connection, asked)
     return job
+
+
+def first_instant(store: Store, days: int | None, at: int) -> int | None:
+    """Since when are the last so many days, from the start of one on; None for all there is.
+
+    Until ``at`` (epoch ms), or until the last decision where the store's clock is that of what it
+    is told: the present tells nothing there.
+    """
+    if days is None:
+        return None
+    if store.clock == "event":
+        with store.database.read() as connection:
+            at = connection.execute(select(func.max(decisions.c.decided_at))).scalar() or at
+    return at // DAY_MS * DAY_MS - days * DAY_MS
 
 
 def get(store: Store, id: str) -> Job | None:

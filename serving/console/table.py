@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from serving.console import accounts, audit, customer, entering, search
+from serving.console import (
+    accounts,
+    audit,
+    backtests,
+    case,
+    customer,
+    entering,
+    policies,
+    queue,
+    search,
+)
 from serving.console.visit import Page
 
 PAGES: Final[tuple[Page, ...]] = (
-    *entering.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS, *audit.CALLS,
+    *entering.CALLS, *queue.CALLS, *case.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS, *audit.CALLS,
+    *policies.CALLS, *backtests.CALLS,
 )  # fmt: skip
