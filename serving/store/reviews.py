@@ -361,8 +361,8 @@ def _those(wanted: Wanted) -> list[ColumnElement[bool]]:
     named = {name: wanted.get(name) for name in ("currency", "order_id", "customer")}
     found += (r[name] == value for name, value in named.items() if value is not None)
     if (proposed := wanted.get("proposed")) is not None:
-        is_proposed = exists().where(review_approvals.c.score_id == r.score_id,
-                                     r.closed_at.is_(None))  # fmt: skip
+        stands = review_approvals.c.score_id == r.score_id
+        is_proposed = exists().where(stands, r.closed_at.is_(None)).correlate(reviews)
         found.append(is_proposed if proposed else ~is_proposed)
     return found
 
