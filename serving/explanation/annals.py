@@ -109,6 +109,18 @@ def act_told(act: Act, language: Language) -> Note:
             said = say("Denied, without a verdict on abuse")
         case "information_requested", _:
             said = say("Asked for information")
+        case "approval_proposed", True:
+            said = say("Proposed to approve it, though it is abuse")
+        case "approval_proposed", False:
+            said = say("Proposed to approve it: it is no abuse")
+        case "approval_proposed", _:
+            said = say("Proposed to approve it, without a verdict on abuse")
+        case "proposal_withdrawn", _:
+            said = say("Withdrew the proposal to approve it")
+        case "noted", _:
+            said = say("Noted")
+        case "reopened", _:
+            said = say("Reopened it")
         case _ if act.assignee:
             said = say("Assigned to {person}", person=act.assignee)
         case _:

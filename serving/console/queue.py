@@ -1,0 +1,240 @@
+"""The queue: what waits for a person, the most at stake first; to start with, or to do at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from markupsafe import Markup
+from starlette.responses import Response
+
+from serving import codes, waiting
+from serving.accounts import limit_of
+from serving.console.visit import Page, Visit
+from serving.envelope import ApiError
+from serving.explanation import drawing, words
+from serving.explanation.annals import act_told
+from serving.reviews import (
+    MOST_AT_ONCE,
+    ActRefusedError,
+    Doing,
+    ReviewConflictError,
+    UnknownReviewError,
+    act_on,
+    act_on_many,
+)
+from serving.roles import rank_of
+from serving.store.refunds import TransitionRefusedError
+from serving.store.reviews import Act, Review, Wanted, place_in
+from serving.wire import InvalidRequest, Problem, shown
+
+ROWS: Final = 50
+MOST_PEOPLE: Final = 200
+REFUSED: Final = (
+    UnknownReviewError, ReviewConflictError, ActRefusedError, TransitionRefusedError,
+)  # fmt: skip
+"""How an act on a review may be refused."""
+
+_STATUS: Final[Mapping[str, Wanted]] = {
+    "": {}, "open": {"status": "OPEN"}, "information": {"status": "WAITING"},
+    "second": {"proposed": True}, "done": {"status": "DONE"},
+}  # fmt: skip
+_WHOSE: Final = ("", "mine", "nobody")
+_ASSIGNING: Final = ("assign", "take")
+
+
+class Filter(NamedTuple):
+    """What of the queue is asked for, as the address says it."""
+
+    whose: str = ""
+    status: str = ""
+    overdue: str = ""
+    least: str = ""
+    currency: str = ""
+
+    @property
+    def address(self) -> dict[str, str]:
+        """The parts of an address that ask for it."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def show(visit: Visit) -> Response:
+    """A part of the queue."""
+    return _page(visit)
+
+
+def _page(
+    visit: Visit, *, problems: Sequence[Problem] = (), status: int = 200,
+    outcomes: Sequence[tuple[str, str | None]] = (), typed: Mapping[str, str] | None = None,
+    chosen: Sequence[str] = (),
+) -> Response:  # fmt: skip
+    store, language = visit.desk.store, visit.language
+    asked = Filter(*(visit.query.get(name, "").strip() for name in Filter._fields))
+    wanted, wrong = _wanted(visit, asked)
+    after = visit.query.get("after", "")
+    place = waiting.place_of_text(after) if after else None
+    if after and place is None:
+        wrong.append(Problem("after", "must be the next of the page before", shown(after)))
+    part = waiting.part_of_queue(store, limit=ROWS, after=place, **wanted)
+    following = part.next and visit.link(
+        "/queue", **asked.address, after=waiting.text_of(part.next)
+    )  # fmt: skip
+    return visit.page(
+        "queue.html.j2", status=status if not wrong else 422, asked=asked, cases=part.cases,
+        problems=[*problems, *wrong], outcomes=outcomes, typed=typed or _NOTHING, chosen=chosen,
+        counts=waiting.counts_of(store, visit.account.name, visit.at),
+        following=following, is_first=not after, base=visit.desk.rates.base, now=visit.at,
+        is_timed=store.clock == "ingest", reason=lambda code: codes.name_of_code(code, language),
+        level=lambda level: words.risk_level_name(level, language), meter=_meter,
+        people=people_of(visit), most=MOST_AT_ONCE,
+        last=told_of(visit, visit.query.get("done", "")),
+    )  # fmt: skip
+
+
+def _meter(review: Review) -> Markup | str:
+    return "" if review.probability is None else drawing.meter(review.probability, None)
+
+
+class Told(NamedTuple):
+    """What somebody did just now on a refund, in words, and the act, if it was one."""
+
+    refund_id: str
+    said: str
+    act: Act | None
+
+
+def told_of(visit: Visit, refund_id: str) -> Told | None:
+    """The last thing that whoever asks did on a refund, as the store has it."""
+    if not refund_id:
+        return None
+    _, acts = visit.desk.store.reviews_of(refund_id, 1)
+    act = waiting.last_of(acts, visit.account.name)
+    return Told(refund_id, act_told(act, visit.language).said, act) if act else None
+
+
+def people_of(visit: Visit) -> list[str]:
+    """To whom a case may be given: who has an account, and who has cases already."""
+    if not visit.may("assign"):
+        return []
+    store = visit.desk.store
+    active = {one.name for one in store.accounts.all() if one.is_active and one.role != "viewer"}
+    return sorted(active | set(store.review_assignees(MOST_PEOPLE)), key=str.casefold)
+
+
+_NOTHING: Final = {"justification": "", "assignee": "", "abuse": ""}
+
+
+def _wanted(visit: Visit, asked: Filter) -> tuple[Wanted, list[Problem]]:
+    """What a filter asks the store for, and what is wrong with it."""
+    wrong: list[Problem] = []
+    if asked.status not in _STATUS:
+        wrong.append(_one_of("status", _STATUS, asked.status))
+    if asked.whose not in _WHOSE:
+        wrong.append(_one_of("whose", _WHOSE, asked.whose))
+    wanted: dict[str, Any] = {**_STATUS.get(asked.status, {})}
+    if asked.whose:
+        wanted["assignee"] = visit.account.name if asked.whose == "mine" else ""
+    if asked.overdue:
+        wanted["overdue_at"] = visit.at
+    if asked.least:
+        try:
+            wanted["payable_at_least"] = limit_of(asked.least, visit.desk.rates.base)
+        except InvalidRequest as error:
+            wrong += (Problem("least", one.message, one.value) for one in error.problems)
+    if asked.currency:
+        wanted["currency"] = asked.currency.upper()
+        if not re.fullmatch("[A-Z]{3}", wanted["currency"]):
+            told = "must be the three letters of a currency, such as GBP"
+            wrong.append(Problem("currency", told, shown(asked.currency)))
+    return cast(Wanted, wanted), wrong
+
+
+def _one_of(name: str, known: Any, given: str) -> Problem:
+    return Problem(name, f"must be one of {', '.join(filter(None, known))}, or empty", shown(given))
+
+
+# --- what is done --------------------------------------------------------------------------------
+
+
+def act(visit: Visit) -> Response:
+    """Do the same on every chosen case, and tell what became of each."""
+    form, name = visit.form, visit.account.name
+    what, chosen = form.text("act"), form.texts("refund")
+    typed = {field: form.text(field) for field in _NOTHING}
+    if what != "take" and not visit.may("assign"):
+        raise ApiError(403, "act: only managers and administrators act on many cases at once; "
+                            "open one, or take them")  # fmt: skip
+    try:
+        if not chosen:
+            raise InvalidRequest([Problem("refund", "must be chosen: tick one case at least")])
+        doing = Doing.of(
+            "assign" if what in _ASSIGNING else what, by=name, abuse=verdict_of(typed["abuse"]),
+            justification=None if what in _ASSIGNING else typed["justification"] or None,
+            assignee=name if what == "take" else typed["assignee"] if what == "assign" else None,
+        )  # fmt: skip
+        done = act_on_many(visit.desk.store, chosen, doing, at=visit.at, via=visit.via)
+    except InvalidRequest as error:
+        return _page(visit, problems=error.problems, status=422, typed=typed, chosen=chosen)
+    told = [(refund, str(result) if isinstance(result, Exception) else None)
+            for refund, result in done.items()]  # fmt: skip
+    refused = [refund for refund, why in told if why]
+    return _page(visit, outcomes=told, chosen=refused, typed=typed if refused else None,
+                 status=409 if len(refused) == len(told) else 200)  # fmt: skip
+
+
+def verdict_of(text: str) -> bool | None:
+    """A verdict of abuse as forms send it; raises `InvalidRequest` for what is none.
+
+    >>> verdict_of("yes"), verdict_of("no"), verdict_of("")
+    (True, False, None)
+    """
+    if text not in ("yes", "no", ""):
+        raise InvalidRequest([Problem("abuse", "must be yes, no or empty", shown(text))])
+    return {"yes": True, "no": False}.get(text)
+
+
+def start(visit: Visit) -> Response:
+    """Open the next case, after the one that the form names, which is given back if it says so."""
+    store, left = visit.desk.store, visit.form.text("after")
+    reviews = store.reviews_of(left, 1)[0] if left else []
+    review = next((one for one in reviews if one.closed_at is None), None)
+    if review is None:
+        return onward(visit)
+    if visit.form.text("release") and review.assignee == visit.account.name:
+        _assign(visit, review.refund_id, "")
+    return onward(visit, after=review)
+
+
+def onward(visit: Visit, *, after: Review | None = None, done: str | None = None) -> Response:
+    """Send somebody on to their next case, which is theirs from then on; to the queue if none is.
+
+    ``done`` is the refund that they just did something on.
+    """
+    name, rank = visit.account.name, rank_of(visit.account.role)
+    place = place_in(after) if after else None
+    review = visit.desk.store.next_review(name, rank, place)
+    if review is None:
+        return visit.to("/queue", done=done)
+    if review.assignee is None:
+        _assign(visit, review.refund_id, name)
+    return visit.to(f"/case/{review.refund_id}", done=done)
+
+
+def _assign(visit: Visit, refund_id: str, name: str) -> None:
+    """Give a case to somebody, or back; what was done with it meanwhile its page tells."""
+    doing = Doing.of("assign", by=visit.account.name, assignee=name)
+    try:
+        act_on(visit.desk.store, refund_id, doing, at=visit.at, via=visit.via)
+    except REFUSED:
+        return
+
+
+CALLS: Final = (
+    Page("GET", "/queue", "read", show),
+    Page("POST", "/queue", "review", act),
+    Page("POST", "/next", "review", start),
+)
