@@ -12,6 +12,7 @@ import hmac
 import re
 import secrets
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -50,6 +51,8 @@ REMEMBERED_MS: Final = 24 * 60 * MINUTE_MS
 
 PASSWORD_CHARACTERS: Final = (12, 128)
 _FEWEST_DIFFERENT: Final = 5
+_MOST_ALIKE: Final = 0.7
+"""A larger share of characters that are as far from the one before makes a row: 1234, aaaa."""
 
 STEP_MS: Final = 30_000
 """How long one code is shown, and so how far a clock may be off."""
@@ -288,11 +291,13 @@ def password_problem(password: str, name: str) -> str | None:
     least, most = PASSWORD_CHARACTERS
     if not least <= len(text) <= most:
         return f"must have {least} to {most} characters, got {len(text):,}"
-    bare, own = compared(text), compared(name)
+    bare, own = ("".join(filter(str.isalnum, compared(each))) for each in (text, name))
     if own and own in bare and len(bare) - len(own) < least // 2:
         return "must not be one's own name, nor little more than that"
-    is_row = len({ord(b) - ord(a) for a, b in pairwise(text)}) == 1
-    if is_row or len(set(text.casefold())) < _FEWEST_DIFFERENT:
+    is_repeated = (text + text).find(text, 1) < len(text)
+    ((_, alike),) = Counter(ord(b) - ord(a) for a, b in pairwise(text)).most_common(1)
+    is_row = alike > _MOST_ALIKE * len(text)
+    if is_repeated or is_row or len(set(text.casefold())) < _FEWEST_DIFFERENT:
         return "must not be one short piece again and again, nor a row of neighbours"
     return None
 
@@ -309,7 +314,7 @@ def change_password(
         InvalidRequest: for a new one that is not good, before anything else is looked at.
         SignInRefusedError: as `sign_in`, for a wrong old one or a wrong code.
     """
-    _check_password(new, again, session.account.name, field="new")
+    _check_password(new, again, session.account.name)
     account, accounts = session.account, store.accounts
     tries = _count(store, account.name, at)
     with store.database.read() as connection:
@@ -332,11 +337,11 @@ def change_password(
     raise SignInRefusedError(tries.locked_until)
 
 
-def _check_password(password: str, again: str, name: str, field: str) -> None:
+def _check_password(password: str, again: str, name: str) -> None:
     if problem := password_problem(password, name):
-        raise InvalidRequest([Problem(field, problem, None)])
+        raise InvalidRequest([Problem("password", problem)])
     if password != again:
-        raise InvalidRequest([Problem("again", "must be the same password once more", None)])
+        raise InvalidRequest([Problem("again", "must be the same password once more")])
 
 
 # --- invitations -------------------------------------------------------------------------------
@@ -441,12 +446,12 @@ def enrol(store: Store, token: str, password: str, again: str, code: str, *, at:
         InvalidRequest: for a password that is not good, or a code that is not the present one.
     """
     invited = invitation(store, token, at)
-    _check_password(password, again, invited.account.name, field="password")
+    _check_password(password, again, invited.account.name)
     step = _step_of(invited.secret, code, at)
     if step is None:
         told = ("must be the six digits that the app shows now; if they are, the clock of the "
                 "device is wrong")  # fmt: skip
-        raise InvalidRequest([Problem("code", told, None)])
+        raise InvalidRequest([Problem("code", told)])
     hashed = _hashed(password)
     accounts = store.accounts
     with store.database.write() as connection:

@@ -160,6 +160,7 @@ class Console:
         return Guest(
             self, cast(StoreName, name), desk, self._api.now(), request.path_params, query,
             address_of(scope, self._proxies), is_secure=is_secure, path=request.url.path,
+            host=sent(scope, b"host", ""),
             token=request.cookies.get(cookie_of(name), ""),
         )  # fmt: skip
 

@@ -41,6 +41,8 @@ class Guest:
     form: Form = field(default_factory=Form)
     is_secure: bool = False
     path: str = ""
+    host: str = ""
+    """What the browser calls this service, with the port."""
     token: str = field(default="", repr=False)
     """What the browser holds for its session, '' for nothing."""
 

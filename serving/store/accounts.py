@@ -230,17 +230,11 @@ class Accounts:
     def locked(self, at: int) -> Mapping[str, int]:
         """Until when which account takes nobody in, as too many tries failed; by account id."""
         columns = sign_in_tries.c
+        statement = select(columns.name_mac, columns.locked_until).where(columns.locked_until > at)
         with self._database.read() as connection:
-            rows = (
-                connection.execute(
-                    select(columns.name_mac, columns.locked_until).where(columns.locked_until > at)
-                )
-                .tuples()
-                .all()
-            )
-        until = dict(rows)
-        named = {account.id: self._tried(account.name) for account in (self.all() if rows else ())}
-        return {one: until[mac] for one, mac in named.items() if mac in until}
+            until = {row.name_mac: int(row.locked_until) for row in connection.execute(statement)}
+        named = {self._tried(one.name): one.id for one in (self.all() if until else ())}
+        return {named[mac]: ends for mac, ends in until.items() if mac in named}
 
     # --- sessions ----------------------------------------------------------------------------
 

@@ -106,6 +106,35 @@ def commitment_of(personal: str) -> str:
     return hashlib.sha256(personal.encode()).hexdigest()
 
 
+LOOKED_THROUGH: Final = 200_000
+"""So many entries are looked through at a time for those of an actor, an action or a period."""
+
+
+class Wanted(NamedTuple):
+    """Which entries are looked for; None is any.
+
+    ``actors`` are what may stand as the actor, of which the first may be a person's name, too, and
+    then stand as who acted by a key or at a command line. Of ``since <= at < until`` (epoch ms).
+    """
+
+    actors: tuple[str, ...] = ()
+    action: str | None = None
+    subject: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+class Found(NamedTuple):
+    """Entries that were looked for; below the seq ``before`` there may be more, None: no more.
+
+    ``is_full`` says that there are, else that so many were looked through.
+    """
+
+    entries: list[KeptEntry]
+    before: int | None
+    is_full: bool
+
+
 class AuditLog:
     """The audit log of one database. Holds no state of its own."""
 
@@ -148,6 +177,35 @@ class AuditLog:
         if since is not None:
             statement = statement.where(audit_log.c.at >= since)
         return [_kept(row) for row in connection.execute(statement)]
+
+    def search(
+        self, connection: Connection, wanted: Wanted, *, before: int | None = None, limit: int = 50
+    ) -> Found:
+        """The last ``limit`` entries of those wanted, the newest first, below the seq ``before``.
+
+        But for one subject no index helps: the latest `LOOKED_THROUGH` entries are looked through,
+        and where to go on is told, so that it takes no longer for a longer log.
+        """
+        last = self.last_seq(connection) + 1 if before is None else before
+        least = 0 if wanted.subject is not None else max(last - LOOKED_THROUGH, 0)
+        c, holds = audit_log.c, func.instr if self._database.is_sqlite else func.strpos
+        which = [c.seq < last, c.seq >= least]
+        if wanted.subject is not None:
+            which.append(c.subject == wanted.subject)
+        if wanted.action is not None:
+            which.append(c.action == wanted.action)
+        if wanted.actors:
+            named = orjson.dumps({"by": wanted.actors[0]}).decode()[1:-1]
+            which.append(c.actor.in_(wanted.actors) | (holds(c.personal, named) > 0))
+        if wanted.since is not None:
+            which.append(c.at >= wanted.since)
+        if wanted.until is not None:
+            which.append(c.at < wanted.until)
+        statement = _select().where(*which).order_by(c.seq.desc()).limit(limit + 1)
+        entries = [_kept(row) for row in connection.execute(statement)]
+        if len(entries) > limit:
+            return Found(entries[:limit], entries[limit - 1].seq, is_full=True)
+        return Found(entries, least if least > 1 else None, is_full=False)
 
     def after(
         self, connection: Connection, seq: int, until: int | None = None, limit: int = _AT_ONCE
