@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_datetime
+from babel.dates import format_date, format_datetime, format_skeleton
 
 from features.money import MINOR_UNIT_DIGITS
 from serving.translations import LanguageError, Plural, Texts, read
@@ -237,6 +237,15 @@ class Language:
         ('26 Nov 2021', '26.11.2021')
         """
         return format_date(datetime.fromtimestamp(at / 1000, UTC), "medium", locale=self.locale)
+
+    def short_day(self, at: int) -> str:
+        """The day of an instant in epoch ms without its year, in UTC: for the axis of a plot.
+
+        >>> Language().short_day(1_637_933_719_250), Language("de").short_day(1_637_933_719_250)
+        ('26 Nov', '26. Nov.')
+        """
+        moment = datetime.fromtimestamp(at / 1000, UTC)
+        return format_skeleton("MMMd", moment, locale=self.locale)
 
     def globals(self) -> dict[str, Any]:
         """What a page's template calls: ``say`` and ``say_of``; its filters are the methods."""

@@ -10,6 +10,7 @@ from serving.console import (
     backtests,
     case,
     customer,
+    dashboards,
     entering,
     policies,
     queue,
@@ -19,5 +20,5 @@ from serving.console.visit import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     *entering.CALLS, *queue.CALLS, *case.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS, *audit.CALLS,
-    *policies.CALLS, *backtests.CALLS,
+    *policies.CALLS, *backtests.CALLS, *dashboards.CALLS,
 )  # fmt: skip
