@@ -220,7 +220,8 @@ def test_ids_are_unique_and_every_reference_has_its_own(pages: dict[str, str]) -
 def test_the_page_of_a_case_holds_the_same_report(pages: dict[str, str]) -> None:
     for name, case in CASES.items():
         parts = report(case(), ENGLISH)
-        assert parts.verdict.strip() in pages[name]
+        assert parts.verdict.strip()[:600] in pages[name]
+        assert "A pseudonym" not in parts.verdict  # the case leads to the customer's page
         before, after = parts.body.split('<section aria-labelledby="audit">')
         assert before.strip() in pages[name]
         assert after.partition("</section>")[2].strip() in pages[name]  # the versions
