@@ -23,7 +23,7 @@ from serving.accounts import (
     limit_of,
 )
 from serving.console.visit import Page, Visit
-from serving.roles import MAY, ROLES
+from serving.roles import MAY, ROLES, may
 from serving.store.accounts import Account
 from serving.wire import InvalidRequest, Problem
 
@@ -114,6 +114,7 @@ def _account(
     return visit.page(
         "account_of.html.j2", status=status, of=account, given=given or stands, problems=problems,
         conflict=conflict, told_key=visit.query.get("told", ""), acts=acts,
+        names={each.subject: each.name for each in store.accounts.all()},
         locked=store.accounts.locked(visit.at).get(account.id),
         sessions=_sessions(visit, account), is_own=account.id == visit.account.id,
         **_shared(visit),
@@ -154,6 +155,8 @@ def _shared(visit: Visit) -> dict[str, Any]:
 
     def upto(account: Account) -> str:
         limit = account.limit_minor
+        if not may(account.role, "review"):
+            return language.say("nothing")
         return language.say("any amount") if limit is None else language.money(limit, base)
 
     return {"upto": upto, "currency": base, "roles": ROLES, "state": _state(visit),
@@ -181,9 +184,9 @@ def _state(visit: Visit) -> Callable[[Account, int | None], tuple[str, str]]:
 def _may_do(visit: Visit) -> Callable[[str], list[str]]:
     say = visit.language.say
     named = {
-        "read": say("see every page, persons under pseudonyms"),
-        "review": say("act on reviews, attach files, take reviews"),
-        "assign": say("give reviews to others, and act on many at once"),
+        "read": say("see every page with persons under pseudonyms"),
+        "review": say("take reviews and act on them"),
+        "assign": say("give reviews to others"),
         "reveal": say("see original identifiers"), "lists": say("change lists"),
         "policies": say("propose policies and put them in force"),
         "audit": say("read the audit log"), "accounts": say("make and change accounts"),

@@ -15,6 +15,8 @@ from serving.store.audit import Found, KeptEntry, Wanted
 from serving.wire import InvalidRequest, Problem
 
 _AT_ONCE: Final = 50
+_TIMES: Final = 10**11
+"""A number above is an instant in epoch ms, where its name says that it is one."""
 _FIELDS: Final = ("actor", "action", "subject", "since", "until")
 
 ACTIONS: Final = (
@@ -51,7 +53,8 @@ def _page(
         onward = visit.link("/audit", **sought, before=found.before)
     return visit.page(
         "audit.html.j2", status=status, given=given, found=found, problems=problems,
-        is_first=is_first, onward=onward, sought=sought, actions=ACTIONS, shown=_shown,
+        is_first=is_first, onward=onward, sought=sought, actions=ACTIONS,
+        shown=lambda entry: _shown(visit, entry),
         first=visit.link("/audit", **sought),
         names={each.subject: each.name for each in visit.desk.store.accounts.all()},
         about=lambda subject: _address(visit, subject),
@@ -93,14 +96,31 @@ def _seq(text: str) -> int | None:
     return int(text)
 
 
-def _shown(entry: KeptEntry) -> list[tuple[str, str]]:
+def _shown(visit: Visit, entry: KeptEntry) -> list[tuple[str, str]]:
     """What stands in an entry, by name: values in short JSON, texts as they are."""
     told = entry.entry()
     parts = {**told.content, **(told.personal or {})}
+    parts |= parts.pop("changes", None) or {}
     return [
-        (name, value if isinstance(value, str) else orjson.dumps(value).decode())
-        for name, value in parts.items() if value is not None
-    ]  # fmt: skip
+        (name, _value(visit, name, value)) for name, value in parts.items() if value is not None
+    ]
+
+
+def _value(visit: Visit, name: str, value: Any) -> str:
+    """A value as a person reads it: a time, an amount, what it was and became; else JSON."""
+    language = visit.language
+    match value:
+        case {"from": old, "to": new}:
+            return f"{_value(visit, name, old)} → {_value(visit, name, new)}"
+        case str():
+            return value
+        case int() if value > _TIMES and name.endswith(("_at", "until")):
+            return language.instant(value)
+        case int() if name == "limit_minor":
+            return language.money(value, visit.desk.rates.base)
+        case None if name == "limit_minor":
+            return language.say("any amount")
+    return orjson.dumps(value).decode()
 
 
 def _address(visit: Visit, subject: str) -> str | None:
