@@ -12,7 +12,7 @@ import io
 import ipaddress
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -168,19 +168,8 @@ def take_off(
 ) -> bool:  # fmt: skip
     """Take an entity off a list; returns whether it was on it. Raises `InvalidRequest`."""
     gone = Entry.of(entity, original, "-", None, at)
-    return _taken_off(store, name, gone.entity, gone.original, actor, at, via)
-
-
-def _taken_off(
-    store: Store, name: ListName, entity: str, original: str, actor: str, at: int, via: str | None
-) -> bool:
-    with store.write() as tx:
-        was_there = tx.take_off_list(name, entity, original)
-        if was_there:
-            value = store.identifiers.mac(entity, original)
-            tx.audit(via or actor, "unlisted", f"list:{name}", {"entity": entity}, at=at,
-                     personal={"by": actor, "value": value})  # fmt: skip
-    return was_there
+    value = store.identifiers.mac(gone.entity, gone.original)
+    return take_off_known(store, name, value, actor=actor, at=at, via=via)
 
 
 def put_known(
@@ -208,25 +197,30 @@ def put_known(
 
 
 def take_off_known(
-    store: Store, name: ListName, entity: str, value: str, *, actor: str, at: int,
-    via: str | None = None,
-) -> bool:  # fmt: skip
-    """As `take_off`, of an entity by its pseudonym."""
-    original = store.reveal(entity, [value]).get(value)
-    return original is not None and _taken_off(store, name, entity, original, actor, at, via)
+    store: Store, name: ListName, value: str, *, actor: str, at: int, via: str | None = None
+) -> bool:
+    """As `take_off`, of an entity by its pseudonym, though its original be erased."""
+    with store.database.write() as connection:
+        entity = store.lists.remove(connection, name, value)
+        if entity is not None:
+            store.audit_log.append(connection, AuditEntry(
+                at, via or actor, "unlisted", f"list:{name}", {"entity": entity},
+                {"by": actor, "value": value},
+            ))  # fmt: skip
+    return entity is not None
 
 
 def shown(
     store: Store, name: ListName, *, entity: str | None = None, in_force_at: int | None = None,
-    actor: str, at: int, via: str | None = None, limit: int | None = None,
-    after: tuple[int, str] | None = None,
+    over_at: int | None = None, actor: str, at: int, via: str | None = None,
+    limit: int | None = None, after: tuple[int, str] | None = None, why: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Entries with their original ids, the newest first; that they were revealed is audited.
 
-    Arguments as `Store.list_entries` takes them. An erased id is None.
+    Arguments as `Store.list_entries` takes them, and ``why`` they are wanted. An erased id is None.
     """
     found = store.list_entries(
-        name, entity=entity, in_force_at=in_force_at, limit=limit, after=after
+        name, entity=entity, in_force_at=in_force_at, over_at=over_at, limit=limit, after=after
     )
     originals: dict[str, str] = {}
     for kind in sorted({entry.entity for entry in found}):
@@ -234,14 +228,80 @@ def shown(
         for start in range(0, len(values), _AT_ONCE):
             originals |= store.reveal(kind, values[start : start + _AT_ONCE])
     with store.write() as tx:
+        personal = {"by": actor} if why is None else {"by": actor, "reason": why}
         tx.audit(via or actor, "revealed", f"list:{name}", {"entries": len(found)}, at=at,
-                 personal={"by": actor})  # fmt: skip
+                 personal=personal)  # fmt: skip
     return [
         {"entity": entry.entity, "id": originals.get(entry.value), "value": entry.value,
          "reason": entry.reason, "author": entry.author, "created_at": entry.created_at,
          "expires_at": entry.expires_at}
         for entry in found
     ]  # fmt: skip
+
+
+# --- as CSV ------------------------------------------------------------------------------------
+
+PSEUDONYMOUS: Final = ("entity", "pseudonym", "reason", "expires_at", "author", "created_at")
+
+
+def originals_csv(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    r"""Entries as `shown` gives them, as CSV that `parse_csv` reads; those erased are left out.
+
+    No cell is a formula to whoever opens it: see `inert`.
+
+    >>> entry = {"entity": "device", "id": "=1+1", "reason": "ring", "expires_at": 0}
+    >>> originals_csv([entry]).decode("utf-8-sig")
+    "entity,id,reason,expires_at\r\ndevice,'=1+1,ring,1970-01-01T00:00:00+00:00\r\n"
+    """
+    there = (entry for entry in entries if entry["id"] is not None)
+    return _csv(COLUMNS, ({**e, "expires_at": _iso(e["expires_at"])} for e in there))
+
+
+def pseudonyms_csv(
+    store: Store, name: ListName, entries: Iterable[ListEntry], *, actor: str, at: int,
+    via: str | None = None,
+) -> bytes:  # fmt: skip
+    """Entries as CSV under their pseudonyms; that they were exported is audited."""
+    rows = [
+        {"entity": entry.entity, "pseudonym": entry.value, "reason": entry.reason,
+         "expires_at": _iso(entry.expires_at), "author": entry.author or "",
+         "created_at": _iso(entry.created_at)}
+        for entry in entries
+    ]  # fmt: skip
+    with store.write() as tx:
+        tx.audit(via or actor, "exported", f"list:{name}", {"entries": len(rows)}, at=at,
+                 personal={"by": actor})  # fmt: skip
+    return _csv(PSEUDONYMOUS, rows)
+
+
+def inert(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: before what might be one is an apostrophe.
+
+    Before an apostrophe, too, so that `parse_csv` takes back exactly those that were put there.
+
+    >>> inert("=1+1"), inert("'a"), inert("a=1")
+    ("'=1+1", "''a", 'a=1')
+    """
+    return f"'{cell}" if cell.startswith(_ACTS) else cell
+
+
+def _read(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_ACTS) else cell
+
+
+_ACTS: Final = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([inert(row[name]) for name in columns] for row in rows)
+    return file.getvalue().encode("utf-8-sig")  # spreadsheets take it for UTF-8 by its mark
+
+
+def _iso(at: int | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at / 1000, UTC).isoformat()
 
 
 # --- from CSV ----------------------------------------------------------------------------------
@@ -273,7 +333,8 @@ class Parsed:
 def parse_csv(data: bytes, *, at: int) -> Parsed:
     r"""The entries in a CSV file, in UTF-8 with a header: entity, id, reason, perhaps expires_at.
 
-    Columns in any order. Ids are taken as they stand, with the spaces around them. ``expires_at``
+    Columns in any order. Ids are taken as they stand, with the spaces around them, but for an
+    apostrophe that `inert` put before what might be a formula. ``expires_at``
     is ISO 8601 (a date is its first instant, a time without a zone is UTC) or Unix time; empty for
     never. A line that says again what an earlier one said of the same entity is bad: which of the
     two was meant is not for a program to tell.
@@ -348,17 +409,26 @@ def _entry(columns: Sequence[str], cells: Sequence[str], at: int) -> Entry:
     if wrong := [name for name, cell in zip(columns, cells, strict=True) if cell != _utf8(cell)]:
         raise InvalidRequest([Problem(name, "must be UTF-8") for name in wrong])
     # An id with a space at its end is another customer's.
-    row = {name: cell if name == "id" else cell.strip()
+    row = {name: _read(cell) if name == "id" else _read(cell.strip())
            for name, cell in zip(columns, cells, strict=True)}  # fmt: skip
+    return entry_of(row["entity"].lower(), row["id"], row["reason"], row.get("expires_at", ""), at)
+
+
+def entry_of(entity: str, original: str, reason: str, expires_at: str, at: int) -> Entry:
+    """An entry as somebody types it, ``expires_at`` as `parse_csv` has it; raises `InvalidRequest`.
+
+    >>> entry_of("device", "d1", "ring", "2026-12-31", at=0).expires_at
+    1798675200000
+    """
     problems: list[Problem] = []
-    expires_at = None
+    until = None
     try:
-        expires_at = _instant(row.get("expires_at", ""))
-    except ValueError:
+        until = _instant(expires_at)
+    except (ValueError, OverflowError):
         message = "must be ISO 8601, as in 2026-12-31T00:00:00Z, or Unix time"
-        problems.append(Problem("expires_at", message, shortened(row["expires_at"])))
+        problems.append(Problem("expires_at", message, shortened(expires_at)))
     try:
-        entry = Entry.of(row["entity"].lower(), row["id"], row["reason"], expires_at, at)
+        entry = Entry.of(entity, original, reason, until, at)
     except InvalidRequest as error:
         problems += error.problems
     if problems:

@@ -18,6 +18,17 @@ LEAST_CHARACTERS: Final = 10
 MOST_CHARACTERS: Final = 300
 
 
+def reason_of(text: str) -> str:
+    """Why originals are wanted, as it is kept; raises `InvalidRequest` for what says nothing."""
+    why = text.strip()
+    is_seen = why.isprintable() and any(one.isalpha() for one in why)
+    if not is_seen or not LEAST_CHARACTERS <= len(why) <= MOST_CHARACTERS:
+        told = (f"must be {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters that can be read, "
+                "letters among them")  # fmt: skip
+        raise InvalidRequest([Problem("reason", told, shown(text))])
+    return why
+
+
 def reveal(
     store: Store, persons: Iterable[Person], reason: str, *, about: Person, actor: str, at: int,
     via: str | None = None,
@@ -28,12 +39,7 @@ def reveal(
     `serving.listing.put`. Raises `InvalidRequest` for a reason that is none, before anything is
     shown or audited.
     """
-    why = reason.strip()
-    is_seen = why.isprintable() and any(one.isalpha() for one in why)
-    if not is_seen or not LEAST_CHARACTERS <= len(why) <= MOST_CHARACTERS:
-        told = (f"must be {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters that can be read, "
-                "letters among them")  # fmt: skip
-        raise InvalidRequest([Problem("reason", told, shown(reason))])
+    why = reason_of(reason)
     wanted = sorted(set(persons))
     count = Counter(kind for kind, _ in wanted)
     with store.write() as tx:

@@ -15,8 +15,8 @@ from serving.language import Language
 
 HEIGHT: Final = 170
 _TOP, _BOTTOM, _LEFT, _RIGHT = 6, 140, 16.0, 98.0
-_APART: Final = 14
-"""Figures of an axis that are nearer than so many pixels, or per cent, are not both written."""
+_APART, _ABOVE = 8.0, 14
+"""Figures of an axis that are nearer than so many per cent, or pixels, are not both written."""
 
 _TONES: Final = {"MANUAL_REVIEW": "wait", "PREVENT": "bad"}
 
@@ -27,19 +27,21 @@ def in_words(band: Band, currency: str, language: Language) -> str:
     >>> from serving.language import ENGLISH
     >>> band = Band(action="PREVENT", probability_at_least=0.8, expected_loss_minor_at_least=2000)
     >>> in_words(band, "GBP", ENGLISH)
-    'Prevent from a probability of 80 % and an expected loss of 20.00 GBP on'
+    'Prevent at a probability of 80 % and an expected loss of 20.00 GBP, or more'
     """
     action = action_name(band.action, language)
     chance, loss = band.probability_at_least, band.expected_loss_minor_at_least
     share = language.share(chance, 0 if chance is None or round(chance, 2) == chance else 2)
     money = language.money(loss, currency)
     if loss is None:
-        return language.say("{action} from a probability of {share} on", action=action, share=share)
+        return language.say(
+            "{action} at a probability of {share} or more", action=action, share=share
+        )
     if chance is None:
-        return language.say("{action} from an expected loss of {money} on", action=action,
+        return language.say("{action} at an expected loss of {money} or more", action=action,
                             money=money)  # fmt: skip
     return language.say(
-        "{action} from a probability of {share} and an expected loss of {money} on",
+        "{action} at a probability of {share} and an expected loss of {money}, or more",
         action=action, share=share, money=money,
     )  # fmt: skip
 
@@ -62,7 +64,7 @@ def drawn(bands: Sequence[Band], currency: str, language: Language) -> Markup | 
             "rect", x=f"{left:.2f}%", y=_TOP, width=f"{_RIGHT - left:.2f}%",
             height=round(bottom - _TOP, 1), class_=f"band {_TONES[band.action]}",
         ))  # fmt: skip
-    chances = sorted({0.0, 1.0, *(band.probability_at_least or 0 for band in bands)})
+    chances = sorted({band.probability_at_least or 0 for band in bands})
     parts += _figures_across(chances, language)
     parts += _figures_up(losses, low, high, currency, language)
     label = language.say("The bands by probability of abuse and expected loss, told beside it.")
@@ -71,11 +73,12 @@ def drawn(bands: Sequence[Band], currency: str, language: Language) -> Markup | 
 
 
 def _figures_across(chances: Sequence[float], language: Language) -> Iterator[Markup]:
-    shown = _LEFT - _APART
-    for chance in chances:
+    """The thresholds, and then the ends where there is room for them."""
+    shown: list[float] = []
+    for chance in (*chances, 0.0, 1.0):
         x = _across(chance)
-        if x - shown >= _APART or chance == 1:
-            shown = x
+        if all(abs(x - other) >= _APART for other in shown):
+            shown.append(x)
             anchor = "end" if chance == 1 else "start" if chance == 0 else "middle"
             yield tag("text", language.share(chance), x=f"{x:.2f}%", y=_BOTTOM + 16, class_="soft",
                       text_anchor=anchor)  # fmt: skip
@@ -87,7 +90,7 @@ def _figures_up(
     shown = float(HEIGHT)
     for loss in losses:
         y = _up(loss, low, high)
-        if shown - y >= _APART:
+        if shown - y >= _ABOVE:
             shown = y
             yield tag("text", language.money(loss, currency), x=f"{_LEFT - 1}%", y=round(y + 4, 1),
                       class_="soft", text_anchor="end")  # fmt: skip

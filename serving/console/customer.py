@@ -160,7 +160,7 @@ def take_off_list(visit: Visit) -> Response:
         problem = Problem("list", f"must be one of {', '.join(LISTS)}", shown(name))
         return _page(visit, person, 422, problems=(problem,))
     listing.take_off_known(
-        visit.desk.store, "block" if name == "block" else "allow", *person,
+        visit.desk.store, "block" if name == "block" else "allow", person[1],
         actor=visit.account.name, at=visit.at, via=visit.via,
     )  # fmt: skip
     return visit.to(_place_of(person), told=f"off-{name}")

@@ -24,7 +24,7 @@ from serving.console.policy_words import pointed, sentence
 from serving.console.visit import Page, Visit
 from serving.explanation.words import action_name
 from serving.facts import WORDS
-from serving.governance import FIRST_AUTHOR, ActivationRefused, AlteredPolicyError
+from serving.governance import ActivationRefused, AlteredPolicyError
 from serving.language import Language
 from serving.persons import is_same_person
 from serving.store.policies import PolicyAct, PolicyVersion
@@ -48,7 +48,6 @@ def every(visit: Visit) -> Response:
     return visit.page(
         "policies.html.j2", versions=versions[::-1], acts=_told(acts[::-1], named),
         in_force=acts[-1].hash if acts else None, back=governance.ways_back(store)[:1],
-        first=FIRST_AUTHOR,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from serving.console import (
     customer,
     dashboards,
     entering,
+    lists,
     policies,
     queue,
     search,
@@ -20,5 +21,5 @@ from serving.console.visit import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     *entering.CALLS, *queue.CALLS, *case.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS, *audit.CALLS,
-    *policies.CALLS, *backtests.CALLS, *dashboards.CALLS,
+    *policies.CALLS, *backtests.CALLS, *lists.CALLS, *dashboards.CALLS,
 )  # fmt: skip

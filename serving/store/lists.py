@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, or_, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, tuple_
 
 from features.events import ENTITIES
 from serving.store.database import Database
@@ -97,11 +97,10 @@ class Lists:
         run_many(connection, inserting(identifiers, columns, "ignore"), sealed)
         return tuple(entry for entry, _ in found.values())
 
-    def remove(self, connection: Connection, list: ListName, entity: str, original: str) -> bool:
-        """Take an entity off a list; returns whether it was on it."""
-        mac = self._identifiers.mac(entity, original)
-        gone = delete(lists).where(lists.c.value == mac, lists.c.list == list)
-        return connection.execute(gone).rowcount > 0
+    def remove(self, connection: Connection, list: ListName, value: str) -> str | None:
+        """Take a pseudonym off a list; returns its kind of entity, None if it was not there."""
+        gone = delete(lists).where(lists.c.value == value, lists.c.list == list)
+        return connection.execute(gone.returning(lists.c.entity)).scalar()
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -133,6 +132,7 @@ class Lists:
         *,
         entity: str | None = None,
         in_force_at: int | None = None,
+        over_at: int | None = None,
         limit: int | None = None,
         after: tuple[int, str] | None = None,
     ) -> tuple[ListEntry, ...]:
@@ -149,6 +149,13 @@ class Lists:
         if in_force_at is not None:
             expires = lists.c.expires_at
             statement = statement.where(or_(expires.is_(None), expires > in_force_at))
+        if over_at is not None:
+            statement = statement.where(lists.c.expires_at <= over_at)
         if after is not None:
             statement = statement.where(place < tuple_(*after))
         return tuple(ListEntry(*row) for row in connection.execute(statement))
+
+    def count_put(self, connection: Connection, list: ListName, at: int) -> int:
+        """How many entries were put on a list, or renewed, at an instant (epoch ms)."""
+        put = select(func.count()).where(lists.c.list == list, lists.c.created_at == at)
+        return connection.execute(put).scalar_one()

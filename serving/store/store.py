@@ -219,18 +219,21 @@ class Store:
         *,
         entity: str | None = None,
         in_force_at: int | None = None,
+        over_at: int | None = None,
         limit: int | None = None,
         after: tuple[int, str] | None = None,
     ) -> tuple[ListEntry, ...]:
         """The entries of a list, the newest first: of one kind of entity, in force at an instant.
 
-        Expired ones are among them unless ``in_force_at`` is given. ``limit`` entries from
+        Expired ones are among them unless ``in_force_at`` is given; with ``over_at`` (epoch ms)
+        there are only those. ``limit`` entries from
         ``after`` on, which is the `ListEntry.place` of the last one of the page before.
         """
         with self.database.read() as connection:
             return self.lists.entries(
-                connection, name, entity=entity, in_force_at=in_force_at, limit=limit, after=after
-            )
+                connection, name, entity=entity, in_force_at=in_force_at, over_at=over_at,
+                limit=limit, after=after,
+            )  # fmt: skip
 
     def policy_versions(self) -> list[PolicyVersion]:
         """Every policy there ever was, the oldest first."""
@@ -624,7 +627,8 @@ class Transaction:
 
     def take_off_list(self, name: ListName, entity: str, original: str) -> bool:
         """Take an entity off a list; returns whether it was on it."""
-        return self._store.lists.remove(self._connection, name, entity, original)
+        value = self._store.identifiers.mac(entity, original)
+        return self._store.lists.remove(self._connection, name, value) is not None
 
     # --- policies ----------------------------------------------------------------------------
 
