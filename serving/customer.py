@@ -40,7 +40,7 @@ from serving.wire import InvalidRequest, Problem, shown
 PAGE: Final = 200
 """So many rows of the history, and so many refunds, are told at once."""
 
-MOST_USED: Final = 8
+MOST_USED: Final = 6
 """Of the things of one kind the latest so many are told, with who else used them."""
 
 _CHARGEBACKS: Final = ("CHARGEBACK", "SECOND_CHARGEBACK")
