@@ -40,7 +40,11 @@ def show(visit: Visit) -> Response:
         return _page(visit, 422, given, nothing, problems=error.problems)
     with visit.desk.store.database.read() as connection:
         found = visit.desk.store.audit_log.search(connection, wanted, before=before, limit=_AT_ONCE)
-    return _page(visit, 200, given, found, is_first=before is None)
+    entries = [
+        each._replace(actor=str(each.actor), action=str(each.action), subject=str(each.subject))
+        for each in found.entries
+    ]
+    return _page(visit, 200, given, found._replace(entries=entries), is_first=before is None)
 
 
 def _page(
@@ -98,9 +102,12 @@ def _seq(text: str) -> int | None:
 
 def _shown(visit: Visit, entry: KeptEntry) -> list[tuple[str, str]]:
     """What stands in an entry, by name: values in short JSON, texts as they are."""
-    told = entry.entry()
-    parts = {**told.content, **(told.personal or {})}
-    parts |= parts.pop("changes", None) or {}
+    try:
+        told = entry.entry()
+        parts = {**told.content, **(told.personal or {})}
+        parts |= parts.pop("changes", None) or {}
+    except (AttributeError, KeyError, TypeError, ValueError):  # somebody altered it in the database
+        parts = {"altered": str(entry.content), "personal": str(entry.personal)}
     return [
         (name, _value(visit, name, value)) for name, value in parts.items() if value is not None
     ]

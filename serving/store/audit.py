@@ -106,7 +106,7 @@ def commitment_of(personal: str) -> str:
     return hashlib.sha256(personal.encode()).hexdigest()
 
 
-LOOKED_THROUGH: Final = 200_000
+LOOKED_THROUGH: Final = 500_000
 """So many entries are looked through at a time for those of an actor, an action or a period."""
 
 

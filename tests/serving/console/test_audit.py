@@ -105,3 +105,22 @@ def test_what_is_looked_for_is_kept_and_told_when_wrong(
         assert told in manager.see(f"/audit?{query}&actor=Bob", 422)
     assert "No entry is like that." in manager.see("/audit?action=nothing")
     assert "No entry is like that." in manager.see("/audit?subject=%25'--")
+
+
+def test_an_entry_that_was_altered_into_none_is_shown(
+    signed_in: Callable[..., SignedIn], desk: Desk
+) -> None:
+    finance = signed_in("finance")
+    with desk.store.database.write() as connection:
+        desk.store.audit_log.append_many(connection, entries()[:4])
+        for (name,) in connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit_log'"
+        ).fetchall():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+    for alteration in (
+        "content = x'00ff', at = 'then'", "content = '[1]', actor = x'00ff'",
+        "content = '{\"changes\": 5}', subject = x'ff'", "personal = '{}', content = '{}'",
+    ):  # fmt: skip
+        with desk.store.database.write() as connection:
+            connection.exec_driver_sql(f"UPDATE audit_log SET {alteration}")
+        assert "altered" in finance.see("/audit"), alteration
