@@ -13,7 +13,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -409,7 +409,7 @@ def _entry(columns: Sequence[str], cells: Sequence[str], at: int) -> Entry:
     if wrong := [name for name, cell in zip(columns, cells, strict=True) if cell != _utf8(cell)]:
         raise InvalidRequest([Problem(name, "must be UTF-8") for name in wrong])
     # An id with a space at its end is another customer's.
-    row = {name: _read(cell) if name == "id" else _read(cell.strip())
+    row = {name: _read(cell) if name == "id" else _read(cell).strip()
            for name, cell in zip(columns, cells, strict=True)}  # fmt: skip
     return entry_of(row["entity"].lower(), row["id"], row["reason"], row.get("expires_at", ""), at)
 
@@ -430,7 +430,8 @@ def entry_of(entity: str, original: str, reason: str, expires_at: str, at: int) 
     try:
         entry = Entry.of(entity, original, reason, until, at)
     except InvalidRequest as error:
-        problems += error.problems
+        problems += (replace(one, value=shortened(expires_at)) if one.field == "expires_at" else one
+                     for one in error.problems)  # fmt: skip
     if problems:
         raise InvalidRequest(problems)
     return entry
@@ -443,7 +444,7 @@ def _instant(text: str) -> int | None:
         return to_millis(int(text))
     moment = datetime.fromisoformat(text)
     zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(zoned.timestamp() * 1000)
+    return round(zoned.timestamp() * 1000)
 
 
 def _utf8(text: str) -> str:

@@ -116,7 +116,8 @@ def _page(
         counted=getattr(visit.desk.policies.now.lists, name), now=visit.at,
         typed={**dict.fromkeys(_FIELDS, ""), **(typed or {})}, problems=problems,
         bad=bad[:MOST_PROBLEMS], bad_lines=len({one.line for one in bad}),
-        more=max(0, len(bad) - MOST_PROBLEMS), told=_told(visit, name, entries),
+        more=max(0, len(bad) - MOST_PROBLEMS),
+        told="" if problems or bad else _told(visit, name, entries),
     )  # fmt: skip
 
 

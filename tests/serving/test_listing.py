@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pytest
@@ -264,3 +265,66 @@ def test_an_address_that_no_request_could_bear_is_refused(written):
 
 def test_an_address_of_a_data_folder_is_listed_by_its_id():
     assert Entry.of("address", "a-17", "drop address", None, at=0).original == "a-17"
+
+
+# --- to CSV --------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda id, reason, expires: {"entity": "device", "id": id, "reason": reason,
+                                         "expires_at": expires},
+            st.text("=+-@'\"\t a1é,\n", min_size=1, max_size=6).filter(lambda id: id.strip()),
+            st.text("=+-@' a,\"", min_size=1, max_size=6).filter(lambda text: text.strip()),
+            st.none() | st.integers(AT + 1, AT * 2),
+        ),
+        unique_by=lambda entry: entry["id"], max_size=6,
+    )
+)  # fmt: skip
+def test_what_is_exported_is_imported_again_and_no_cell_acts(entries):
+    taken = [entry for entry in entries if is_taken(entry)]
+    data = listing.originals_csv(taken)
+    rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    assert not [cell for row in rows for cell in row if cell[:1] in [*"=+-@", "\t", "\r"]]
+    found = parse_csv(data, at=AT)
+    assert not found.problems
+    assert [(one.original, one.reason, one.expires_at) for one in found.entries] == [
+        (one["id"], one["reason"].strip(), one["expires_at"]) for one in taken
+    ]
+
+
+def is_taken(entry: dict[str, Any]) -> bool:
+    """Whether an entry is as one that stands on a list, in the spelling of one."""
+    try:
+        made = Entry.of("device", entry["id"], entry["reason"], entry["expires_at"], AT)
+    except InvalidRequest:
+        return False
+    return made.original == entry["id"]
+
+
+def test_an_export_under_pseudonyms_says_no_original_and_is_audited(store):
+    listing.put(store, "block", [Entry.of("device", "dev-1", "=cmd()", AT + 1, AT)], author="ann",
+                at=AT)  # fmt: skip
+    entries = store.list_entries("block")
+    told = listing.pseudonyms_csv(store, "block", entries, actor="bob", at=AT, via="account:a")
+    text = told.decode("utf-8-sig")
+    assert text.splitlines()[1].split(",")[:3] == ["device", entries[0].value, "'=cmd()"]
+    assert "dev-1" not in text
+    last = store.audit_about("list:block")[-1]
+    assert (last.actor, last.action, last.content) == ("account:a", "exported", {"entries": 1})
+
+
+def test_entries_are_told_by_whether_they_are_over_and_taken_off_by_pseudonym(store):
+    for n, until in enumerate((None, AT + 5, AT + 50)):
+        listing.put(store, "block", [NewEntry("device", f"d{n}", "ring", until)], author="ann",
+                    at=AT + n)  # fmt: skip
+    [over] = store.list_entries("block", over_at=AT + 5)
+    assert (over.expires_at, over.created_at) == (AT + 5, AT + 1)
+    with store.database.read() as connection:
+        assert store.lists.count_put(connection, "block", AT + 1) == 1
+    assert listing.take_off_known(store, "block", over.value, actor="bob", at=AT + 9)
+    assert not listing.take_off_known(store, "block", over.value, actor="bob", at=AT + 9)
+    assert store.list_entries("block", over_at=AT + 5) == ()
+    last = store.audit_about("list:block")[-1]
+    assert (last.action, last.content) == ("unlisted", {"entity": "device"})

@@ -592,3 +592,22 @@ def test_every_decision_bears_the_policy_that_made_it_while_others_are_activated
         assert decision["policy_hash"] == one.hash
         expected = "MANUAL_REVIEW" if int(one.version) >= 10 else "ALLOW"
         assert data(answer)["action"] == expected
+
+
+# --- what somebody saw before they asked ---------------------------------------------------------
+
+
+def test_what_is_put_in_force_replaces_what_whoever_asked_saw(store):
+    one, two, three = (propose(store, text) for text in (ONE, TWO, THREE))
+    activate(store, "1")
+    with pytest.raises(ActivationRefused, match="put in force meanwhile"):
+        activate(store, "2", instead_of=three.hash)
+    activate(store, "2", instead_of=one.hash)
+    activate(store, "3", instead_of=two.hash)
+    assert [kept.version for kept in governance.ways_back(store)] == ["2", "1"]
+    with pytest.raises(ActivationRefused, match="put in force meanwhile"):
+        governance.roll_back(store, actor="bob", at=30, to="1", instead_of=two.hash)
+    governance.roll_back(store, actor="bob", at=30, to="1", instead_of=three.hash)
+    assert (in_force(store), governance.ways_back(store)) == ("1", [])
+    refused = [entry for entry in store.audit_about("policy:2") if entry.action.endswith("refused")]
+    assert [entry.content["refused"] for entry in refused] == ["ActivationRefused"]
