@@ -276,8 +276,8 @@ class _Look:
 
     @property
     def latest(self) -> int:
-        """When the customer's history ends."""
-        return max((place.at for place in self.places), default=0)
+        """When the last of the customer's events became known."""
+        return max((place.at for place in self.places if place.rank < _DECIDED), default=0)
 
     @property
     def is_cut(self) -> bool:

@@ -54,6 +54,11 @@ def show(visit: Visit) -> Response:
     return _page(visit, _whose(visit))
 
 
+def back(visit: Visit) -> Response:
+    """What a form did is asked for again: its page."""
+    return visit.to(_place_of(_whose(visit)))
+
+
 def _page(visit: Visit, person: Person, status: int = 200, **beside: Any) -> Response:
     kind, pseudonym = person
     shared = {
@@ -176,6 +181,7 @@ CALLS: Final = tuple(
         Page("POST", f"{path}/reveal", "reveal", show_originals),
         Page("POST", f"{path}/list", "lists", put_on_list),
         Page("POST", f"{path}/unlist", "lists", take_off_list),
+        *(Page("GET", f"{path}/{act}", "read", back) for act in ("reveal", "list", "unlist")),
     )
 )
 """The pages, and what their forms do."""

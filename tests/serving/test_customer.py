@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -219,6 +220,16 @@ def test_what_stands_in_no_history_is_told_where_it_is_the_customers(store: Stor
     ]
     assert (told.figures.refunds, told.figures.orders_refunded) == (1, 0)
     assert {one.refund.refund_id for one in told.refunds} == {"r1", "r-no"}
+
+
+def test_by_the_clock_of_events_a_year_is_that_before_the_last_one(tmp_path: Path) -> None:
+    held = Store.open(f"sqlite:///{tmp_path}/event.db", SECRET, clock="event")
+    put(held, [order("o1", -3_000, device_id="d"), order("o2", -2_900, "bob", device_id="d")])
+    for name in ("ann", "bob"):
+        put_known(held, "allow", "customer", held.identifiers.mac("customer", name), "known",
+                  author="Mia", at=NOW)  # fmt: skip
+    assert [len(of(held, name).links.accounts) for name in ("ann", "bob")] == [0, 1]
+    held.close()
 
 
 @pytest.mark.each_store

@@ -86,6 +86,7 @@ def test_originals_are_shown_once_and_audited(ann: str, desk: Desk, signed_in: S
     assert entry.content == {"identifiers": 4, "kinds": kinds}
     assert entry.personal == {"by": "Mia", "reason": "She asked for it by letter.", "customer": ann}
     assert EMAIL not in client.see(f"/customer/{ann}")
+    assert EMAIL not in client.see(f"/customer/{ann}/reveal"), "asked for again it leads back"
 
 
 @pytest.mark.parametrize("role", ["viewer", "agent"])
