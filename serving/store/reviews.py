@@ -117,7 +117,7 @@ class Wanted(TypedDict, total=False):
     for nobody's. With ``overdue_at`` only what is late by then, with ``opened_until`` what has
     waited since then at least. ``payable_at_least`` is in minor units of the base currency.
     ``customer`` is a pseudonym. ``proposed`` wants those whose approval waits for a second person,
-    or not those.
+    or not those; of what is done, those that somebody approved, or not those.
     """
 
     status: Status | None
@@ -236,15 +236,14 @@ class Reviews:
         """
         r, is_done = reviews.c, wanted.get("status") == "DONE"
         first = r.closed_at if is_done else r.place
-        place = tuple_(first, r.score_id)
-        statement = _select().where(*_those(wanted))
-        if is_done:
-            statement = statement.order_by(first.desc(), r.score_id.desc())
-        else:
-            statement = statement.order_by(first, r.score_id)
+        order = (first.desc(), r.score_id.desc()) if is_done else (first, r.score_id)
+        # First which, from the index alone; then what is in the table of these few.
+        which = select(r.score_id).where(*_those(wanted)).order_by(*order).limit(limit)
         if after is not None:
-            statement = statement.where(place < after if is_done else place > after)
-        return _reviews(connection.execute(statement.limit(limit)))
+            place = tuple_(first, r.score_id)
+            which = which.where(place < after if is_done else place > after)
+        found = _select().where(r.score_id.in_(which)).order_by(*order)
+        return _reviews(connection.execute(found))
 
     def count_queue(self, connection: Connection, **wanted: Unpack[Wanted]) -> int:
         """How many there are of what `queue` gives, without a limit."""
@@ -260,19 +259,23 @@ class Reviews:
         waits for information, or for somebody of a higher rank, has nothing to do for them.
         """
         r, a = reviews.c, review_approvals.c
+        is_above = exists().where(a.score_id == r.score_id, a.first_rank >= rank)
         place = tuple_(r.place, r.score_id)
-        statement = (
-            _select()
+        which = (
+            select(r.score_id)
             .where(is_waiting, r.status == "OPEN", or_(r.assignee.is_(None), r.assignee == name),
-                   or_(a.score_id.is_(None), a.first_rank < rank))
+                   ~is_above.correlate(reviews))
             .order_by(r.place, r.score_id)
             .limit(1)
         )  # fmt: skip
-        starts = [statement]
+        starts = [which]
         if after is not None:
-            starts = [statement.where(place > after), statement.where(place < after)]
-        found = (_reviews(connection.execute(each)) for each in starts)
-        return next((one for [one] in filter(None, found)), None)
+            starts = [which.where(place > after), which.where(place < after)]
+        for start in starts:
+            found = _select().where(r.score_id == start.scalar_subquery())
+            if (row := connection.execute(found).first()) is not None:
+                return _reviews([row])[0]
+        return None
 
     def assignees(self, connection: Connection, limit: int) -> list[str]:
         """Who has reviews that wait, by name."""
@@ -362,7 +365,7 @@ def _those(wanted: Wanted) -> list[ColumnElement[bool]]:
     found += (r[name] == value for name, value in named.items() if value is not None)
     if (proposed := wanted.get("proposed")) is not None:
         stands = review_approvals.c.score_id == r.score_id
-        is_proposed = exists().where(stands, r.closed_at.is_(None)).correlate(reviews)
+        is_proposed = exists().where(stands).correlate(reviews)
         found.append(is_proposed if proposed else ~is_proposed)
     return found
 

@@ -183,7 +183,9 @@ is_waiting = reviews.c.status != literal_column("'DONE'")
 for _index, _named, _which in (
     ("reviews_open_by_refund", "refund_id", reviews.c.closed_at.is_(None)),  # at most one
     # In other words than the one above, lest a database take one of these in its place.
-    ("reviews_open_by_place", "place score_id status assignee due_at", is_waiting),
+    # All that the queue is asked for by: so what is not wanted is not looked up in the table.
+    ("reviews_open_by_place", "place score_id status assignee due_at opened_at payable_minor "
+                              "currency order_id customer", is_waiting),
     ("reviews_open_by_due", "due_at overdue_told_at", is_waiting),
     ("reviews_closed", "closed_at score_id", reviews.c.closed_at.is_not(None)),
 ):
