@@ -38,8 +38,8 @@ ANSWERS: Final = frozenset({"approved", "denied"})
 """The endings of reviews that are an analyst's."""
 
 HOUR_MS: Final = 3_600_000
-MADE_ANEW_MS: Final = {7: HOUR_MS, 30: HOUR_MS, 90: 6 * HOUR_MS, 365: 24 * HOUR_MS}
-"""How old the report on so many days becomes."""
+MADE_ANEW_MS: Final = {30: HOUR_MS, 7: HOUR_MS, 90: 6 * HOUR_MS, 365: 24 * HOUR_MS}
+"""How old the report on so many days becomes; what people look at most is made first."""
 
 WATCH_SECONDS: Final = 60.0
 _KEPT: Final = 2
@@ -263,25 +263,28 @@ class ReportWatch:
     def _look(self) -> None:
         self.look(time.time_ns() // 10**6)
 
-    def look(self, at: int) -> int:
-        """Ask for what is older than `MADE_ANEW_MS` by ``at`` (epoch ms); how many that are."""
-        asked = 0
+    def look(self, at: int) -> Job | None:
+        """Ask for a report that is older than `MADE_ANEW_MS` by ``at`` (epoch ms), if one is.
+
+        One at a time: what people ask for does not wait behind all of them.
+        """
         try:
             with self._store.database.read() as connection:
                 if counts.last_decided_at(connection) is None:
-                    return 0
+                    return None
             every = jobs.history(self._store, "period")
+            if any(job.done_at is None for job in every):
+                return None
             for days, age in MADE_ANEW_MS.items():
-                last = next((job for job in every if job.arguments.get("days") == days), None)
-                self._forget([job for job in every if job.arguments.get("days") == days])
-                if last is None or (last.done_at is not None and last.asked_at + age <= at):
-                    ask_for(self._store, days, at)
-                    asked += 1
+                of = [job for job in every if job.arguments.get("days") == days]
+                self._forget(of)
+                if not of or of[0].asked_at + age <= at:
+                    return ask_for(self._store, days, at)
         except STORE_UNAVAILABLE as error:
             log.error("reports_not_asked_for", error=type(error).__name__)
-        except InvalidRequest:  # too much waits: they are asked for at the next look
+        except InvalidRequest:  # too much waits: it is asked for at a later look
             pass
-        return asked
+        return None
 
     def _forget(self, of: list[Job]) -> None:
         """Delete all but the latest reports on so many days, which would crowd out others."""

@@ -17,6 +17,7 @@ from serving.access import Access
 from serving.api import Api, create_app
 from serving.console.app import Console
 from serving.desk import Desk
+from serving.figures import ReportWatch
 from serving.home import Home
 from serving.jobs import JobWatch, environment_of
 from serving.limits import Limits
@@ -104,6 +105,7 @@ class Worker:
                 JobWatch(desk.store, mode, environment_of(settings.home))
                 for mode, desk in self.desks.items()
             ),
+            *(ReportWatch(desk.store) for desk in self.desks.values()),
             Repeated("metrics", CARRY_SECONDS, self._carry),
             *(
                 Repeated(

@@ -69,14 +69,10 @@ def volumes(of: Document, language: Language) -> list[Plot]:
         series.append(Series(_name(answer, language), _KIND_OF[answer], values, said))
     axis = _counts([one["refunds"] for one in slices], language)
     unit = _unit(of, say("refunds a day"), say("refunds a week"))
-    names = {
-        "degraded": say("without the model"), "fallback": say("answered by the fallback"),
-    }  # fmt: skip
-    head = [_when(of, language), say("Refunds"), *(one.name for one in series), *names.values()]
+    head = [_when(of, language), say("Refunds"), *(one.name for one in series)]
     rows = [
         [slots[i], language.count(one["refunds"]),
-         *(language.count(each.values[i]) for each in series),
-         *(language.count(one[name]) for name in names)]
+         *(language.count(each.values[i]) for each in series)]
         for i, one in enumerate(slices)
     ]  # fmt: skip
     label = say(
@@ -85,33 +81,39 @@ def volumes(of: Document, language: Language) -> list[Plot]:
     )  # fmt: skip
     found = [Plot(say("What was answered"), unit, plots.bars("volume", slots, series, axis, label),
                   head, rows, _keys(series))]  # fmt: skip
-    if any(of["now"][name] for name in ("degraded",)) or any(one["fallback"] for one in slices):
-        found.append(_degraded(slices, slots, names, refunds, language))
+    if of["now"]["degraded"]:
+        found.append(_degraded(slices, slots, refunds, unit, language))
     return found
 
 
 def _degraded(
-    slices: Sequence[Document], slots: Sequence[str], names: Mapping[str, str], refunds: int,
-    language: Language,
-) -> Plot:  # fmt: skip
+    slices: Sequence[Document], slots: Sequence[str], refunds: int, unit: str, language: Language
+) -> Plot:
     say = language.say
-    kinds: dict[str, Kind] = {"degraded": "bad", "fallback": "other"}
+    parts: list[tuple[str, Kind, Callable[[Document], int]]] = [
+        (say("answered by rules or lists"), "wait", lambda one: one["degraded"] - one["fallback"]),
+        (say("answered by the fallback"), "bad", lambda one: one["fallback"]),
+    ]
     series = [
-        Series(names[name], kinds[name],
-               [one[name] / one["refunds"] if one["refunds"] else None for one in slices],
-               _part(sum(one[name] for one in slices), refunds, language))
-        for name in names
+        Series(name, kind, [max(0, part(one)) for one in slices],
+               _part(sum(max(0, part(one)) for one in slices), refunds, language))
+        for name, kind, part in parts
     ]  # fmt: skip
-    axis = _shares([value for one in series for value in one.values], language)
-    label = say("Lines of the share of refunds: {parts}.", parts=_told(series, language))
+    totals = [sum(one.values[i] or 0 for one in series) for i in range(len(slots))]
+    shares = [
+        _share(totals[i] / one["refunds"] if one["refunds"] else None, language, 1)
+        for i, one in enumerate(slices)
+    ]
+    label = say("Stacked bars of refunds decided without the model: {parts}.",
+                parts=_told(series, language))  # fmt: skip
     rows = [
-        [slots[i], *(_share(one.values[i], language, 1) for one in series)]
+        [slots[i], *(language.count(one.values[i]) for one in series), shares[i]]
         for i in range(len(slots))
     ]
     return Plot(
-        say("Decided without the model"), say("share of the refunds"),
-        plots.lines(slots, series, axis, label), [say("From"), *names.values()], rows,
-        _keys(series, as_line=True),
+        say("Decided without the model"), unit,
+        plots.bars("degraded", slots, series, _counts(totals, language), label),
+        [say("From"), *(one.name for one in series), say("Share of all")], rows, _keys(series),
         say("Without the model a decision rests on rules and lists; where these say nothing the "
             "policy's fallback answers."),
     )  # fmt: skip
@@ -127,14 +129,13 @@ def money(of: Document, language: Language) -> list[Plot]:
         values = [one["money"][column] / whole for one in slices]
         return Series(name, kind, values, language.money(of["now"]["money"][column], currency))
 
-    def drawn(title: str, each: Sequence[Series], others: Sequence[Series], note: str) -> Plot:
-        is_stack = title == asked_title
+    def drawn(
+        title: str, each: Sequence[Series], others: Sequence[Series], note: str, *, is_stack: bool
+    ) -> Plot:
         highest = [sum(one.values[i] or 0 for one in each) if is_stack
                    else max(one.values[i] or 0 for one in each)
                    for i in range(len(slots))]  # fmt: skip
-        axis = Axis.of(
-            max(highest, default=0), lambda value: language.number(value, _digits(value))
-        )
+        axis = _numbers(highest, language)
         label = say("{title}, in {unit}: {parts}.", title=title, unit=unit,
                     parts=_told(each, language))  # fmt: skip
         drawing = (plots.bars("money", slots, each, axis, label) if is_stack
@@ -149,7 +150,6 @@ def money(of: Document, language: Language) -> list[Plot]:
 
     unit = _unit(of, say("{currency} a day", currency=currency),
                  say("{currency} a week", currency=currency))  # fmt: skip
-    asked_title = say("What was asked back, by its answer")
     answered = [
         series(_name("ALLOW", language), "allowed_minor", "good"),
         series(_name("MANUAL_REVIEW", language), "held_minor", "wait"),
@@ -164,13 +164,14 @@ def money(of: Document, language: Language) -> list[Plot]:
         series(say("reviews"), "review_minor", "other"),
     ]
     return [
-        drawn(asked_title, answered,
+        drawn(say("What was asked back, by its answer"), answered,
               [series(say("asked"), "asked_minor", "other"),
                series(say("paid by now"), "paid_minor", "other")],
               say("A refund counts on the day of the last decision on it. Paid is what was "
-                  "reported paid by now of those decided then, whatever was answered first.")),
+                  "reported paid by now of those decided then, whatever was answered first."),
+              is_stack=True),
         drawn(say("Loss prevented and loss expected"), expected, costs,
-              _loss_told(of, language)),
+              _loss_told(of, language), is_stack=False),
     ]  # fmt: skip
 
 
@@ -253,8 +254,7 @@ def reviews(of: Figures, language: Language) -> list[Plot]:
         plot(say("Answers of analysts, in time or late"), unit, done,
              _counts([one.answered for one in slots], language), language.count, stacked=True),
         plot(say("Time to an answer"), say("hours, half of the answers took less"), hours,
-             Axis.of(max((one.hours or 0 for one in slots), default=0),
-                     lambda value: language.number(value, _digits(value))),
+             _numbers([one.hours or 0 for one in slots], language),
              lambda value: language.number(value, 1)),
         plot(say("Share approved"), say("share of the answers"), approved,
              Axis((0, 0.25, 0.5, 0.75, 1), language.share), language.share),
@@ -270,15 +270,18 @@ def rules(of: Document, language: Language) -> list[Plot]:
     if not each:
         return []
     shown = each[:MOST_ROWS]
-    head = [say("Rule"), say("Asks for"), say("Hits"), say("Before"), say("Answered so"),
-            say("Overturned by analysts"), say("Precision"), say("95 %"),
-            say("With a label")]  # fmt: skip
-    rows = [
+    tabled = each[:MOST_TABLED]
+    asked = [
         [_rule(one), _asks(one, language), language.count(one["hits"]),
-         language.count(one["before"]), language.count(one["called"]),
-         _of(one["approved"], one["answered"], language), _share(one["precision"], language),
-         _span(one["precision_interval"], language), language.count(one["labelled"])]
-        for one in each[:MOST_TABLED]
+         language.count(one["before"]), language.money(one["minor"], of["currency"]),
+         language.count(one["called"])]
+        for one in tabled
+    ]  # fmt: skip
+    judged = [
+        [_rule(one), _of(one["approved"], one["answered"], language),
+         _share(one["precision"], language), _span(one["precision_interval"], language),
+         language.count(one["labelled"])]
+        for one in tabled
     ]  # fmt: skip
     hits = [
         Row(_rule(one), language.count(one["hits"]), Estimate(one["hits"], None, None),
@@ -305,14 +308,19 @@ def rules(of: Document, language: Language) -> list[Plot]:
              plots.levels("hits", hits, axis,
                           say("Bars of how many refunds each rule hit, the most first: {most}.",
                               most=most)),
-             head, rows, keys,
-             say("A refund may be hit by several rules. What a rule asks for is its colour.")),
+             [say("Rule"), say("Asks for"), say("Hits"), say("Hits before"), say("Amount"),
+              say("Answered so")],
+             asked, keys,
+             say("A refund may be hit by several rules. What a rule asks for is its colour and "
+                 "pattern.")),
         Plot(say("How often a hit is abuse"), say("share of the hits with a label, 95 %"),
              plots.intervals(right, _shares([*ends, 0.1], language),
                              say("Dots with intervals: the share of each rule's labelled hits "
                                  "that are abuse. {first}: {said}.", first=right[0].name,
                                  said=right[0].said)),
-             head, rows, (),
+             [say("Rule"), say("Overturned by analysts"), say("Precision"), say("95 %"),
+              say("With a label")],
+             judged, (),
              say("Over refunds of the period and of the months before it, as a label takes "
                  "{days} to mature. Overturned, in the table, are held refunds of the period that "
                  "an analyst approved.",
@@ -369,7 +377,9 @@ def drift(of: Document, language: Language) -> list[Plot]:
         return []
     shown = features[:MOST_ROWS]
     rows = [
-        Row(one["name"], say("{times} times", times=language.number(one["times"], 1)),
+        Row(one["name"],
+            say("{times} times ({share})", times=language.number(one["times"], 1),
+                share=_share(one["share_of_model"], language, 1)),
             Estimate(one["times"], None, None), "bad" if one["surely"] else "good")
         for one in shown
     ]  # fmt: skip
@@ -382,15 +392,19 @@ def drift(of: Document, language: Language) -> list[Plot]:
         for one in features[:MOST_TABLED]
     ]  # fmt: skip
     times = [one["times"] or 0 for one in shown]
-    keys = [Key(plots.swatch("bad"), say("surely moved")),
-            Key(plots.swatch("good"), say("may be chance"))]  # fmt: skip
+    named: list[tuple[Kind, str]] = [
+        ("bad", say("surely moved")), ("good", say("may be chance")),
+    ]  # fmt: skip
+    keys = [Key(plots.swatch(kind), name) for kind, name in named
+            if any(row.kind == kind for row in rows)]  # fmt: skip
     label = say(
         "Bars of how far features moved, in units of their thresholds, the furthest first: "
         "{feature}, {said}.", feature=shown[0]["name"], said=rows[0].said,
     )  # fmt: skip
-    axis = Axis.of(max([*times, 1.5]), lambda value: language.number(value, 1))
+    axis = Axis.of(max([*times, 1.5]), str)
     return [Plot(
-        say("How far features moved"), say("times the feature's own threshold, which is the line"),
+        say("How far features moved"),
+        say("times the feature's own threshold, which is the line (and its share of the model)"),
         plots.levels("drift", rows, axis, label, line=1.0), head, table, keys,
         say("PSI from the period before to this one. A threshold is what chance comes to once in a "
             "hundred times; what surely moved did so further than chance would move any of "
@@ -486,13 +500,24 @@ def _counts(values: Sequence[float], language: Language) -> Axis:
 
 
 def _shares(values: Sequence[float | None], language: Language) -> Axis:
-    highest = min(max((value or 0 for value in values), default=0), 1.0)
-    return Axis.of(highest, lambda value: language.share(value, int(value < 0.02 and value > 0)))
+    axis = Axis.of(min(max((value or 0 for value in values), default=0), 1.0), str)
+    digits = _digits([100 * tick for tick in axis.ticks])
+    return axis._replace(said=lambda value: language.share(value, digits if value else 0))
 
 
-def _digits(value: float) -> int:
-    """How many digits tell one tick from the next."""
-    return 0 if value == int(value) else 1 if value >= 1 else 2
+def _numbers(values: Sequence[float], language: Language) -> Axis:
+    axis = Axis.of(max(values, default=0), str)
+    digits = _digits(axis.ticks)
+    return axis._replace(said=lambda value: language.number(value, digits if value else 0))
+
+
+def _digits(ticks: Sequence[float]) -> int:
+    """How many digits tell one tick from the next.
+
+    >>> _digits([0, 0.5, 1]), _digits([0, 20, 40])
+    (1, 0)
+    """
+    return next((n for n in range(4) if all(abs(t - round(t, n)) < 1e-9 for t in ticks)), 4)
 
 
 def days_of(since: int, until: int) -> int:

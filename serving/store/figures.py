@@ -48,10 +48,10 @@ def decided(connection: Connection, since: int, until: int) -> int:
 
 def opened(connection: Connection, since: int, until: int, width: int) -> dict[int, int]:
     """How many waits began, by slots of ``width`` ms from ``since`` on."""
-    waits = select(_r.refund_id, _r.opened_at).where(_within(_r.opened_at, since, until))
+    slot = ((_r.opened_at - since) // width).label("slot")
+    waits = select(_r.refund_id, _r.opened_at, slot).where(_within(_r.opened_at, since, until))
     each = waits.distinct().subquery()
-    slot = (each.c.opened_at - since) // width
-    counted = select(slot, func.count()).group_by(slot)
+    counted = select(each.c.slot, func.count()).group_by(each.c.slot)
     return {int(place): n for place, n in connection.execute(counted)}
 
 

@@ -50,6 +50,7 @@ class Log:
         self, n: int, since: int, until: int, *, shift: float = 0.0, model: str | None = "1",
         catalog: str = "c1", names: tuple[str, ...] = NAMES, reasons: Iterable[str] = (),
         channels: tuple[str, ...] = ("WEB", "APP"), customers: int = 400,
+        hits: Iterable[str] = (),
     ) -> list[str]:  # fmt: skip
         """Decide so many refunds, evenly over a time; the refunds' ids.
 
@@ -71,6 +72,7 @@ class Log:
                 explored=bool(explored and scored), model=model, catalog=catalog, names=names,
                 channel=channels[i % len(channels)], rules=[*reasons][: int(held != "ALLOW") * 9],
                 told=["ACCOUNT_AGE", "NOT_KNOWN"][: int(self.draw.integers(3))], shift=shift,
+                hits=hits,
             )  # fmt: skip
             ids.append(refund_id)
         return ids
