@@ -11,22 +11,16 @@ import hashlib
 import hmac
 import re
 import secrets
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import pairwise
-from threading import BoundedSemaphore
 from typing import Any, Final, NamedTuple, cast
 
 import pyotp
-from argon2 import PasswordHasher, profiles
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection
 
 from features.money import MINOR_UNIT_DIGITS
-from serving.persons import NameRefused, compared, is_same_person, name_of_person
+from serving.persons import NameRefused, is_same_person, name_of_person
+from serving.proofs import hashed_password, is_password, password_problem, renewed, step_of
 from serving.roles import ROLES, Role, may
 from serving.store.accounts import Account, Accounts, Credentials, KeptSession, Tries
 from serving.store.audit import AuditEntry
@@ -49,19 +43,7 @@ MOST_WAIT_MS: Final = 15 * MINUTE_MS
 REMEMBERED_MS: Final = 24 * 60 * MINUTE_MS
 """Failures are forgotten that long after the last one."""
 
-PASSWORD_CHARACTERS: Final = (12, 128)
-_FEWEST_DIFFERENT: Final = 5
-_MOST_ALIKE: Final = 0.7
-"""A larger share of characters that are as far from the one before makes a row: 1234, aaaa."""
-
-STEP_MS: Final = 30_000
-"""How long one code is shown, and so how far a clock may be off."""
 _TOKEN_BYTES: Final = 32
-
-HASHER = PasswordHasher.from_parameters(profiles.RFC_9106_LOW_MEMORY)
-"""Makes and checks hashes of passwords: 64 MiB and three passes."""
-_AT_ONCE: Final = BoundedSemaphore(2)
-"""So many passwords are checked at a time, whoever asks: each takes its memory."""
 
 
 class SignInRefusedError(Exception):
@@ -166,15 +148,15 @@ def sign_in(store: Store, name: str, password: str, code: str, *, at: int) -> st
         held = Credentials(None, None, None)
         if account is not None:
             held = accounts.credentials(connection, account.id)
-    is_right = _verified(held.password, password)
-    step = _step_of(held.secret, code, at)
+    is_right = is_password(held.password, password)
+    step = step_of(held.secret, code, at)
     why = _refusal(account, is_right, step)
-    renewed = _renewed(held.password, password) if is_right else None
+    anew = renewed(held.password, password) if is_right else None
     with store.database.write() as connection:
         if account is not None and held.password is not None and step is not None and why is None:
             if accounts.take_code(connection, account.id, held.password, step):
-                if renewed is not None:
-                    accounts.set_password(connection, account.id, renewed)
+                if anew is not None:
+                    accounts.set_password(connection, account.id, anew)
                 return _began(store, connection, account, at)
             why = "code used"
         content = {"why": why, "failures": tries.failures, "locked_until": tries.locked_until}
@@ -234,74 +216,6 @@ def _began(store: Store, connection: Connection, account: Account, at: int) -> s
     return token
 
 
-# --- passwords and codes -----------------------------------------------------------------------
-
-
-def _verified(hashed: str | None, password: str) -> bool:
-    """Whether a password is the one of a hash; where there is none, no less is done."""
-    decoy = _decoy(HASHER)
-    with _AT_ONCE:
-        try:
-            is_right = HASHER.verify(hashed or decoy, _normal(password))
-        except (VerificationError, InvalidHashError):
-            return False
-    return is_right and hashed is not None
-
-
-def _renewed(hashed: str | None, password: str) -> str | None:
-    """A new hash of a password, where the one there is was made with other parameters."""
-    return _hashed(password) if hashed and HASHER.check_needs_rehash(hashed) else None
-
-
-def _hashed(password: str) -> str:
-    with _AT_ONCE:
-        return HASHER.hash(_normal(password))
-
-
-@lru_cache(maxsize=4)
-def _decoy(hasher: PasswordHasher) -> str:
-    return hasher.hash(secrets.token_bytes(_TOKEN_BYTES))
-
-
-def _normal(password: str) -> bytes:
-    # One key of the keyboard gives "é" as one character, another two.
-    return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
-
-
-def _step_of(secret: str | None, code: str, at: int) -> int | None:
-    """The step of time that a code belongs to: the present one, the one before or after."""
-    given = "".join(unicodedata.normalize("NFKC", code[:40]).split()).encode("utf-8", "replace")
-    totp, found = pyotp.TOTP(secret or pyotp.random_base32()), None
-    for step in (now := at // STEP_MS) + 1, now - 1, now:
-        if hmac.compare_digest(totp.generate_otp(max(step, 0)).encode(), given):
-            found = step
-    return found if secret is not None else None
-
-
-def password_problem(password: str, name: str) -> str | None:
-    """What is wrong with a password that somebody of this name chooses; None if nothing is.
-
-    >>> password_problem("correct horse battery staple", "Ann")
-    >>> password_problem("short", "Ann")
-    'must have 12 to 128 characters, got 5'
-    >>> password_problem("ababababababab", "Ann")
-    'must not be one short piece again and again, nor a row of neighbours'
-    """
-    text = _normal(password).decode("utf-8", "surrogatepass")
-    least, most = PASSWORD_CHARACTERS
-    if not least <= len(text) <= most:
-        return f"must have {least} to {most} characters, got {len(text):,}"
-    bare, own = ("".join(filter(str.isalnum, compared(each))) for each in (text, name))
-    if own and own in bare and len(bare) - len(own) < least // 2:
-        return "must not be one's own name, nor little more than that"
-    is_repeated = (text + text).find(text, 1) < len(text)
-    ((_, alike),) = Counter(ord(b) - ord(a) for a, b in pairwise(text)).most_common(1)
-    is_row = alike > _MOST_ALIKE * len(text)
-    if is_repeated or is_row or len(set(text.casefold())) < _FEWEST_DIFFERENT:
-        return "must not be one short piece again and again, nor a row of neighbours"
-    return None
-
-
 # --- one's own password ------------------------------------------------------------------------
 
 
@@ -319,9 +233,9 @@ def change_password(
     tries = _count(store, account.name, at)
     with store.database.read() as connection:
         held = accounts.credentials(connection, account.id)
-    is_right = _verified(held.password, old)
-    step = _step_of(held.secret, code, at)
-    hashed = _hashed(new)
+    is_right = is_password(held.password, old)
+    step = step_of(held.secret, code, at)
+    hashed = hashed_password(new)
     with store.database.write() as connection:
         if (
             is_right and held.password is not None and step is not None
@@ -447,12 +361,12 @@ def enrol(store: Store, token: str, password: str, again: str, code: str, *, at:
     """
     invited = invitation(store, token, at)
     _check_password(password, again, invited.account.name)
-    step = _step_of(invited.secret, code, at)
+    step = step_of(invited.secret, code, at)
     if step is None:
         told = ("must be the six digits that the app shows now; if they are, the clock of the "
                 "device is wrong")  # fmt: skip
         raise InvalidRequest([Problem("code", told)])
-    hashed = _hashed(password)
+    hashed = hashed_password(password)
     accounts = store.accounts
     with store.database.write() as connection:
         account = _invitation(accounts, connection, token, at).account

@@ -10,7 +10,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from commands.shared import now_ms
-from serving import accounts
+from serving import proofs
 from serving.accounts import enrol, invitation
 from tests.test_privacy_commands import Run, opened, run
 
@@ -23,7 +23,7 @@ PASSWORD = "correct horse battery staple"
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hasher that takes no time to speak of."""
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "HASHER", hasher)
+    monkeypatch.setattr(proofs, "HASHER", hasher)
 
 
 def take_up(home: Path, address: str) -> None:

@@ -14,14 +14,13 @@ from argon2 import PasswordHasher
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving import accounts
+from serving import proofs
 from serving.accounts import (
     IDLE_MS,
     INVITED_MS,
     MINUTE_MS,
     REMEMBERED_MS,
     SEEN_MS,
-    STEP_MS,
     TRIES,
     WHOLE_MS,
     AccountConflictError,
@@ -39,12 +38,12 @@ from serving.accounts import (
     invite,
     invite_again,
     limit_of,
-    password_problem,
     session_of,
     sign_in,
     sign_out,
 )
 from serving.console.accounts import _plain
+from serving.proofs import STEP_MS, password_problem
 from serving.store.accounts import Account
 from serving.store.rotation import rotate
 from serving.store.store import Store
@@ -67,14 +66,14 @@ class Cheap(PasswordHasher):
         return super().verify(*given)
 
 
-USUAL = accounts.HASHER
+USUAL = proofs.HASHER
 
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> type[Cheap]:
     """A hasher that takes no time to speak of."""
     Cheap.verified = 0
-    monkeypatch.setattr(accounts, "HASHER", Cheap(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(proofs, "HASHER", Cheap(time_cost=1, memory_cost=8, parallelism=1))
     return Cheap
 
 
@@ -261,7 +260,7 @@ def test_of_many_guesses_at_once_no_more_are_looked_at_than_one_after_another(
     either: Store, cheap: type[Cheap]
 ) -> None:
     enrolled(either)
-    accounts._decoy(accounts.HASHER)
+    proofs._decoy(proofs.HASHER)
     cheap.verified = 0
     results = in_parallel(lambda: sign_in(either, "Ann Lee", "wrong", "000000", at=AT), 12)
     assert all(isinstance(result, SignInRefusedError) for result in results)
@@ -278,7 +277,7 @@ def test_a_hash_of_other_parameters_is_renewed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = enrolled(store)
-    monkeypatch.setattr(accounts, "HASHER", Cheap(time_cost=2, memory_cost=16, parallelism=1))
+    monkeypatch.setattr(proofs, "HASHER", Cheap(time_cost=2, memory_cost=16, parallelism=1))
     sign_in(store, "Ann Lee", PASSWORD, ann.code(AT), at=AT)
     with store.database.read() as connection:
         assert "m=16,t=2" in str(store.accounts.credentials(connection, ann.account.id).password)
@@ -576,7 +575,7 @@ def test_a_password_that_is_easily_guessed_is_refused(password: str) -> None:
 def test_a_password_is_itself_however_its_characters_are_put_together(text: str) -> None:
     for form in ("NFC", "NFD", "NFKC"):
         other = unicodedata.normalize(form, text)
-        assert accounts._normal(other) == accounts._normal(text)
+        assert proofs.normal(other) == proofs.normal(text)
     assert password_problem(text, "Ann") is None or isinstance(password_problem(text, "Ann"), str)
 
 

@@ -11,7 +11,7 @@ import pyotp
 import pytest
 from argon2 import PasswordHasher
 
-from serving import accounts
+from serving import proofs
 from serving.accounts import find, invitation, session_of
 from serving.desk import Desk
 from tests.serving.console.conftest import HOST, SANDBOX, SignedIn, a_session, an_account, now_ms
@@ -23,7 +23,7 @@ Sign = Callable[..., SignedIn]
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hasher that takes no time to speak of."""
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "HASHER", hasher)
+    monkeypatch.setattr(proofs, "HASHER", hasher)
 
 
 def token_in(page: str) -> str:
@@ -118,7 +118,7 @@ def test_sessions_of_ones_own_are_seen_and_ended(signed_in: Sign, desk: Desk) ->
 def test_a_password_is_changed_on_the_page(signed_in: Sign, desk: Desk) -> None:
     agent = signed_in("agent")
     with desk.store.database.write() as connection:
-        hashed = accounts.HASHER.hash("the present password")
+        hashed = proofs.HASHER.hash("the present password")
         desk.store.accounts.set_password(connection, agent.account.id, hashed)
         secret = desk.store.accounts.credentials(connection, agent.account.id).secret
     fields: dict[str, Any] = {

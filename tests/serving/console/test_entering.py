@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from serving import accounts
+from serving import proofs
 from serving.accounts import invitation, invite
 from serving.desk import Desk
 from tests.serving.console.conftest import HOST, SANDBOX, SignedIn, now_ms
@@ -24,7 +24,7 @@ COOKIE = "recourse_sandbox"
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hasher that takes no time to speak of."""
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "HASHER", hasher)
+    monkeypatch.setattr(proofs, "HASHER", hasher)
 
 
 @pytest.fixture
