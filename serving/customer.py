@@ -521,6 +521,7 @@ class _Look:
 _END: Final = 2**62
 _TONE_OF_ACT: Final[Mapping[str, Tone]] = {
     "approved": "good", "denied": "bad", "information_requested": "wait",
+    "approval_proposed": "wait", "reopened": "wait",
 }  # fmt: skip
 
 

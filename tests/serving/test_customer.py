@@ -62,6 +62,7 @@ def every_moment(store: Store, customer: str) -> list[Moment]:
             return found
 
 
+@pytest.mark.each_store
 def test_what_there_is_of_a_customer_is_told(store: Store) -> None:
     put(store, [
         order("o1", -40, device_id="phone", email="ann@example.org", registered_at=day(-400)),
@@ -232,7 +233,6 @@ def test_by_the_clock_of_events_a_year_is_that_before_the_last_one(tmp_path: Pat
     held.close()
 
 
-@pytest.mark.each_store
 def test_a_long_history_is_told_in_pages(store: Store) -> None:
     put(store, [order(f"o{n}", n / 100, device_id=f"d{n}") for n in range(300)])
     put(store, [asked(f"r{n}", n / 100, order_id=f"o{n}") for n in range(300)])
