@@ -10,6 +10,7 @@ import pytest
 
 from rules.policy import Policy
 from serving.desk import Desk
+from tests.serving.test_approvals import account
 from tests.serving.test_desk import ME, Clock, data, now, open_desk, url
 from tests.serving.test_management import Client, refused, told
 from tests.serving.test_reservations import asked, order
@@ -148,3 +149,38 @@ def test_the_same_request_is_answered_with_what_was_decided(call, desk, now):
     refund = told(call("GET", "/v2/refund/r-1", scopes=("report",)))
     assert [(d["action"], d["source"]) for d in refund["decisions"]] == [
         ("ALLOW", "MANUAL_REVIEW"), ("MANUAL_REVIEW", "RULE")]  # fmt: skip
+
+
+def test_an_approval_above_a_limit_is_told_as_a_proposal(call, desk):
+    account(desk.store, "ann", "agent", 5_500)
+    account(desk.store, "bob", "manager")
+    review = told(done(call, "r-1", "approve", abuse=False))
+    assert (review["status"], review["proposal"]["by"]) == ("OPEN", "ann")
+    assert review["proposal"]["needs"] == "manager"
+    assert (queue(call, "?proposed=true"), queue(call, "?proposed=false")) == (
+        ["r-1"], ["r-2", "r-0"])  # fmt: skip
+    body = refused(done(call, "r-1", "approve"), 403)
+    assert "expected manager or higher whose limit is enough" in body["message"]
+    told(done(call, "r-1", "note", justification="ok"))
+    told(done(call, "r-1", "withdraw"))
+    told(done(call, "r-1", "approve"))
+    review = told(done(call, "r-1", "approve", who="bob"))
+    assert (review["disposition"], review["closedBy"], review["proposal"]) == ("ALLOW", "bob", None)
+    assert [(one["act"], one["by"]) for one in review["acts"]] == [
+        ("approval_proposed", "ann"), ("noted", "ann"), ("proposal_withdrawn", "ann"),
+        ("approval_proposed", "ann"), ("approved", "bob")]  # fmt: skip
+    refused(done(call, "r-1", "reopen", who="bob"), 409)
+    told(done(call, "r-0", "deny"))
+    refused(done(call, "r-0", "reopen"), 403)
+    assert told(done(call, "r-0", "reopen", who="bob"))["status"] == "OPEN"
+
+
+def test_the_queue_is_asked_for_by_amount_order_customer_and_age(call):
+    every = told(call("GET", "/v2/reviews", scopes=REVIEW))["reviews"]
+    assert queue(call, "?payableAtLeast=6000&currency=GBP") == ["r-1", "r-2"]
+    assert queue(call, "?orderId=o-2") == ["r-2"]
+    assert queue(call, f"?customer={every[0]['customer']}") == ["r-1", "r-2", "r-0"]
+    oldest = min(one["openedAt"] for one in every)
+    assert queue(call, f"?openedUntil={oldest}") == ["r-0"]
+    refused(call("GET", "/v2/reviews?payableAtLeast=1.5&openedUntil=x&proposed=1", scopes=REVIEW),
+            400, "proposed", "payableAtLeast", "openedUntil")  # fmt: skip
