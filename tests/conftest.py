@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -16,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 # Before LightGBM is loaded, as the Makefile and the command line have it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from serving.store import database
 from tests.browser import CHROMIUM_ARGUMENTS, chromium
 from tests.e2e.service import Service, recourse
 
@@ -28,8 +32,9 @@ settings.load_profile("repeatable")
 
 HEAVY = (
     "test_retraining.py", "test_readme.py", "test_notebooks.py", "test_durability.py",
-    "test_promote.py", "test_decision.py", "test_contract.py", "test_replay.py", "test_scale.py",
-    "test_policies.py", "test_online_retail.py", "test_page.py", "test_policy_walk.py",
+    "test_history.py", "test_catalog.py", "test_scale.py", "test_policy_walk.py", "test_page.py",
+    "test_scene.py", "test_promote.py", "test_oracle.py", "test_decision.py", "test_leaks.py",
+    "test_replay.py", "test_operations.py", "test_online_retail.py", "test_policies.py",
 )  # fmt: skip
 """The files that take longest: begun first, so that no worker is left with one at the end."""
 
@@ -38,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of heavy files first; the order within a file stays."""
     places = {name: place for place, name in enumerate(HEAVY)}
     items.sort(key=lambda item: places.get(item.path.name, len(HEAVY)))
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage among what is there to the end: modules, tests, their parameters."""
+    gc.collect()
+    gc.freeze()
 
 
 def made_once(
@@ -60,6 +71,22 @@ def made_once(
 def logs_as_delivered() -> None:
     """Let no test hear less than another: a command that ran before may ask for errors alone."""
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Let no store of this process wait for the disk: what that is for, a power cut, is not tried
+    here. `test_every_commit_is_synced` holds the setting; services that are started have it."""
+    delivered = database._set_up_sqlite
+
+    @wraps(delivered)
+    def set_up(connection: Any, record: object) -> None:
+        delivered(connection, record)
+        connection.execute("PRAGMA synchronous = OFF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_set_up_sqlite", set_up)
+        yield
 
 
 @pytest.fixture(scope="session")

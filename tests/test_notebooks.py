@@ -93,7 +93,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Note
                 timeout=PATIENCE_SECONDS,
                 resources={"metadata": {"path": str(FOLDER)}},
             )
-            executed: NotebookNode = client.execute()
+            executed: NotebookNode = client.execute(cleanup_kc=True)
         return executed
 
     return execute

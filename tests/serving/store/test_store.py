@@ -13,6 +13,7 @@ import pytest
 
 from features.events import RefundRequest
 from features.packed import LAYOUT
+from serving.store import database
 from serving.store.database import STORE_UNAVAILABLE, StoreRefusedError
 from serving.store.history import Slices
 from serving.store.store import Store
@@ -37,10 +38,14 @@ def test_what_was_committed_is_there_when_opened_again(url: str, refund: Refund)
     again.close()
 
 
-def test_every_commit_is_synced(store: Store) -> None:
+def test_every_commit_is_synced(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As delivered: the other tests do not wait for the disk."""
+    monkeypatch.setattr(database, "_set_up_sqlite", database._set_up_sqlite.__wrapped__)
+    store = Store.open(url, SECRET)
     with store.database.write() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    store.close()
 
 
 @pytest.mark.parametrize(
