@@ -3,9 +3,9 @@
 ``python -m benchmarks.console [--open 50000]`` prints one JSON document. A few hundred refunds of
 a data folder are decided by a desk over its history; those that are held open a case each, and are
 kept many times over, with other ids, until so many wait. Then the pages are asked for by somebody
-who is signed in, in turns with the page to sign in at, which reads nothing: what that costs is what
-any page does. Times are those of the server, in its process, without a network; the exit code is 1
-for a page that was not answered.
+who is signed in, in turns with that of their own account, which reads next to nothing: what it
+costs is what any page does. Times are those of the server, in its process, without a network; the
+exit code is 1 for a page that was not answered.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def run(data: Path, model_home: Path | None, work: Path, count: int, kind: Kind)
         with store.database.read() as connection:
             customers = [r.customer for r in store.reviews.queue(connection, limit=ROUNDS)]
         pages = {
-            "sign_in": ["/sign-in"],
+            "account": ["/account"],
             "queue": ["/queue"],
             "case": [f"/case/{refund_id}" for refund_id in real],
             "customer": [f"/customer/{customer}" for customer in customers],
