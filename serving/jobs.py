@@ -289,7 +289,7 @@ class JobWatch:
                 jobs.put_back(connection, job)
                 return False
             jobs.end(connection, job, _now(), **made._asdict())
-        log.info("job_done", kind=job.kind, id=job.id, problem=made.problem)
+        log.info("job_done", kind=job.kind, id=job.id, failed=made.problem is not None)
         return True
 
     def _make(self, job: Job) -> Made | None:

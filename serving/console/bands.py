@@ -15,7 +15,7 @@ from serving.language import Language
 
 HEIGHT: Final = 170
 _TOP, _BOTTOM, _LEFT, _RIGHT = 6, 140, 16.0, 98.0
-_APART, _ABOVE = 8.0, 14
+_APART, _OF_ENDS, _ABOVE = 8.0, 13.0, 14
 """Figures of an axis that are nearer than so many per cent, or pixels, are not both written."""
 
 _TONES: Final = {"MANUAL_REVIEW": "wait", "PREVENT": "bad"}
@@ -77,7 +77,8 @@ def _figures_across(chances: Sequence[float], language: Language) -> Iterator[Ma
     shown: list[float] = []
     for chance in (*chances, 0.0, 1.0):
         x = _across(chance)
-        if all(abs(x - other) >= _APART for other in shown):
+        room = _APART if chance in chances else _OF_ENDS
+        if all(abs(x - other) >= room for other in shown):
             shown.append(x)
             anchor = "end" if chance == 1 else "start" if chance == 0 else "middle"
             yield tag("text", language.share(chance), x=f"{x:.2f}%", y=_BOTTOM + 16, class_="soft",
