@@ -31,11 +31,11 @@ def standing_name(standing: Standing, language: Language) -> str:
 
     >>> from serving.language import ENGLISH
     >>> standing_name("waiting", ENGLISH)
-    'waits for a person'
+    'waiting for a person'
     """
     return {
         "paid": language.say("paid"), "refused": language.say("refused"),
-        "waiting": language.say("waits for a person"),
+        "waiting": language.say("waiting for a person"),
         "promised": language.say("open, not paid yet"),
         "ended": language.say("cancelled"),
     }[standing]  # fmt: skip
