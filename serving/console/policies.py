@@ -16,11 +16,10 @@ from rules.advice import warnings
 from rules.changes import changes
 from rules.document import Limit, Rule
 from rules.policy import CompiledRule, Policy, PolicyError
-from rules.source import lines_of
 from serving import governance
 from serving.console import bands
 from serving.console.backtests import latest_found
-from serving.console.policy_words import pointed, sentence
+from serving.console.policy_words import by_lines, pointed, sentence
 from serving.console.visit import Page, Visit
 from serving.explanation.words import action_name
 from serving.facts import WORDS
@@ -71,7 +70,7 @@ def one(visit: Visit) -> Response:
     policy, problem = _loaded(kept)
     return visit.page(
         "policy.html.j2", kept=kept, policy=policy, problem=problem,
-        parts=_parts(policy, visit) if policy else {}, lines=lines_of(kept.text.rstrip("\n")),
+        parts=_parts(policy, visit) if policy else {}, lines=by_lines(kept.text),
         acts=_told([act for act in acts if kept.hash in (act.hash, act.replaced)][::-1], named),
         doubts=pointed(warnings(policy, WORDS), kept.text) if policy else [],
         told=_told_of(visit, kept), **_standing(visit, kept),
@@ -216,7 +215,7 @@ def propose(visit: Visit) -> Response:
         found = pointed(error.problems, text) if isinstance(error, PolicyError) else []
         return visit.page(
             "policy_next.html.j2", status=422, kept=kept, text=text, note=note,
-            problems=[] if found else error.problems, pointed=found, lines=lines_of(text),
+            problems=[] if found else error.problems, pointed=found, lines=by_lines(text),
             most_note=MOST_NOTE,
         )  # fmt: skip
     told = "proposed" if len(store.policy_versions()) > before else "known"

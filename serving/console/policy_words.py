@@ -16,6 +16,9 @@ AROUND: Final = 3
 
 MOST_OF_A_LINE: Final = 240
 
+MOST_LINES: Final = 10_000
+"""Of a text so many lines are shown, and texts of more are not put side by side."""
+
 
 def sentence(change: Change, language: Language) -> str:
     """A change as a sentence.
@@ -49,8 +52,8 @@ class Row(NamedTuple):
     text: str
 
 
-def rows(before: str, after: str) -> list[Row]:
-    """The lines in which two texts differ, and those around them.
+def rows(before: str, after: str) -> list[Row] | None:
+    """The lines in which two texts differ, and those around them; None where there are too many.
 
     >>> for row in rows("a\\nb\\nc", "a\\nB\\nc"): print(*row)
       1 1 a
@@ -58,7 +61,13 @@ def rows(before: str, after: str) -> list[Row]:
     + None 2 B
       3 3 c
     """
-    return list(_rows(lines_of(before.rstrip("\n")), lines_of(after.rstrip("\n"))))
+    old, new = (lines_of(text.rstrip("\n")) for text in (before, after))
+    return None if max(len(old), len(new)) > MOST_LINES else list(_rows(old, new))
+
+
+def by_lines(text: str) -> list[str]:
+    """The lines of a text, as many as are shown."""
+    return lines_of(text.rstrip("\n"))[:MOST_LINES]
 
 
 def _rows(old: Sequence[str], new: Sequence[str]) -> Iterator[Row]:

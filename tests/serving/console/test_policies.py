@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serving import governance
+from serving.console.policy_words import MOST_LINES
 from serving.desk import Desk
 from tests.serving.conftest import DEFAULT_POLICY
 from tests.serving.console.conftest import SignedIn
@@ -202,3 +203,9 @@ def test_the_settings_may_let_an_author_alone_but_not_here(ann: SignedIn, desk: 
     assert ann.submit("/policies/3/activate").status_code == 422
     governance.activate(desk.store, "3", actor="Ann Lee", at=9, second_person=False)  # the command
     assert in_force(desk) == "3"
+
+
+def test_a_text_of_very_many_lines_is_shown_in_part(ann: SignedIn) -> None:
+    assert proposed(ann, NEXT + "#\n" * 20_000).status_code == 303
+    assert ann.see("/policies/3").count('<li id="L') == MOST_LINES
+    assert "too many lines" in ann.see("/policies/3/diff")
