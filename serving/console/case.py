@@ -45,11 +45,13 @@ FILE_POLICY: Final = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 class Trouble(NamedTuple):
-    """Why an act was not done: problems by field, or one message."""
+    """Why an act was not done: problems by field, one message, or files that were not attached."""
 
     status: int
     problems: Sequence[Problem] = ()
     message: str = ""
+    files: Sequence[Problem] = ()
+    attached: int = 0
 
 
 FINE: Final = Trouble(200)
@@ -75,7 +77,8 @@ def _page(visit: Visit, refund_id: str, trouble: Trouble = FINE) -> Response:
     )
     return visit.page(
         "case.html.j2", status=trouble.status, case=case, review=case.review, trouble=trouble,
-        problems=trouble.problems, typed={name: visit.form.text(name) for name in _FIELDS},
+        problems=trouble.problems, wrong={one.field for one in trouble.problems},
+        typed={name: visit.form.text(name) for name in _FIELDS},
         score_id=score_id, is_latest=score_id == case.score_id,
         report=report(explanation, language) if explanation else None,
         notes=notes, files=attachments.attachments_of(store, refund_id), now=visit.at,
@@ -208,7 +211,7 @@ def attach(visit: Visit) -> Response:
     except UnknownAttachmentError as error:
         raise ApiError(404, str(error)) from None
     if problems:
-        return _page(visit, refund_id, Trouble(422, problems))
+        return _page(visit, refund_id, Trouble(422, files=problems, attached=len(added)))
     return visit.to(f"/case/{refund_id}", file=added[-1].id)
 
 

@@ -85,7 +85,9 @@ def _page(
     )  # fmt: skip
     return visit.page(
         "queue.html.j2", status=status if not wrong else 422, asked=asked, cases=part.cases,
-        problems=[*problems, *wrong], outcomes=outcomes, typed=typed or _NOTHING, chosen=chosen,
+        problems=[*problems, *wrong], is_filter_wrong=bool(wrong),
+        wrong={one.field for one in problems}, outcomes=outcomes, typed=typed or _NOTHING,
+        chosen=chosen,
         counts=waiting.counts_of(store, visit.account.name, visit.at),
         following=following, is_first=not after, base=visit.desk.rates.base, now=visit.at,
         is_timed=store.clock == "ingest", reason=lambda code: codes.name_of_code(code, language),

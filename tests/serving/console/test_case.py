@@ -264,6 +264,8 @@ def test_what_is_no_evidence_is_refused_and_hinders_no_other(
         done = ann.submit("/attach/r-1", files=[("file", (name, content, "image/png")),
                                                 ("file", ("ok.pdf", PDF, ""))])  # fmt: skip
         assert done.status_code == 422 and "<script>" not in done.text and "<b>" not in done.text
+        assert "One file was not attached:" in said(done.text)
+        assert "1 other was attached." in said(done.text)
     assert [one.name for one in attachments_of(desk.store, "r-1")] == ["ok.pdf"] * 4
     assert ann.submit("/attach/r-1").status_code == 422
     many = [("file", (f"{n}.pdf", PDF, "")) for n in range(6)]
