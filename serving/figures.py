@@ -278,13 +278,18 @@ class ReportWatch:
             for days, age in MADE_ANEW_MS.items():
                 of = [job for job in every if job.arguments.get("days") == days]
                 self._forget(of)
-                if not of or of[0].asked_at + age <= at:
+                if not of or (of[0].asked_at + age <= at and self._is_behind(of[0], at)):
                     return ask_for(self._store, days, at)
         except STORE_UNAVAILABLE as error:
             log.error("reports_not_asked_for", error=type(error).__name__)
         except InvalidRequest:  # too much waits: it is asked for at a later look
             pass
         return None
+
+    def _is_behind(self, job: Job, at: int) -> bool:
+        """Whether the same report would be on other days now: a sandbox may stand still."""
+        until = period_of(self._store, int(job.arguments["days"]), at).until
+        return job.problem is not None or job.arguments["until"] != until
 
     def _forget(self, of: list[Job]) -> None:
         """Delete all but the latest reports on so many days, which would crowd out others."""

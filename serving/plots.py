@@ -178,7 +178,7 @@ def levels(
         if line is not None:
             at_line = _at(100 * line / axis.top)
             parts.append(
-                tag("line", x1=at_line, x2=at_line, y1=top + 17, y2=top + 36, class_="now")
+                tag("line", x1=at_line, x2=at_line, y1=top + 19, y2=top + 35, class_="now")
             )
     return _rows(parts, len(rows), label)
 

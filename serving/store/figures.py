@@ -60,7 +60,7 @@ def ended(connection: Connection, since: int, until: int) -> Sequence[Ended]:
     of = select(*(_r[name] for name in Ended._fields)).where(
         _within(_r.closed_at, since, until), _is_the_end()
     )
-    return [*map(Ended._make, connection.execute(of).tuples().all())]
+    return [Ended._make(row) for row in connection.execute(of).all()]
 
 
 def waiting(connection: Connection, at: int) -> tuple[int, int, int | None, int]:

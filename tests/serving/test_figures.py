@@ -177,6 +177,24 @@ def test_reports_are_made_anew_when_they_are_old(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_store_that_stands_still_is_reported_on_once(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path}/s.db", SECRET, clock="event")
+    decide(store, 1, NOW - 40 * DAY_MS)
+    watch = ReportWatch(store)
+    for days in MADE_ANEW_MS:
+        job = watch.look(NOW)
+        assert job is not None and job.arguments["until"] == NOW - 40 * DAY_MS + 1
+        end(store, job, problem="it broke" if days == 7 else None)
+    later = NOW + 30 * DAY_MS
+    again = watch.look(later)
+    assert again is not None and again.arguments["days"] == 7, "what failed is tried again"
+    end(store, again)
+    assert watch.look(later) is None
+    decide(store, 2, NOW)
+    assert watch.look(later) is not None
+    store.close()
+
+
 def end(store: Store, job: Any, problem: str | None = None) -> None:
     with store.database.write() as connection:
         begun = store.jobs.begin(connection, job, job.asked_at)
