@@ -64,7 +64,7 @@ def _wanted(visit: Visit) -> dict[str, Any]:
     if standing not in STANDINGS:
         told = f"must be one of {', '.join(STANDINGS)}"
         problems.append(Problem("standing", told, shown(standing)))
-    place = re.fullmatch(r"(\d{1,15})-(\w{1,100})", given["after"]) if given["after"] else None
+    place = re.fullmatch(r"(\d{1,15})-([\w-]{1,100})", given["after"]) if given["after"] else None
     if given["after"] and place is None:
         problems.append(Problem("after", "must be the end of a page", shown(given["after"])))
     if problems:
@@ -131,7 +131,7 @@ def _told(visit: Visit, name: ListName, entries: tuple[ListEntry, ...]) -> str:
     match visit.query.get("told"):
         case "put" if any(one.value == value for one in entries[:1]):
             return say("It is on the list, and counts from now on.")
-        case "off" if not any(one.value == value for one in store.list_entries(name)):
+        case "off" if not _is_on(visit, name, value):
             return say("It is off the list.")
         case "import" if value.isascii() and value.isdigit() and len(value) < 16:
             with store.database.read() as connection:
@@ -139,6 +139,13 @@ def _told(visit: Visit, name: ListName, entries: tuple[ListEntry, ...]) -> str:
             return visit.language.say_of(count, "{value} entry was put on the list.",
                                          "{value} entries were put on the list.")  # fmt: skip
     return ""
+
+
+def _is_on(visit: Visit, name: ListName, value: str) -> bool:
+    store = visit.desk.store
+    with store.database.read() as connection:
+        found = store.lists.of_pseudonyms(connection, {"customer": value}, visit.at)
+    return any(entry.list == name for entry in found)
 
 
 # --- in and out --------------------------------------------------------------------------------

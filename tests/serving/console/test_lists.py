@@ -85,6 +85,8 @@ def test_entries_are_chosen_by_kind_and_standing_page_by_page(ann: SignedIn, des
     assert after is not None
     rest = ann.see(after[1].replace("&amp;", "&").removeprefix("/console/sandbox"))
     assert rest.count("data-row") == 10
+    for entry in desk.store.list_entries("block"):  # whatever a pseudonym is made of
+        ann.see(f"/lists/block?after={entry.created_at}-{entry.value}")
     over = ann.see("/lists/block?standing=over")
     assert over.count("data-row") == 1
     assert "expired" in over
