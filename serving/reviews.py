@@ -389,7 +389,10 @@ def _refuse_unless_may(review: Review, doing: Doing, who: Authority) -> None:
     if doing.kind == "reopened" or (doing.kind == "assigned" and not _is_own(review, doing, who)):
         needs = "assign"
     if who.has_account and not may(who.role, needs):
-        what = "reopen a refusal" if doing.kind == "reopened" else "give a review to others"
+        what = "reopen a refusal"
+        if doing.kind == "assigned":
+            whose = f", or take another's (it is {review.assignee}'s)" if review.assignee else ""
+            what = f"give a review to others{whose}"
         raise ActRefusedError(f"{who.name} is {who.role}: expected manager or admin to {what}")
     proposal = review.proposal
     if doing.kind == "proposal_withdrawn":
@@ -414,9 +417,12 @@ def _refuse_unless_may(review: Review, doing: Doing, who: Authority) -> None:
 
 
 def _is_own(review: Review, doing: Doing, who: Authority) -> bool:
-    """Whether somebody takes a review for themselves, or gives their own back."""
-    whose = doing.assignee or review.assignee
-    return whose is not None and is_same_person(whose, who.name)
+    """Whether somebody takes a review that is nobody's, or keeps or gives back their own.
+
+    So of two who take one at once the first has it.
+    """
+    before, after = review.assignee or who.name, doing.assignee or who.name
+    return is_same_person(before, who.name) and is_same_person(after, who.name)
 
 
 def _higher(proposal: Approval) -> str:

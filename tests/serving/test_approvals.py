@@ -174,6 +174,8 @@ def test_only_who_leads_gives_reviews_to_others(people, now):
         act(people, now, "assign", assignee="Al")
     with pytest.raises(ActRefusedError):
         act(people, now, "assign", by="Al", assignee="")
+    with pytest.raises(ActRefusedError, match=r"take another's \(it is Ann's\)"):
+        act(people, now, "assign", by="Al", assignee="Al")
     assert act(people, now, "assign", by="Mo", assignee="Al").assignee == "Al"
     assert act(people, now, "assign", by="Al", assignee="").assignee is None
 
