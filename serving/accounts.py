@@ -177,8 +177,8 @@ def _count(store: Store, name: str, at: int) -> Tries:
         failures = before.failures + 1
         wait = wait_ms(failures)
         tries = Tries(failures, at, at + wait if wait else None)
-        store.accounts.keep_tries(connection, name, tries)
         store.accounts.forget_tries_before(connection, at - REMEMBERED_MS)
+        store.accounts.keep_tries(connection, name, tries)
     return tries
 
 
@@ -319,9 +319,10 @@ def invite_again(
             )
         if account.disabled_at is not None:
             raise AccountConflictError(f"{account.name} is disabled: enable the account first")
-        ended = store.accounts.end(connection, account.id)
+        invited = _invited(store, connection, account, by, via, at, {})
         store.accounts.forget_tries(connection, account.name)
-        return _invited(store, connection, account, by, via, at, {"sessions": ended})
+        store.accounts.end(connection, account.id)
+        return invited
 
 
 def _invited(
@@ -392,7 +393,7 @@ def change(
     with _changing(store, account_id, by=by, via=via) as (connection, before):
         _, (role, limit_minor) = _checked(before.name, role, limit_minor)
         after = before._replace(role=role, limit_minor=limit_minor)
-        _change(store, connection, before, after, {}, by=by, via=via, at=at)
+        _change(store, connection, before, after, by=by, via=via, at=at)
     return after
 
 
@@ -400,8 +401,8 @@ def disable(store: Store, account_id: str, *, by: str, via: str, at: int) -> Acc
     """Let an account's holder in no more, and sign them out; refuses as `change` does."""
     with _changing(store, account_id, by=by, via=via) as (connection, before):
         after = before._replace(disabled_at=before.disabled_at or at)
-        content = {"sessions": store.accounts.end(connection, before.id)}
-        _change(store, connection, before, after, content, by=by, via=via, at=at)
+        _change(store, connection, before, after, by=by, via=via, at=at)
+        store.accounts.end(connection, before.id)
     return after
 
 
@@ -409,8 +410,9 @@ def enable(store: Store, account_id: str, *, by: str, via: str, at: int) -> Acco
     """Let an account's holder in again, at once, however many tries failed; else as `disable`."""
     with _changing(store, account_id, by=by, via=via) as (connection, before):
         after = before._replace(disabled_at=None)
-        store.accounts.forget_tries(connection, before.name)
-        _change(store, connection, before, after, {}, by=by, via=via, at=at)
+        _change(store, connection, before, after, by=by, via=via, at=at)
+        if store.accounts.forget_tries(connection, before.name):
+            _audit(store, connection, "account_unlocked", after, at, by=by, via=via)
     return after
 
 
@@ -418,7 +420,10 @@ def enable(store: Store, account_id: str, *, by: str, via: str, at: int) -> Acco
 def _changing(
     store: Store, account_id: str, *, by: str, via: str
 ) -> Iterator[tuple[Connection, Account]]:
-    """A transaction in which an account of another person is changed, and nobody else's is."""
+    """A transaction in which an account of another person is changed, and nobody else's is.
+
+    Everybody changes an account before its tries and its sessions, lest two wait for each other.
+    """
     with store.database.write() as connection:
         store.accounts.lock(connection)
         before = _known(store, connection, account_id)
@@ -428,8 +433,8 @@ def _changing(
 
 
 def _change(
-    store: Store, connection: Connection, before: Account, after: Account,
-    content: Mapping[str, Any], *, by: str, via: str, at: int,
+    store: Store, connection: Connection, before: Account, after: Account, *,
+    by: str, via: str, at: int,
 ) -> None:  # fmt: skip
     if after == before:
         return
@@ -440,8 +445,8 @@ def _change(
         for name, old, new in zip(before._fields, before, after, strict=True)
         if old != new
     }
-    _audit(store, connection, "account_changed", after, at, {"changes": changes, **content},
-           by=by, via=via)  # fmt: skip
+    content = {"changes": changes}
+    _audit(store, connection, "account_changed", after, at, content, by=by, via=via)
 
 
 def find(store: Store, named: str) -> Account:

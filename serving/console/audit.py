@@ -20,7 +20,8 @@ _TIMES: Final = 10**11
 _FIELDS: Final = ("actor", "action", "subject", "since", "until")
 
 ACTIONS: Final = (
-    "account_changed", "account_enrolled", "account_invited", "activated", "activation_refused",
+    "account_changed", "account_enrolled", "account_invited", "account_unlocked", "activated",
+    "activation_refused",
     "backfilled", "customer_erased", "customer_exported", "decided", "identifiers_revealed",
     "key_created", "key_revoked", "key_rotated", "listed", "password_change_refused",
     "password_changed", "proposed", "reported", "retention_applied", "secret_rotated",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from serving.persons import compared
 from serving.roles import Role
@@ -217,11 +217,10 @@ class Accounts:
         statement = self._database.inserting(sign_in_tries, columns, "replace")
         self._database.run(connection, statement, (self._tried(name), *tries))
 
-    def forget_tries(self, connection: Connection, name: str) -> None:
-        """Forget what failed under a name."""
-        connection.execute(
-            delete(sign_in_tries).where(sign_in_tries.c.name_mac == self._tried(name))
-        )
+    def forget_tries(self, connection: Connection, name: str) -> bool:
+        """Forget what failed under a name; whether anything did."""
+        statement = delete(sign_in_tries).where(sign_in_tries.c.name_mac == self._tried(name))
+        return connection.execute(statement).rowcount > 0
 
     def forget_tries_before(self, connection: Connection, before: int) -> None:
         """Forget what failed under any name the last time before an instant (epoch ms)."""
@@ -246,6 +245,10 @@ class Accounts:
         with self._database.read() as connection:
             rows = self._database.run(connection, prepared, (session_id,))
         return _session(rows[0]) if rows else None
+
+    def last_seen_at(self, connection: Connection) -> int:
+        """When somebody was last at the console with a session that is kept; 0 if nobody was."""
+        return connection.execute(select(func.max(sessions.c.seen_at))).scalar_one() or 0
 
     def sessions_of(self, account_id: str) -> list[KeptSession]:
         """The sessions of an account, the one that was used last first."""

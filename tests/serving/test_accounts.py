@@ -541,6 +541,7 @@ def test_who_is_enabled_need_not_wait(store: Store) -> None:
         refused(store, "Ann Lee", "x", "x")
     enable(store, ann.account.id, at=AT, **BY)
     sign_in(store, "Ann Lee", PASSWORD, ann.code(AT), at=AT)
+    assert actions(store, ann.account)[-2:] == ["account_unlocked", "signed_in"]
 
 
 def test_codes_are_good_under_another_secret_of_the_store(either_url: str) -> None:
