@@ -150,13 +150,15 @@ def page(store: Store, job: Job) -> str | None:
 
 
 def command_of(job: Job, mode: Mode) -> list[str]:
-    """What a person types to have the same, behind ``recourse``.
+    """What a person types to have the same, behind ``recourse``; a report asks for a beginning.
 
     >>> job = Job("job_1", "backtest", {"policy": "2", "against": "1", "since": 0}, "ann", 5)
     >>> " ".join(command_of(job, "live"))
     'backtest --policy=2 --against=1 --mode=live --since=1970-01-01T00:00:00.000Z'
+    >>> command_of(Job("job_1", "period", {}, "ann", 5), "test")[1:]
+    ['--mode=test', '--since=1970-01-01T00:00:00.000Z']
     """
-    given = job.arguments
+    given = {"since": 0, **job.arguments} if job.kind == "period" else job.arguments
     words = ["report"]
     if job.kind == "backtest":
         words = ["backtest", f"--policy={given['policy']}", f"--against={given['against']}"]
