@@ -242,10 +242,15 @@ def ask_for(
     return jobs.ask(store, "period", period._asdict(), by=by, at=at, via=via)
 
 
+READ_MS: Final = DAY_MS
+"""A console that nobody was at for so long has no readers."""
+
+
 class ReportWatch:
     """Has the reports of one store made anew when they are old, from start to stop.
 
-    A store without a decision has nothing to report on.
+    While somebody uses its console, that is: without readers, decisions have the machine to
+    themselves. A store without a decision has nothing to report on.
     """
 
     def __init__(self, store: Store) -> None:
@@ -271,6 +276,8 @@ class ReportWatch:
         try:
             with self._store.database.read() as connection:
                 if counts.last_decided_at(connection) is None:
+                    return None
+                if self._store.accounts.last_seen_at(connection) < at - READ_MS:
                     return None
             every = jobs.history(self._store, "period")
             if any(job.done_at is None for job in every):

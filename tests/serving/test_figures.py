@@ -157,6 +157,8 @@ def test_reports_are_made_anew_when_they_are_old(tmp_path: Path) -> None:
     watch = ReportWatch(store)
     assert watch.look(NOW) is None, "of no decision there is nothing to report"
     decide(store, 1, NOW - 5)
+    assert watch.look(NOW) is None, "nobody reads it"
+    come(store, NOW)
     asked = []
     for _ in PERIODS:
         job = watch.look(NOW)
@@ -170,16 +172,25 @@ def test_reports_are_made_anew_when_they_are_old(tmp_path: Path) -> None:
     later = NOW
     for _ in range(26):
         later += HOUR_MS
+        come(store, later)
         while (job := watch.look(later)) is not None:
             end(store, job)
     kept = [one.arguments["days"] for one in jobs.history(store, "period")]
     assert set(kept) == set(PERIODS) and len(kept) <= 3 * len(PERIODS), "none crowds out others"
+    assert watch.look(later + 2 * DAY_MS) is None, "nobody reads it any more"
     store.close()
+
+
+def come(store: Store, at: int) -> None:
+    """Let somebody be at the console."""
+    with store.database.write() as connection:
+        store.accounts.begin(connection, f"session at {at}", "acc_1", at)
 
 
 def test_a_store_that_stands_still_is_reported_on_once(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path}/s.db", SECRET, clock="event")
     decide(store, 1, NOW - 40 * DAY_MS)
+    come(store, NOW + 30 * DAY_MS)
     watch = ReportWatch(store)
     for days in MADE_ANEW_MS:
         job = watch.look(NOW)
