@@ -22,7 +22,6 @@ from serving.reviews import (
     Authority,
     Doing,
     act_on,
-    role_above,
 )
 from serving.store.attachments import Attachment
 from serving.store.reviews import Review
@@ -86,19 +85,13 @@ def _page(visit: Visit, refund_id: str, trouble: Trouble = FINE) -> Response:
         least=LEAST_CHARACTERS, most=MOST_CHARACTERS, most_files=MOST_OF_A_REFUND,
         at_once=FILES_AT_ONCE, most_bytes=MOST_BYTES, last=_told(visit, case),
         people=people_of(visit), is_own=lambda one: one.author == visit.account.name,
-        ended=_ended(case.review, visit), higher=_higher(case.review),
+        ended=_ended(case.review, visit), earlier=[_how(one, visit) for one in case.earlier],
     )  # fmt: skip
 
 
 def _who(visit: Visit) -> Authority:
     account = visit.account
     return Authority(account.name, account.role, account.limit_minor, has_account=True)
-
-
-def _higher(review: Review | None) -> str | None:
-    """The lowest role that could second what is proposed."""
-    proposal = review.proposal if review else None
-    return role_above(proposal.first_rank) if proposal else None
 
 
 def _told(visit: Visit, case: CaseFile) -> Told | None:
@@ -110,7 +103,7 @@ def _told(visit: Visit, case: CaseFile) -> Told | None:
                  if one.id == added and one.author == visit.account.name]  # fmt: skip
         if names:
             said = visit.language.say("Attached: {name}", name=names[0])
-            return Told(case.refund_id, said, None)
+            return Told(case.refund_id, said)
     return told_of(visit, done)
 
 
@@ -118,32 +111,39 @@ def _ended(review: Review | None, visit: Visit) -> str | None:
     """How a review that is done ended, and what the shop gets to hear."""
     if review is None or review.closed_at is None:
         return None
+    ended = _how(review, visit)
+    if review.disposition is None:
+        return ended
+    told = visit.language.say(
+        "The shop is told so by the webhook refund.reviewed; asked again with the same fields, it "
+        "is answered: {action}.",
+        action=action_name(review.disposition, visit.language),
+    )
+    return f"{ended} {told}"
+
+
+def _how(review: Review, visit: Visit) -> str:
+    """How a review ended."""
     say, who = visit.language.say, review.closed_by or ""
-    when = visit.language.instant(review.closed_at)
+    when = visit.language.instant(review.closed_at or 0)
     match review.ending:
         case "approved" if review.approval is not None and review.approval.second_by:
             first, second = review.approval.first_by, review.approval.second_by
-            ended = say("{first} and {second} approved it, on {when}.", first=first,
-                        second=second, when=when)  # fmt: skip
+            return say("{first} and {second} approved it, on {when}.", first=first,
+                       second=second, when=when)  # fmt: skip
         case "approved":
-            ended = say("{person} approved it, on {when}.", person=who, when=when)
+            return say("{person} approved it, on {when}.", person=who, when=when)
         case "denied":
-            ended = say("{person} denied it, on {when}.", person=who, when=when)
+            return say("{person} denied it, on {when}.", person=who, when=when)
         case "decided_again":
-            ended = say("It was asked for again with other fields, and decided anew, on {when}.",
-                        when=when)  # fmt: skip
+            return say("It was asked for again with other fields, and decided anew, on {when}.",
+                       when=when)  # fmt: skip
         case "paid":
-            ended = say("It was reported paid, on {when}.", when=when)
+            return say("It was reported paid, on {when}.", when=when)
         case "declined":
-            ended = say("It was reported declined, on {when}.", when=when)
+            return say("It was reported declined, on {when}.", when=when)
         case _:
-            ended = say("It was reported canceled, on {when}.", when=when)
-    if review.disposition is None:
-        return ended
-    told = say("The shop is told so by the webhook refund.reviewed; asked again with the same "
-               "fields, it is answered: {action}.",
-               action=action_name(review.disposition, visit.language))  # fmt: skip
-    return f"{ended} {told}"
+            return say("It was reported canceled, on {when}.", when=when)
 
 
 # --- acts ----------------------------------------------------------------------------------------

@@ -26,11 +26,14 @@ from serving.reviews import (
 )
 from serving.roles import rank_of
 from serving.store.refunds import TransitionRefusedError
-from serving.store.reviews import Act, Review, Wanted, place_in
+from serving.store.reviews import Review, Wanted, place_in
 from serving.wire import InvalidRequest, Problem, shown
 
 ROWS: Final = 50
 MOST_PEOPLE: Final = 200
+RECENT_MS: Final = 10 * 60_000
+"""What was done longer ago is not told as if it were just now."""
+
 REFUSED: Final = (
     UnknownReviewError, ReviewConflictError, ActRefusedError, TransitionRefusedError,
 )  # fmt: skip
@@ -102,20 +105,20 @@ def _meter(review: Review) -> Markup | str:
 
 
 class Told(NamedTuple):
-    """What somebody did just now on a refund, in words, and the act, if it was one."""
+    """What somebody did just now on a refund, in words."""
 
     refund_id: str
     said: str
-    act: Act | None
 
 
 def told_of(visit: Visit, refund_id: str) -> Told | None:
-    """The last thing that whoever asks did on a refund, as the store has it."""
-    if not refund_id:
+    """The last thing that whoever asks did on a refund, as the store has it, if it is not old."""
+    store = visit.desk.store
+    act = waiting.last_of(store.reviews_of(refund_id, 1)[1], visit.account.name)
+    is_old = act is not None and store.clock == "ingest" and act.at < visit.at - RECENT_MS
+    if act is None or is_old:
         return None
-    _, acts = visit.desk.store.reviews_of(refund_id, 1)
-    act = waiting.last_of(acts, visit.account.name)
-    return Told(refund_id, act_told(act, visit.language).said, act) if act else None
+    return Told(refund_id, act_told(act, visit.language).said)
 
 
 def people_of(visit: Visit) -> list[str]:

@@ -164,6 +164,7 @@ def test_a_decision_made_anew_meanwhile_is_to_be_read_first(signed_in: SignIn, h
     assert score_of(late.text) != read and "70.00 GBP" in late.text
     earlier = ann.see(f"/case/r-1?decision={read}")
     assert "an earlier decision" in earlier and not buttons(earlier)
+    assert "asked for again with other fields" in said(late.text)
     assert ann.submit("/case/r-1", act="approve", justification=WHY,
                       scoreId=score_of(late.text)).status_code == 303  # fmt: skip
     again = ann.submit("/case/r-1", act="deny", justification=WHY)

@@ -164,10 +164,18 @@ def test_nothing_that_waits_says_what_to_do(signed_in: SignIn) -> None:
     assert ann.submit("/next").headers["location"] == f"{SANDBOX}/queue"
 
 
-def test_only_what_somebody_did_is_told_to_them(desk, signed_in: SignIn, three: list[str]) -> None:
+def test_only_what_somebody_did_is_told_to_them(
+    monkeypatch: pytest.MonkeyPatch, desk, signed_in: SignIn, three: list[str]
+) -> None:
     act_on(desk.store, "r-1", Doing.of("deny", by="Ann", justification=WHY), at=now_ms())
     assert "Denied, without a verdict on abuse." in said(
         signed_in("agent", "Ann").see("/queue?done=r-1")
     )
+    note = Doing.of("note", by="Dora", justification="An hour ago.")
+    act_on(desk.store, "r-2", note, at=now_ms())
+    dora = signed_in("agent", "Dora")
+    assert 'role="status"' in dora.see("/queue?done=r-2")
+    monkeypatch.setattr(queue, "RECENT_MS", -60_000)
+    assert 'role="status"' not in dora.see("/queue?done=r-2")
     assert 'role="status"' not in signed_in("agent", "Bob").see("/queue?done=r-1")
     assert 'role="status"' not in signed_in("agent", "Cid").see("/queue?done=%3Cb%3Er-9")
