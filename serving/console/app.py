@@ -245,6 +245,7 @@ def files() -> dict[str, tuple[str, str, bytes]]:
     found = {
         "console.css": ("text/css", b"\n".join(path.read_bytes() for path in _STYLES)),
         "console.js": ("text/javascript", (HERE / "console.js").read_bytes()),
+        "icon.svg": ("image/svg+xml", (HERE / "icon.svg").read_bytes()),
     }
     return {name: (f"{ROOT}/file/{_digest(content)}/{name}", kind, content)
             for name, (kind, content) in found.items()}  # fmt: skip

@@ -51,19 +51,22 @@ class Guest:
         """What analysts are spoken to in."""
         return self.console.language
 
-    def link(self, path: str, /, **query: object) -> str:
-        """The address of a page of this store, ``path`` being quoted and what is None left out.
+    def link(self, path: str, /, *steps: str, **query: object) -> str:
+        """The address of a page of this store: ``path``, and below it what others named.
+
+        A step is quoted whole, a slash in it too, and of the query what is None is left out.
 
         >>> from types import SimpleNamespace
-        >>> Guest.link(SimpleNamespace(store_name="live"), "/case/r 1", after=None, page=2)
-        '/console/live/case/r%201?page=2'
+        >>> Guest.link(SimpleNamespace(store_name="live"), "/case", "../r 1", after=None, page=2)
+        '/console/live/case/..%2Fr%201?page=2'
         """
         given = urlencode({name: value for name, value in query.items() if value is not None})
-        return f"{ROOT}/{self.store_name}{quote(path)}" + (f"?{given}" if given else "")
+        address = "/".join((quote(path), *(quote(step, safe="") for step in steps)))
+        return f"{ROOT}/{self.store_name}{address}" + (f"?{given}" if given else "")
 
-    def to(self, path: str, /, **query: object) -> Response:
+    def to(self, path: str, /, *steps: str, **query: object) -> Response:
         """Send the browser to a page, which it asks for with GET."""
-        return RedirectResponse(self.link(path, **query), 303)
+        return RedirectResponse(self.link(path, *steps, **query), 303)
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """A page made of a template of ours, which knows this as ``visit``."""
