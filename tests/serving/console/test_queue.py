@@ -119,7 +119,8 @@ def test_filters_stand_in_the_address_and_say_what_is_wrong_with_them(
     assert "approval proposed" in ann.see("/queue?status=second")
     assert "r-1" not in cases(ann.see("/queue?status=open"))
     act_on(desk.store, "r-3", Doing.of("deny", by="Ann", justification=WHY), at=now_ms())
-    assert cases(ann.see("/queue?status=done")) == ["r-3"]
+    done = ann.see("/queue?status=done")
+    assert cases(done) == ["r-3"] and "Denied" in said(done) and 'name="refund"' not in done
     html = ann.see("/queue?least=%3Cb%3E&whose=x&status=y&currency=z&after=w", 422)
     for field in ("least", "whose", "status", "currency", "after"):
         assert f"<code>{field}</code> must be" in html
