@@ -22,7 +22,7 @@ from serving import jobs
 from serving.lookout import Repeated
 from serving.store import figures as counts
 from serving.store.database import STORE_UNAVAILABLE
-from serving.store.figures import Ended
+from serving.store.figures import Ended, Waiting
 from serving.store.jobs import Job
 from serving.store.store import Store
 from serving.wire import InvalidRequest
@@ -130,17 +130,15 @@ class Analyst(NamedTuple):
 class Figures:
     """What a store tells without its records; ``today`` is since midnight UTC.
 
-    ``waiting``, ``overdue``, ``oldest_at`` (epoch ms) and ``at_stake_minor`` (base currency) are of
-    the queue now; ``hours`` is the median until an answer over the whole period.
+    ``waits`` is the queue now; ``hours`` is the median until an answer over the whole period. A
+    store that does not live in the present is not timed: nothing in it comes late.
     """
 
     period: Period
     decided_today: int
     slots: tuple[Slot, ...]
-    waiting: int
-    overdue: int
-    oldest_at: int | None
-    at_stake_minor: int
+    waits: Waiting
+    is_timed: bool
     hours: float | None
     analysts: tuple[Analyst, ...]
     """Who answered, the most first."""
@@ -155,7 +153,7 @@ def figures_of(store: Store, period: Period) -> Figures:
     since, until, width = period.since, period.until, period.slot_days * DAY_MS
     today = (until - 1) // DAY_MS * DAY_MS
     with store.database.read() as connection:
-        waits, overdue, oldest, minor = counts.waiting(connection, until)
+        waits = counts.waiting(connection, until)
         opened = counts.opened(connection, since, until, width)
         ended = counts.ended(connection, since, until)
         decided = counts.decided(connection, today, until)
@@ -166,15 +164,15 @@ def figures_of(store: Store, period: Period) -> Figures:
         if one.ending in ANSWERS:
             of_person[one.closed_by or ""].append(one)
     slots: list[Slot] = []
-    backlog = waits
+    backlog = waits.cases
     for place in reversed(range(len(period.slots))):
         slot = _slot(period.slots[place], opened.get(place, 0), of_slot[place], backlog)
         backlog += slot.answered + slot.otherwise - slot.opened
         slots.append(slot)
     analysts = [_analyst(name, each) for name, each in of_person.items()]
     return Figures(
-        period=period, decided_today=decided, slots=tuple(reversed(slots)), waiting=waits,
-        overdue=overdue, oldest_at=oldest, at_stake_minor=minor,
+        period=period, decided_today=decided, slots=tuple(reversed(slots)), waits=waits,
+        is_timed=store.clock == "ingest",
         hours=_hours([one for one in ended if one.ending in ANSWERS]),
         analysts=tuple(sorted(analysts, key=lambda one: (-one.answered, one.name))),
     )  # fmt: skip

@@ -219,7 +219,7 @@ def reviews(of: Figures, language: Language) -> list[Plot]:
         counted(say("began to wait"), "bad", lambda one: one.opened),
         counted(say("answered or settled"), "good", lambda one: one.answered + one.otherwise),
         counted(say("waiting at the end"), "other", lambda one: one.backlog,
-                language.count(of.waiting)),
+                language.count(of.waits.cases)),
     ]  # fmt: skip
     answered = of.total("answered")
     done = [

@@ -128,16 +128,27 @@ def _made(visit: Visit, found: Reported, days: int) -> list[str]:
 
 def _live_tiles(of: Figures, currency: str, language: Language) -> Iterator[Tile]:
     say, at = language.say, of.period.until
-    waits = say("nothing waits")
-    if of.oldest_at is not None:
-        waits = say("{amount} at stake, the oldest for {time}",
-                    amount=language.money(of.at_stake_minor, currency),
-                    time=language.duration((at - of.oldest_at) / DAY_MS))  # fmt: skip
-    yield Tile(say("Waiting now"), language.count(of.waiting), waits)
+    waits, below = of.waits, say("nothing waits")
+    if waits.oldest_at is not None:
+        below = say("{amount} at stake, the oldest for {time}",
+                    amount=language.money(waits.at_stake_minor, currency),
+                    time=language.duration((at - waits.oldest_at) / DAY_MS))  # fmt: skip
+    if waits.unknown:
+        below += "; " + language.say_of(waits.unknown, "of {value} nobody can say how much",
+                                        "of {value} nobody can say how much")  # fmt: skip
+    yield Tile(say("Waiting now"), language.count(waits.cases), below)
+    if of.is_timed:
+        yield from _timed_tiles(of, language)
+    yield Tile(say("Decided today"), language.count(of.decided_today),
+               say("decisions since midnight UTC"))  # fmt: skip
+
+
+def _timed_tiles(of: Figures, language: Language) -> Iterator[Tile]:
+    say, waits = language.say, of.waits
     yield Tile(
-        say("Overdue now"), language.count(of.overdue),
-        say("{share} of what waits", share=language.share(of.overdue / of.waiting))
-        if of.waiting else say("nothing waits"), of.overdue > 0,
+        say("Overdue now"), language.count(waits.overdue),
+        say("{share} of what waits", share=language.share(waits.overdue / waits.cases))
+        if waits.cases else say("nothing waits"), waits.overdue > 0,
     )  # fmt: skip
     answered, late = of.total("answered"), of.total("late")
     yield Tile(
@@ -151,8 +162,6 @@ def _live_tiles(of: Figures, currency: str, language: Language) -> Iterator[Tile
         language.duration(of.hours / 24) if of.hours is not None else "–",
         say("half of the answers took less"),
     )
-    yield Tile(say("Decided today"), language.count(of.decided_today),
-               say("decisions since midnight UTC"))  # fmt: skip
 
 
 def _money_tiles(of: Document, language: Language) -> Iterator[Tile]:

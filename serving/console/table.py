@@ -20,6 +20,6 @@ from serving.console import (
 from serving.console.visit import Page
 
 PAGES: Final[tuple[Page, ...]] = (
-    *entering.CALLS, *queue.CALLS, *case.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS, *audit.CALLS,
-    *policies.CALLS, *backtests.CALLS, *lists.CALLS, *dashboards.CALLS,
+    *entering.CALLS, *queue.CALLS, *case.CALLS, *search.CALLS, *customer.CALLS, *accounts.CALLS,
+    *audit.CALLS, *policies.CALLS, *backtests.CALLS, *lists.CALLS, *dashboards.CALLS,
 )  # fmt: skip

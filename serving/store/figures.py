@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, tuple_
 
+from serving.store.reviews import UNKNOWN_PLACE
 from serving.store.schema import decisions, is_waiting, reviews
 
 _r: Final = reviews.c
@@ -63,13 +64,29 @@ def ended(connection: Connection, since: int, until: int) -> Sequence[Ended]:
     return [Ended._make(row) for row in connection.execute(of).all()]
 
 
-def waiting(connection: Connection, at: int) -> tuple[int, int, int | None, int]:
-    """What waits now: how many, late by ``at``, since when, and what is at stake (minor units)."""
+class Waiting(NamedTuple):
+    """What waits: how many, late by an instant, since when (epoch ms), and what is at stake.
+
+    That is as the queue is ordered by, in minor units of the base currency; of ``unknown`` nobody
+    can say how much it is.
+    """
+
+    cases: int
+    overdue: int
+    oldest_at: int | None
+    at_stake_minor: int
+    unknown: int
+
+
+def waiting(connection: Connection, at: int) -> Waiting:
+    """What waits now; ``at`` is by when it is late."""
     late = func.count().filter(_r.due_at <= at)
-    stake = func.coalesce(func.sum(_r.payable_minor), 0)
-    of = select(func.count(), late, func.min(_r.opened_at), stake).where(is_waiting)
-    waits, overdue, oldest, minor = connection.execute(of).one()
-    return waits, overdue, oldest, int(minor)
+    is_known = _r.place > UNKNOWN_PLACE
+    stake = func.coalesce(func.sum(-_r.place).filter(is_known), 0)
+    unknown = func.count().filter(~is_known)
+    of = select(func.count(), late, func.min(_r.opened_at), stake, unknown).where(is_waiting)
+    cases, overdue, oldest, minor, others = connection.execute(of).one()
+    return Waiting(cases, overdue, oldest, int(minor), others)
 
 
 def _within(at: ColumnElement[Any], since: int, until: int) -> ColumnElement[bool]:

@@ -184,8 +184,11 @@ for _index, _named, _which in (
     ("reviews_open_by_refund", "refund_id", reviews.c.closed_at.is_(None)),  # at most one
     # In other words than the one above, lest a database take one of these in its place.
     # All that the queue is asked for by: so what is not wanted is not looked up in the table.
-    ("reviews_open_by_place", "place score_id status assignee due_at opened_at payable_minor "
-                              "currency order_id customer", is_waiting),
+    (
+        "reviews_open_by_place",
+        "place score_id status assignee due_at opened_at payable_minor currency order_id customer",
+        is_waiting,
+    ),
     ("reviews_open_by_due", "due_at overdue_told_at", is_waiting),
     ("reviews_closed", "closed_at score_id", reviews.c.closed_at.is_not(None)),
 ):

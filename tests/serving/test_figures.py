@@ -15,7 +15,7 @@ from features.money import DAY_MS
 from serving import figures, jobs
 from serving.figures import HOUR_MS, MADE_ANEW_MS, PERIODS, Period, ReportWatch, figures_of
 from serving.store.decisions import Decision
-from serving.store.reviews import Ending, Review
+from serving.store.reviews import UNKNOWN_PLACE, Ending, Review
 from serving.store.schema import reviews
 from serving.store.store import Store
 
@@ -99,9 +99,9 @@ def test_slots_are_what_is_counted_day_by_day(store: Store, each: list[Review], 
     found = figures_of(store, period)
     assert [tuple(slot) for slot in found.slots] == by_hand(each, period)
     waits = [one for one in each if one.closed_at is None]
-    assert (found.waiting, found.overdue) == (len(waits), sum(one.due_at <= NOW for one in waits))
-    assert found.at_stake_minor == 500 * len(waits)
-    assert found.oldest_at == min((one.opened_at for one in waits), default=None)
+    late = sum(one.due_at <= NOW for one in waits)
+    oldest = min((one.opened_at for one in waits), default=None)
+    assert found.waits == (len(waits), late, oldest, len(waits), 0)
     assert sum(one.answered for one in found.analysts) == found.total("answered")
 
 
@@ -118,12 +118,12 @@ def test_what_was_decided_again_while_it_waited_is_one_wait(store_url: str) -> N
         a_review(4, began, began + HOUR_MS, ending="decided_again"),
         # Decided again, and still waiting.
         a_review(5, began, began + HOUR_MS, ending="decided_again"),
-        a_review(6, began, refund_id="r5", due_at=NOW, payable_minor=None),
+        a_review(6, began, refund_id="r5", due_at=NOW, place=UNKNOWN_PLACE),
     ])  # fmt: skip
     found = figures_of(store, Period(1, MIDNIGHT, NOW))
     (slot,) = found.slots
     assert tuple(slot) == (MIDNIGHT, 3, 0, 1, 1, 1, 4.0, 1)
-    assert (found.waiting, found.overdue, found.at_stake_minor) == (1, 1, 0)
+    assert found.waits == (1, 1, began, 0, 1) and found.is_timed
     assert [tuple(one) for one in found.analysts] == [("Bo", 1, 0, 1, 4.0)]
     store.close()
 

@@ -70,8 +70,8 @@ def _approvals() -> None:
 
 def _queue() -> None:
     """The index of what waits holds all that the queue is asked for by."""
-    columns = ("place score_id status assignee due_at opened_at payable_minor currency order_id "
-               "customer").split()  # fmt: skip
+    columns = ["place", "score_id", "status", "assignee", "due_at", "opened_at", "payable_minor",
+               "currency", "order_id", "customer"]  # fmt: skip
     those = sa.text("status != 'DONE'")
     op.drop_index("reviews_open_by_place", "reviews")
     op.create_index("reviews_open_by_place", "reviews", columns, sqlite_where=those,
