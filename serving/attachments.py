@@ -74,9 +74,12 @@ def attach(
     author, kind = name_of_person(by), kind_of(content)
     with store.write_on_refund(_known(store, refund_id)) as tx:
         _refuse_unless_may_review(tx, author)
-        if len(tx.attachments(refund_id)) >= MOST_OF_A_REFUND:
+        there = tx.attachments(refund_id)
+        if len(there) >= MOST_OF_A_REFUND:
             told = f"must be one of at most {MOST_OF_A_REFUND} of a refund: remove another first"
             raise InvalidRequest([Problem("file", told)])
+        if there:  # of several that are sent at once each comes after the one before
+            at = max(at, there[-1].added_at + 1)
         added = Attachment(
             secrets.token_hex(16), refund_id, cleaned(name, kind), kind, len(content),
             hashlib.sha256(content).hexdigest(), author, at,

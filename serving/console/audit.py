@@ -136,7 +136,7 @@ def _address(visit: Visit, subject: str) -> str | None:
     kind, _, name = subject.partition(":")
     match kind:
         case "refund":
-            return visit.link(f"/case/{name}")
+            return visit.link("/case", name)
         case "account" if name != "unknown" and visit.may("accounts"):
             return visit.link(f"/accounts/{name}")
         case "list":

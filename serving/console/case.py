@@ -163,7 +163,7 @@ def act(visit: Visit) -> Response:
         return _page(visit, refund_id, Trouble(body["status"], message=body["message"]))
     if what in _SETTLING and not form.text("stay"):
         return onward(visit, done=refund_id)
-    return visit.to(f"/case/{refund_id}", done=refund_id)
+    return visit.to("/case", refund_id, done=refund_id)
 
 
 def _doing(visit: Visit, what: str) -> Doing:
@@ -212,7 +212,7 @@ def attach(visit: Visit) -> Response:
         raise ApiError(404, str(error)) from None
     if problems:
         return _page(visit, refund_id, Trouble(422, files=problems, attached=len(added)))
-    return visit.to(f"/case/{refund_id}", file=added[-1].id)
+    return visit.to("/case", refund_id, file=added[-1].id)
 
 
 def attachment(visit: Visit) -> Response:
@@ -239,7 +239,7 @@ def detach(visit: Visit) -> Response:
                                   at=visit.at, via=visit.via)  # fmt: skip
     except UnknownAttachmentError as error:
         raise ApiError(404, str(error)) from None
-    return visit.to(f"/case/{gone.refund_id}")
+    return visit.to("/case", gone.refund_id)
 
 
 CALLS: Final[tuple[Page, ...]] = (

@@ -226,7 +226,7 @@ def onward(visit: Visit, *, after: Review | None = None, done: str | None = None
         return visit.to("/queue", done=done)
     if review.assignee is None:
         _assign(visit, review.refund_id, name)
-    return visit.to(f"/case/{review.refund_id}", done=done)
+    return visit.to("/case", review.refund_id, done=done)
 
 
 def _assign(visit: Visit, refund_id: str, name: str) -> None:

@@ -39,26 +39,26 @@ def look(visit: Visit) -> Response:
         return _page(visit, Findings(), False, 422, text=text, problems=error.problems)
     if not found.references:
         return _page(visit, found, True, 404, text=text)
-    path = _path_of(found.sole(text.strip()), found)
-    if path is not None:
-        return visit.to(path)
+    steps = _steps_to(found.sole(text.strip()), found)
+    if steps:
+        return visit.to(*steps)
     more = [("more", "1")] if found.more_refunds or found.more_orders else []
     return RedirectResponse(_address(visit, [*found.references, *more]), 303)
 
 
-def _path_of(sole: Reference | None, found: Findings) -> str | None:
+def _steps_to(sole: Reference | None, found: Findings) -> tuple[str, ...]:
     """The page of the one thing that was found, if it has one: of a refund that of its case."""
     cases = {one.refund_id: one for one in found.refunds if one.score_id is not None}
     match sole:
         case ("refund", refund_id) if refund_id in cases:
-            return f"/case/{refund_id}"
+            return "/case", refund_id
         case ("decision", _):
-            return f"/case/{found.decisions[0].refund.refund_id}"
+            return "/case", found.decisions[0].refund.refund_id
         case ("customer", pseudonym):
-            return f"/customer/{pseudonym}"
+            return "/customer", pseudonym
         case (kind, pseudonym) if kind in ENTITIES:
-            return f"/entity/{kind}/{pseudonym}"
-    return None
+            return "/entity", kind, pseudonym
+    return ()
 
 
 def _address(visit: Visit, named: list[tuple[str, str]]) -> str:

@@ -273,3 +273,16 @@ def test_what_is_no_evidence_is_refused_and_hinders_no_other(
     assert "at most 5 at once" in ann.submit("/attach/r-1", files=many).text
     assert ann.submit("/attach/r-9", files=many[:1]).status_code == 404
     assert signed_in("viewer").submit("/attach/r-1", files=many[:1]).status_code == 403
+
+
+@pytest.mark.parametrize("refund_id", ["../../accounts", "a/b/", "a b?c#d", "é/ü"])
+def test_a_refund_is_reached_whatever_its_id_holds(
+    signed_in: SignIn, held: Held, refund_id: str
+) -> None:
+    held(refund_id)
+    client = signed_in("agent")
+    link = re.search(r'href="(/console/sandbox/case/[^"]+)" data-row', client.see("/queue"))
+    assert link is not None
+    page = client.get(link[1])
+    assert page.status_code == 200 and refund_id in said(page.text)
+    assert client.submit("/search", text=refund_id).headers["location"] == link[1]
