@@ -265,7 +265,7 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
 ) -> None:
     database = Database(either_url)
     kept = {"key_id": store_key(), "clock": "ingest", "packed_layout": LAYOUT_HASH}
-    held = {"decision": {"action": "MANUAL_REVIEW"}, "probability": 0.4,
+    held = {"decision": {"action": "MANUAL_REVIEW"}, "probability": 0.4, "base_currency": "GBP",
             "expected_loss_minor": 120.4, "facts": {"amount_minor": 500.0}}  # fmt: skip
     records = {
         "held": ("NEEDS_REVIEW", held),
@@ -309,13 +309,13 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
     first, second, third = store.review_queue()
     store.close()
     database.close()
-    assert (first.refund_id, first.place < second.place) == ("unscored", True)
+    assert (first.refund_id, first.payable_minor, first.place) == ("unscored", 450, -450)
     assert third == Review(
         "s-promised", "promised", "d", "o-2", "EUR", 900, 800, None, 120, 0.4, -120, 1000,
         1000 + 24 * 3_600_000,
     )  # fmt: skip
     assert second == Review(
-        "s-held", "held", "c", "o", "GBP", 500, 450, None, 120, 0.4, -120, 1000,
+        "s-held", "held", "c", "o", "GBP", 500, 450, 450, 120, 0.4, -120, 1000,
         1000 + 24 * 3_600_000,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ def upgrade() -> None:
     """Bring a store from version 7 to version 8."""
     _approvals()
     _queue()
+    _worth_of_what_waits()
     _attachments()
     _accounts()
     _jobs()
@@ -76,6 +78,31 @@ def _queue() -> None:
     op.drop_index("reviews_open_by_place", "reviews")
     op.create_index("reviews_open_by_place", "reviews", columns, sqlite_where=those,
                     postgresql_where=those)  # fmt: skip
+
+
+def _worth_of_what_waits() -> None:
+    """Of reviews that an upgrade opened, what they come to where that is the base currency's.
+
+    What nobody can say how much it is would be above everybody's limit.
+    """
+    connection = op.get_bind()
+    found = connection.execute(
+        sa.text(
+            "SELECT r.score_id, r.currency, r.due_minor, r.expected_loss_minor, d.record "
+            "FROM reviews AS r JOIN decisions AS d ON d.score_id = r.score_id "
+            "WHERE r.closed_at IS NULL AND r.payable_minor IS NULL"
+        )
+    )
+    known = [
+        {"id": score_id, "due": due, "place": -due if loss is None else -loss}
+        for score_id, currency, due, loss, record in found
+        if json.loads(record).get("base_currency") == currency
+    ]
+    if known:
+        connection.execute(
+            sa.text("UPDATE reviews SET payable_minor = :due, place = :place WHERE score_id = :id"),
+            known,
+        )
 
 
 def _attachments() -> None:
