@@ -48,6 +48,7 @@ from serving.privacy import Privacy
 from serving.receiving import read_body, too_large
 from serving.reports import Report
 from serving.reviewing import Reviewing
+from serving.roles import ROLES, Permission, may
 from serving.routing import Call, Handler, Router
 from serving.store.keys import ApiKey
 from serving.together import DeskThread, Job
@@ -147,15 +148,17 @@ class Api:
 
     async def manage(
         self, request: Request, scopes: tuple[str, ...],
-        work: Callable[[Desk, ApiKey, int], Mapping[str, Any]],
+        work: Callable[[Desk, ApiKey, int], Mapping[str, Any]], holder: Permission = "read",
     ) -> Response:  # fmt: skip
         """Answer with what ``work`` gives of the desk, the key that asks and the present (ms).
 
         A POST with an idempotency key is done `once`; of the body only what `body` gave counts.
+        ``holder`` is what the key's holder must be allowed to, as `refuse_holder` has it.
         """
 
         def admitted(idempotency_key: str | None) -> Answer:
             desk, key = self.admit(request, *scopes)
+            refuse_holder(desk, key, holder)
             at, claim = self.clock.now(), None
             if idempotency_key is not None:
                 content = request.scope.get(BODY, b"")
@@ -377,6 +380,27 @@ class Api:
         refund_id = request.path_params["refundId"]
 
         return await self.read(request, "report", lambda desk: refund_data(desk.store, refund_id))
+
+
+def refuse_holder(desk: Desk, key: ApiKey, permission: Permission) -> None:
+    """Refuse a key whose holder has an account that is disabled, or of a role that may not.
+
+    So whoever is no longer let into the console, or never was to something there, has no way round
+    it. A key of a program, or of somebody without an account, has what its scopes say.
+    """
+    if key.name is None:
+        return
+    with desk.store.reading() as tx:
+        account = tx.account(key.name)
+    if account is None:
+        return
+    if account.disabled_at is not None:
+        raise ApiError(403, f"Authorization: this key is {account.name}'s, whose account is "
+                            "disabled")  # fmt: skip
+    if not may(account.role, permission):
+        able = ", ".join(role for role in ROLES if may(role, permission))
+        raise ApiError(403, f"Authorization: this key is {account.name}'s, who is {account.role}; "
+                            f"expected {able}")  # fmt: skip
 
 
 def _call(request: Request) -> str:

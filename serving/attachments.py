@@ -31,6 +31,7 @@ from serving.wire import InvalidRequest, Problem, shown
 
 MOST_BYTES: Final = 5 * 1024 * 1024
 MOST_OF_A_REFUND: Final = 20
+MOST_SCANS: Final = 32
 MOST_PIXELS: Final = 50_000_000
 """A picture of so many is 200 MB while it is decoded."""
 
@@ -161,7 +162,14 @@ def kind_of(content: bytes) -> Kind:
 
 
 def _picture(content: bytes, kind: Kind) -> Kind:
-    """The kind, of a picture that can be decoded, stands still, and is not too large."""
+    """The kind, of a picture that can be decoded, stands still, and is not too large.
+
+    A JPEG may go over all its pixels in each of thousands of scans, which would take an hour; as
+    cameras and browsers make them they have a dozen at most.
+    """
+    if kind == "image/jpeg" and content.count(b"\xff\xda") > MOST_SCANS:
+        raise _refused(f"must be a picture of at most {MOST_SCANS} scans: save it anew, not "
+                       "progressive")  # fmt: skip
     with _DECODING, warnings.catch_warnings():  # one at a time: each may be 200 MB
         warnings.simplefilter("ignore")
         try:

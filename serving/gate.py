@@ -151,6 +151,16 @@ def address_of(scope: Scope, proxies: Sequence[Network]) -> str:
     return address
 
 
+def is_asked_securely(scope: Scope, proxies: Sequence[Network]) -> bool:
+    """Whether somebody asks over https: to us, or to a proxy that is trusted."""
+    client = scope.get("client")
+    if client and _is_one_of(client[0], proxies):
+        told = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+        if told:
+            return bool(told[-1].strip().lower() == b"https")
+    return bool(scope.get("scheme") == "https")
+
+
 def _is_one_of(address: str, proxies: Sequence[Network]) -> bool:
     ip = _ip(address)
     return ip is not None and any(ip in network for network in proxies)

@@ -19,6 +19,7 @@ from rules.source import LONGEST
 from serving import listing, policies
 from serving.desk import Desk
 from serving.envelope import JSON, ApiError
+from serving.roles import Permission
 from serving.store.keys import ApiKey
 from serving.store.lists import ListName
 from serving.store.policies import PolicyAct, PolicyVersion
@@ -79,10 +80,10 @@ class Management:
 
     async def _call(
         self, request: Request, scopes: tuple[str, ...],
-        work: Callable[[Desk, ApiKey, int], Mapping[str, Any]],
+        work: Callable[[Desk, ApiKey, int], Mapping[str, Any]], holder: Permission = "read",
     ) -> Response:  # fmt: skip
         """Answer with what ``work`` gives of the desk, the key that asks and the present."""
-        return await self._api.manage(request, scopes, work)
+        return await self._api.manage(request, scopes, work, holder)
 
     # --- policies ----------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class Management:
                 told = [change.to_text() for change in changes(before, after)]
             return {**_version(kept, active), "changes": told}
 
-        return await self._call(request, ADMIN, work)
+        return await self._call(request, ADMIN, work, "policies")
 
     async def activate(self, request: Request) -> Response:
         """Put a version in force; the body may say why, as ``note``."""
@@ -156,7 +157,7 @@ class Management:
             named = {kept.hash: kept.version for kept in desk.store.policy_versions()}
             return _act(act, named)
 
-        return await self._call(request, ADMIN, work)
+        return await self._call(request, ADMIN, work, "policies")
 
     # --- lists -------------------------------------------------------------------------------
 
@@ -195,7 +196,8 @@ class Management:
                 "next": f"{following[0]}.{following[1]}" if following else None,
             }  # fmt: skip
 
-        return await self._call(request, REVIEW, work)
+        holder: Permission = "reveal" if request.query_params.get("reveal") == "true" else "read"
+        return await self._call(request, REVIEW, work, holder)
 
     async def put_on_list(self, request: Request) -> Response:
         """Put an entity on a list, or renew its entry; it counts from the next decision on."""
@@ -215,7 +217,7 @@ class Management:
                     "reason": kept.reason, "author": kept.author, "createdAt": kept.created_at,
                     "expiresAt": kept.expires_at}  # fmt: skip
 
-        return await self._call(request, REVIEW, work)
+        return await self._call(request, REVIEW, work, "lists")
 
     async def take_off_list(self, request: Request) -> Response:
         """Take an entity off a list: ``?entity=&id=``, or a body that says both.
@@ -247,7 +249,7 @@ class Management:
                 raise ApiError(404, f"id: {told}")
             return {"list": name, "entity": given.entity, "id": given.id}
 
-        return await self._call(request, REVIEW, work)
+        return await self._call(request, REVIEW, work, "lists")
 
 
 Given = TypeVar("Given", bound=Wire)

@@ -78,11 +78,15 @@ def is_same_person(one: str, other: str) -> bool:
 def compared(name: str) -> str:
     r"""What a name is told from others by: the same for every spelling of one person's.
 
-    >>> compared(" Ann\u200b LEE")
-    'annlee'
+    Of a name that is written with letters only these and numbers count: there are many hyphens.
+
+    >>> compared(" Ann\u200b LEE"), compared("Ann-Lee"), compared("Ann\u2010Lee")
+    ('annlee', 'annlee', 'annlee')
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(one for one in folded if one != " " and _is_seen(one))
+    seen = "".join(one for one in folded if one != " " and _is_seen(one))
+    bare = "".join(one for one in seen if unicodedata.category(one)[0] in "LMN")
+    return bare or seen
 
 
 def _is_seen(one: str) -> bool:

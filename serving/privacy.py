@@ -41,7 +41,7 @@ class Privacy:
             made.append(chain([head[:-1], b',"data":'], parts, [b"}"]))
             return {}
 
-        await self._api.manage(request, ADMIN, work)
+        await self._api.manage(request, ADMIN, work, "reveal")
         return StreamingResponse(made[0], media_type=JSON)
 
     async def erase(self, request: Request) -> Response:
@@ -56,4 +56,4 @@ class Privacy:
             return {"customerId": customer_id, "known": erased.was_known,
                     "erased": dict(erased.rows)}  # fmt: skip
 
-        return await self._api.manage(request, ADMIN, work)
+        return await self._api.manage(request, ADMIN, work, "reveal")

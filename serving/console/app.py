@@ -36,7 +36,7 @@ from serving.envelope import ApiError, refusal
 from serving.explanation.drawing import cut
 from serving.explanation.page import capital
 from serving.explanation.parts import Explanation
-from serving.gate import Network, address_of, busy
+from serving.gate import Network, address_of, busy, is_asked_securely
 from serving.headers import IMMUTABLE, sent
 from serving.language import Language
 from serving.limits import Buckets, Turns, whole_seconds
@@ -74,7 +74,7 @@ _STYLES: Final = (
 )  # fmt: skip
 
 _MODES: Final[Mapping[str, str]] = {"live": "live", "sandbox": "test"}
-_NO_TEXT: Final = ("csrf", "password", "again", "code", "old")
+_NO_TEXT: Final = ("csrf", "password", "again", "code", "old", "new", "act", "scoreId", "sure")
 
 
 class Console:
@@ -150,10 +150,11 @@ class Console:
         name, scope = request.path_params["store"], request.scope
         if name not in _MODES:
             raise HTTPException(404, "there are two stores, /console/live and /console/sandbox")
-        is_secure = _is_secure(scope)
+        is_secure = is_asked_securely(scope, self._proxies)
         if not is_secure and not _is_loopback(sent(scope, b"host", "")):
             raise ApiError(403, "the console is for https, or for the machine itself: ask for it "
-                                "behind a proxy that says X-Forwarded-Proto: https")  # fmt: skip
+                                "behind a proxy in RECOURSE_TRUSTED_PROXIES that says "
+                                "X-Forwarded-Proto: https")  # fmt: skip
         query = request.query_params
         check_query(query)
         desk = self._api.desks[cast(Any, _MODES[name])]
@@ -197,8 +198,7 @@ class Console:
                 return refused or self._signed_out(page, guest)
             guest = Visit(**vars(guest), session=session)
             if page.method == "POST" and not session.is_form_of(guest.form.text("csrf")):
-                raise ApiError(403, "csrf: this form is of another session, so nothing was done: "
-                                    "ask for the page again")  # fmt: skip
+                return self._not_taken(guest, 403)
             return page.handler(guest)
         except Exception as error:
             return self._failed(error, guest)
@@ -221,8 +221,13 @@ class Console:
         """Ask to sign in; what was typed is shown once more, so that it can be kept."""
         if page.method == "GET":
             return guest.to("/sign-in", then=_back(guest))
+        return self._not_taken(guest, 401)
+
+    def _not_taken(self, guest: Guest, status: int) -> Response:
+        """Tell that a form did nothing: 401 for nobody's, 403 for one of another session."""
         typed = [(name, text) for name, text in guest.form.every() if name not in _NO_TEXT and text]
-        return self.rendered("signed_out.html.j2", guest, {"typed": typed}, 401)
+        values = {"typed": typed, "is_signed_in": status == 403, "then": _back(guest)}
+        return self.rendered("not_taken.html.j2", guest, values, status)
 
     def _failed(self, error: Exception, guest: Guest | None) -> Response:
         body, headers = refusal(error)
@@ -354,11 +359,6 @@ def _refuse_foreign(request: Request) -> None:
         is_ours = urlsplit(origin).netloc == sent(request.scope, b"host", "")
     if not is_ours:
         raise ApiError(403, "this form was sent from another site, so nothing was done")
-
-
-def _is_secure(scope: Scope) -> bool:
-    # Whoever says so untruly gets a stricter cookie, and that is all.
-    return "https" in (scope.get("scheme"), sent(scope, b"x-forwarded-proto", ""))
 
 
 def _is_loopback(host: str) -> bool:

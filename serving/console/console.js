@@ -13,15 +13,26 @@ function rowFrom(step) {
   next?.focus();
 }
 
+// Opened by a key, a part of the page has the focus where one goes on.
+function press(element) {
+  element.click();
+  if (element.matches("summary") && element.parentElement.open) {
+    element.parentElement.querySelector("input:not([type=hidden]), textarea, select")?.focus();
+  }
+}
+
 document.addEventListener("keydown", (event) => {
   const at = event.target;
   if (event.key === "Escape" && types(at)) return at.blur();
+  // A form would be sent by its first button, which is not what a tick or a choice means.
+  if (event.key === "Enter" && at.matches("input[type=radio], input[type=checkbox]")) return event.preventDefault();
   if (event.ctrlKey || event.metaKey || event.altKey || types(at) || !areOn()) return;
   if (event.key === "j" || event.key === "k") return rowFrom(event.key === "j" ? 1 : -1);
+  if (event.key === "x" && at.matches("[data-row]")) return at.closest("tr")?.querySelector("input[type=checkbox]")?.click();
   const meant = [...document.querySelectorAll("[data-key]")].find((each) => each.dataset.key === event.key);
   if (!meant) return;
   event.preventDefault();
-  if (types(meant)) meant.focus(); else meant.click();
+  if (types(meant)) meant.focus(); else press(meant);
 });
 
 for (const button of document.querySelectorAll("[data-keys-switch]")) {
@@ -36,6 +47,33 @@ for (const all of document.querySelectorAll("input[data-select-all]")) {
   const each = () => [...document.querySelectorAll(`input[type=checkbox][name="${all.dataset.selectAll}"]`)];
   all.hidden = false;
   all.addEventListener("change", () => { for (const one of each()) one.checked = all.checked; });
+}
+
+// --- drafts: what was typed outlives another form of the same page, until its own form is sent ------
+const DRAFT = `recourse-draft ${location.pathname} `;
+if (!document.body.classList.contains("at-work")) sessionStorage.clear();
+for (const field of document.querySelectorAll("[data-draft]")) {
+  const chosen = field.matches("input[type=radio]");
+  const name = DRAFT + field.name;
+  const kept = sessionStorage.getItem(name);
+  if (kept !== null && chosen) field.checked = field.value === kept;
+  else if (kept !== null && !field.value) field.value = kept;
+  field.addEventListener("input", () => sessionStorage.setItem(name, field.value));
+  field.form?.addEventListener("submit", () => sessionStorage.removeItem(name));
+}
+
+// --- a link that leads to a line of a text ----------------------------------------------------------
+for (const link of document.querySelectorAll("[data-select-line]")) {
+  link.addEventListener("click", (event) => {
+    const text = document.getElementById(link.dataset.of);
+    if (!text) return;
+    event.preventDefault();
+    const lines = text.value.split("\n"), line = Number(link.dataset.selectLine);
+    const start = lines.slice(0, line - 1).reduce((sum, each) => sum + each.length + 1, 0);
+    text.focus();
+    text.setSelectionRange(start, start + (lines[line - 1] ?? "").length);
+    text.scrollTop = (line / lines.length) * text.scrollHeight - text.clientHeight / 2;
+  });
 }
 
 // --- a form is sent once -----------------------------------------------------------------------------

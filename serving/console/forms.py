@@ -90,7 +90,7 @@ async def form_of(request: Request, most: int) -> Form:
                 if isinstance(each, UploadFile) and each.filename
             ]
     except MultiPartException as error:
-        raise ApiError(400, f"body: is no form: {error.message}") from None
+        raise ApiError(400, f"body: is no form: {error.message.rstrip('.')}") from None
     return Form(texts, files)
 
 

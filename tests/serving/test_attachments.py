@@ -125,6 +125,7 @@ def test_what_a_file_is_comes_from_its_content_also_of_one_that_is_two_things(co
         (b"\xff\xd8\xff" + picture(), "cannot be decoded"),
         (b"RIFF\x04\0\0\0WEBPxxxx", "cannot be decoded"),
         (bomb(30_000, 30_000), "at most 50,000,000 pixels"),
+        (b"\xff\xd8\xff" + 33 * b"\xff\xda", "at most 32 scans"),
         (bomb(7_100, 7_100), "got 7,100 × 7,100"),
         (bomb(5_000, 5_000), "cannot be decoded"),
         (animated("PNG"), "stands still"),

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from starlette.requests import Request
 
 from rules.source import LONGEST
-from serving import policies
+from serving import accounts, policies
 from serving.api import Api, create_app
 from serving.desk import Desk
 from serving.envelope import ApiError
@@ -406,3 +406,26 @@ def test_the_follow_up_is_in_the_answer_only_where_there_is_one(desk):
     desk.policies.put(policies.active(desk.store))
     second = data(desk.decide(report(refund_id="r-2"), Clock(), ME))
     assert second["followUp"] == {"code": "STORE_CREDIT", "ruleId": "large_amount"}
+
+
+@pytest.mark.parametrize("state", ["viewer", "disabled"])
+def test_a_key_is_no_way_round_what_its_holder_may(call, desk, state):
+    """Whoever has an account that may not, or is disabled, may not with a key of their own."""
+    account, _ = accounts.invite(
+        desk.store, "Ann", "viewer" if state == "viewer" else "manager", None, by="x", via="x",
+        at=NOW,
+    )  # fmt: skip
+    if state == "disabled":
+        accounts.disable(desk.store, account.id, by="x", via="x", at=NOW)
+    entry = {"entity": "device", "id": "d", "reason": "r"}
+    asked = (
+        ("POST", "/v2/lists/block", entry), ("GET", "/v2/lists/block?reveal=true", None),
+        ("GET", "/v2/customer/c/export", None), ("DELETE", "/v2/customer/c", None),
+        ("POST", "/v2/policies/p1/activate", None),
+    )  # fmt: skip
+    for method, path, body in asked:
+        message = refused(call(method, path, body, who="Ann"), 403)["message"]
+        assert ("disabled" if state == "disabled" else "viewer") in message
+    answer = call("GET", "/v2/lists/block", who="Ann")
+    assert answer.status_code == (200 if state == "viewer" else 403)
+    assert call("POST", "/v2/lists/block", entry, who="Bob").status_code == 200

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from tests.serving.conftest import DEFAULT_POLICY, SECRET
 
 HOST = "http://localhost"
 SANDBOX = "/console/sandbox"
+PROXIES = ip_network("10.0.0.0/8")
 
 
 class SignedIn(TestClient):
@@ -66,7 +68,7 @@ def desk(champion: Champion, policy: Policy, tmp_path_factory: Any) -> Iterator[
 def app(desk: Desk) -> Iterator[Any]:
     """The application of a worker over the one desk."""
     api = Api({"test": desk, "live": desk}, 256 * 1024)
-    console = Console(api, ENGLISH)
+    console = Console(api, ENGLISH, [PROXIES])
     yield create_app(lambda: api, console=console)
     console.close()
     api.finish()

@@ -103,7 +103,11 @@ def test_the_console_is_for_https_or_for_the_machine_itself(app: Any) -> None:
     answer = TestClient(app, base_url="http://shop.example").get(SANDBOX + "/sign-in")
     assert answer.status_code == 403 and "X-Forwarded-Proto" in answer.text
     by = {"x-forwarded-proto": "https"}
-    proxied = TestClient(app, base_url="http://shop.example", headers=by)
+    # Whoever asks may say so; a proxy that is trusted is believed.
+    stranger = TestClient(app, base_url="http://shop.example", headers=by)
+    assert stranger.get(SANDBOX + "/sign-in").status_code == 403
+    at = ("10.0.0.7", 1)
+    proxied = TestClient(app, base_url="http://shop.example", headers=by, client=at)
     assert proxied.get(SANDBOX + "/sign-in").status_code == 200
 
 
@@ -115,6 +119,14 @@ def test_the_first_address_leads_to_the_store_that_one_is_signed_in_to(
     answer = client.get("/console", follow_redirects=False)
     assert answer.headers["location"] == "/console/sandbox/queue"
     assert guest.get("/console/sand").status_code == 404
+
+
+def test_what_was_typed_is_not_lost_where_the_session_is_another_by_now(
+    signed_in: Callable[..., SignedIn],
+) -> None:
+    fields = {"csrf": "0" * 64, "text": "what I typed"}
+    answer = signed_in("viewer").post(SANDBOX + "/search", data=fields)
+    assert answer.status_code == 403 and "what I typed" in answer.text
 
 
 def test_what_was_typed_is_not_lost_where_a_session_has_ended(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -274,10 +275,15 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
         "promised": ("APPROVED", {**held, "event_id": "e-2"}),
         "allowed": ("APPROVED", {**held, "decision": {"action": "ALLOW"}}),
     }
+    numbers = {"features": struct.pack("<dd", 7.0, 700.4), "named": "n"}
     versions = [("e-1", 6, "o", 450), ("e-2", 5, "o-2", 900), ("e-3", 1001, "o", 1)]
     with database.write() as connection:
         migrations.upgrade(connection, "0006")
         connection.execute(insert(meta), [{"name": n, "value": v} for n, v in kept.items()])
+        connection.execute(
+            text("INSERT INTO name_lists (id, names) VALUES ('n', :names)"),
+            {"names": json.dumps(["age_days", "payable_minor"])},
+        )
         for name, (state, record) in records.items():
             connection.execute(
                 text("INSERT INTO refunds (refund_id, state, state_at, customer, order_id, "
@@ -288,8 +294,10 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
             )  # fmt: skip
             connection.execute(
                 text("INSERT INTO decisions (score_id, refund_id, content_hash, decided_at, record,"
-                     " response) VALUES (:score, :name, 'h', 1000, :record, '{}')"),
-                {"name": name, "score": f"s-{name}", "record": json.dumps(record)},
+                     " response, features, feature_names) "
+                     "VALUES (:score, :name, 'h', 1000, :record, '{}', :features, :named)"),
+                {"name": name, "score": f"s-{name}", "record": json.dumps(record),
+                 **(numbers if name == "promised" else {"features": None, "named": None})},
             )  # fmt: skip
         for event_id, at, order_id, amount in versions:
             payload = {
@@ -311,7 +319,7 @@ def test_what_waited_for_a_person_before_there_were_reviews_is_in_the_queue(
     database.close()
     assert (first.refund_id, first.payable_minor, first.place) == ("unscored", 450, -450)
     assert third == Review(
-        "s-promised", "promised", "d", "o-2", "EUR", 900, 800, None, 120, 0.4, -120, 1000,
+        "s-promised", "promised", "d", "o-2", "EUR", 900, 800, 700, 120, 0.4, -120, 1000,
         1000 + 24 * 3_600_000,
     )  # fmt: skip
     assert second == Review(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -51,8 +54,10 @@ def _approvals() -> None:
         sa.Column("second_at", sa.BigInteger()),
         sqlite_with_rowid=False,
     )
-    is_approved = "NEW.ending = 'approved' AND OLD.ending IS NULL"
-    if op.get_bind().dialect.name == "sqlite":
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    differs = "IS NOT" if is_sqlite else "IS DISTINCT FROM"
+    is_approved = f"NEW.ending = 'approved' AND OLD.ending {differs} 'approved'"
+    if is_sqlite:
         op.execute(
             "CREATE TRIGGER reviews_approved_by_enough BEFORE UPDATE OF ending ON reviews "
             f"WHEN {is_approved} AND NOT EXISTS ({_ENOUGH}) "
@@ -81,28 +86,46 @@ def _queue() -> None:
 
 
 def _worth_of_what_waits() -> None:
-    """Of reviews that an upgrade opened, what they come to where that is the base currency's.
+    """Of reviews that an upgrade opened, what they come to in the base currency.
 
-    What nobody can say how much it is would be above everybody's limit.
+    It stands among the numbers of the decision. What nobody can say how much it is would be above
+    everybody's limit.
     """
     connection = op.get_bind()
+    names = {
+        of: json.loads(kept)
+        for of, kept in connection.execute(sa.text("SELECT id, names FROM name_lists"))
+    }
     found = connection.execute(
         sa.text(
-            "SELECT r.score_id, r.currency, r.due_minor, r.expected_loss_minor, d.record "
+            "SELECT r.score_id, r.expected_loss_minor, d.features, d.feature_names, d.record, "
+            "r.currency, r.due_minor "
             "FROM reviews AS r JOIN decisions AS d ON d.score_id = r.score_id "
             "WHERE r.closed_at IS NULL AND r.payable_minor IS NULL"
         )
     )
-    known = [
-        {"id": score_id, "due": due, "place": -due if loss is None else -loss}
-        for score_id, currency, due, loss, record in found
-        if json.loads(record).get("base_currency") == currency
-    ]
+    known = []
+    for score_id, loss, numbers, named, record, currency, due in found:
+        payable = _number("payable_minor", numbers, names.get(named, ()))
+        if payable is None and json.loads(record).get("base_currency") == currency:
+            payable = due
+        if payable is not None:
+            place = -payable if loss is None else -loss
+            known.append({"id": score_id, "payable": payable, "place": place})
     if known:
         connection.execute(
-            sa.text("UPDATE reviews SET payable_minor = :due, place = :place WHERE score_id = :id"),
+            sa.text("UPDATE reviews SET payable_minor = :payable, place = :place "
+                    "WHERE score_id = :id"),
             known,
-        )
+        )  # fmt: skip
+
+
+def _number(name: str, numbers: bytes | None, names: Sequence[str]) -> int | None:
+    """One of a decision's numbers (float64, little-endian), rounded; None for an unknown one."""
+    if numbers is None or name not in names:
+        return None
+    (value,) = struct.unpack_from("<d", numbers, 8 * names.index(name))
+    return None if math.isnan(value) else round(value)
 
 
 def _attachments() -> None:
