@@ -236,10 +236,9 @@ def _record(
     tx: Transaction, one: Attachment, action: str, by: str, at: int, via: str | None
 ) -> None:
     """The audit entry: what file it was stays told, its name and who it was can be erased."""
-    content = {"attachment": one.id, "kind": one.kind, "bytes": one.size_bytes,
-               "sha256": one.sha256}  # fmt: skip
+    content = {"attachment": one.id, "kind": one.kind, "bytes": one.size_bytes}
     tx.audit(via or by, action, f"refund:{one.refund_id}", content, at=at,
-             personal={"by": by, "name": one.name})  # fmt: skip
+             personal={"by": by, "name": one.name, "sha256": one.sha256})  # fmt: skip
 
 
 def _refused(told: str) -> InvalidRequest:

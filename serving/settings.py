@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     """
 
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
-    """Addresses or networks, parted by commas, whose ``X-Forwarded-For`` is believed."""
+    """Addresses or networks, parted by commas, whose ``X-Forwarded-…`` are believed."""
 
     audit_head_dir: Path | None = None
     """Where the head of the sealed audit log is written, `home` when not given.
