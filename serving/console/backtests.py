@@ -50,9 +50,11 @@ def compare(visit: Visit) -> Response:
             told = [sentence(change, visit.language) for change in changes(before, after)]
         except (PolicyError, AlteredPolicyError) as error:
             problem = str(error)
+    version = against.version if against else None
     return visit.page(
         "policy_diff.html.j2", changes=told, problem=problem,
-        found=latest_found(visit, kept.version, against.version if against else None),
+        found=latest_found(visit, kept.version, version),
+        going=under_way(visit.desk.store, kept.version, version),
         rows=rows(against.text, kept.text) if against else [], **_sides(visit, kept, against),
     )  # fmt: skip
 
@@ -94,6 +96,12 @@ def latest_found(visit: Visit, version: str, against: str | None) -> dict[str, A
         if job.state == "done" and job.arguments["against"] == against:
             return {"job": job, **told_of(jobs.document(store, job), visit.language)}
     return None
+
+
+def under_way(store: Store, version: str, against: str | None) -> Job | None:
+    """The backtest of a version against another that is asked for and not done; None for none."""
+    return next((job for job in _backtests(store, version)
+                 if job.done_at is None and job.arguments["against"] == against), None)  # fmt: skip
 
 
 def backtest(visit: Visit) -> Response:

@@ -18,7 +18,7 @@ from rules.document import Limit, Rule
 from rules.policy import CompiledRule, Policy, PolicyError
 from serving import governance
 from serving.console import bands
-from serving.console.backtests import latest_found
+from serving.console.backtests import latest_found, under_way
 from serving.console.policy_words import by_lines, pointed, sentence
 from serving.console.visit import Page, Visit
 from serving.explanation.words import action_name
@@ -269,10 +269,12 @@ def _asking(visit: Visit, act: str, note: str = "", problems: Sequence[Problem] 
     told = None
     if policy and before:
         told = [sentence(change, visit.language) for change in changes(before, policy)]
-    found = latest_found(visit, kept.version, current.version if current else None)
+    against = current.version if current else None
     return visit.page(
         "policy_act.html.j2", status=422 if problems else 200, kept=kept, act=act, changes=told,
-        problem=problem, note=note, problems=problems, found=found, most_note=MOST_NOTE, **standing,
+        problem=problem, note=note, problems=problems, most_note=MOST_NOTE, **standing,
+        found=latest_found(visit, kept.version, against),
+        going=under_way(visit.desk.store, kept.version, against),
     )  # fmt: skip
 
 

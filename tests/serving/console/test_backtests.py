@@ -79,6 +79,8 @@ def test_a_backtest_is_asked_for_waited_for_and_read(bob: SignedIn, desk: Desk) 
     assert "It was not backtested yet." in bob.see("/policies/3/backtest")
     path = asked(bob)
     assert asked(bob) == path  # the same is made once
+    assert "A backtest is under way" in bob.see("/policies/3/activate")
+    assert "Nobody has tried" not in bob.see("/policies/3/activate")
     answer = bob.get(f"/console/sandbox{path}")
     assert answer.headers["refresh"] == "3"
     assert "It waits for its turn" in answer.text

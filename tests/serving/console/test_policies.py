@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving import governance
-from serving.console.policy_words import MOST_LINES
+from serving.console.policy_words import MOST_LINES, rows
 from serving.desk import Desk
 from tests.serving.conftest import DEFAULT_POLICY
 from tests.serving.console.conftest import SignedIn
@@ -115,7 +117,7 @@ def test_a_bad_text_is_shown_again_with_each_problem_at_its_line(ann: SignedIn, 
     page = answer.text
     assert "Did you mean fallback?" in page
     line = text.splitlines().index(next(one for one in text.splitlines() if "fallbak" in one)) + 1
-    assert f'<a href="#L{line}">line {line}, column 1</a>' in page
+    assert f'data-select-line="{line}" data-of="f-text">line {line}, column 1</a>' in page
     assert "<mark>fallbak</mark>" in page
     shown = re.search(r'<textarea id="f-text".*?>\n(.*?)</textarea>', page, re.DOTALL)
     assert shown is not None
@@ -169,6 +171,35 @@ def test_two_versions_are_told_apart_in_meaning_and_by_lines(
     assert "no such version" in ann.see("/policies/3/diff?against=9", 404)
     bob.submit("/policies/3/activate")
     assert "Against policy 2, by recourse." in ann.see("/policies/3/diff")
+
+
+def test_lines_that_are_common_in_a_text_are_told_apart_by_those_around_them() -> None:
+    old = ["x", *(f"{n}\n  stage: risk\n  mode: live" for n in range(300))]
+    new = [*old[:150], "new\n  stage: risk\n  mode: live", *old[151:]]
+    found = rows("\n".join(old), "\n".join(new))
+    assert found is not None
+    assert [(row.sign, row.text) for row in found if row.sign != " "] == [
+        ("-", "149"), ("+", "new"),
+    ]  # fmt: skip
+
+
+@given(st.text("abc", max_size=12), st.text("abc", max_size=12))
+def test_each_line_of_both_texts_is_told_once(old: str, new: str) -> None:
+    found = rows("\n".join(old), "\n".join(new)) or []
+    kept = [row for row in found if row.before and row.after]
+    assert all(old[(row.before or 0) - 1] == new[(row.after or 0) - 1] for row in kept)
+    if all(row.before or row.after for row in found) and found:  # no gap: the whole is shown
+        last_of_both = max(row.before or 0 for row in found), max(row.after or 0 for row in found)
+        ends = old[last_of_both[0] :], new[last_of_both[1] :]
+        assert ends[0] == ends[1]
+        told = ("".join(row.text for row in found if row.sign != sign) for sign in "+-")
+        assert [*told] == [old[: last_of_both[0]], new[: last_of_both[1]]]
+
+
+def test_texts_that_have_little_in_common_are_put_side_by_side_in_time() -> None:
+    old, new = ["a"] * 4_000, [line for n in range(2_000) for line in ("a", str(n))]
+    found = rows("\n".join(old), "\n".join(new))
+    assert found is not None and [row.text for row in found if row.sign == "+"] == new[1:]
 
 
 def test_a_version_that_this_program_cannot_read_is_shown_and_not_put_in_force(
