@@ -93,11 +93,12 @@ def show(visit: Visit) -> Response:
 def _page(
     visit: Visit, *, typed: dict[str, str] | None = None, problems: Iterable[Problem] = (),
     bad: Iterable[BadLine] = (), originals: dict[str, str] | None = None, about: str = "add",
-    why: str = "",
+    why: str = "", put_count: int = 0,
 ) -> Response:  # fmt: skip
     """The page, with what was typed and what is wrong with it.
 
-    ``about`` is the form that is wrong: add, reveal or import.
+    ``about`` is the form that is wrong: add, reveal or import. Of a file with ``bad`` lines nothing
+    was put on the list, or so many entries beside them.
     """
     name, wanted, store = _name(visit), _wanted(visit), visit.desk.store
     found = store.list_entries(
@@ -108,7 +109,8 @@ def _page(
     asked = {"kind": wanted["kind"], "standing": wanted["standing"]}
     path = f"/lists/{name}"
     return visit.page(
-        "lists.html.j2", status=422 if problems or bad else 200, name=name, entries=entries,
+        "lists.html.j2", status=422 if problems or (bad and not put_count) else 200, name=name,
+        entries=entries,
         asked=asked, after=_after(wanted["after"]), originals=originals, about=about, why=why,
         next=visit.link(path, **asked, after=_after(place)) if place else "",
         kinds=[(kind, entity_name(kind, visit.language)) for kind in ENTITIES],
@@ -117,7 +119,9 @@ def _page(
         typed={**dict.fromkeys(_FIELDS, ""), **(typed or {})}, problems=problems,
         bad=bad[:MOST_PROBLEMS], bad_lines=len({one.line for one in bad}),
         more=max(0, len(bad) - MOST_PROBLEMS),
-        told="" if problems or bad else _told(visit, name, entries),
+        put_count=put_count,
+        told=_put(visit, put_count) if put_count else
+             "" if problems or bad else _told(visit, name, entries),
     )  # fmt: skip
 
 
@@ -136,9 +140,13 @@ def _told(visit: Visit, name: ListName, entries: tuple[ListEntry, ...]) -> str:
         case "import" if value.isascii() and value.isdigit() and len(value) < 16:
             with store.database.read() as connection:
                 count = store.lists.count_put(connection, name, int(value))
-            return visit.language.say_of(count, "{value} entry was put on the list.",
-                                         "{value} entries were put on the list.")  # fmt: skip
+            return _put(visit, count)
     return ""
+
+
+def _put(visit: Visit, count: int) -> str:
+    return visit.language.say_of(count, "{value} entry was put on the list.",
+                                 "{value} entries were put on the list.")  # fmt: skip
 
 
 def _is_on(visit: Visit, name: ListName, value: str) -> bool:
@@ -232,10 +240,20 @@ def bring(visit: Visit) -> Response:
         return _page(visit, bad=parsed.problems, problems=[problem], about="import")
     listing.put(visit.desk.store, name, parsed.entries, author=visit.account.name, at=visit.at,
                 via=visit.via)  # fmt: skip
+    if parsed.problems:  # shown at once: of these lines nothing is kept that could be told later
+        return _page(visit, bad=parsed.problems, put_count=len(parsed.entries))
     return visit.to(f"/lists/{name}", told="import", value=visit.at)
 
 
+def back(visit: Visit) -> Response:
+    """The list, for whoever asks for what is only the address of a form, or for lists at all."""
+    return visit.to(f"/lists/{visit.params.get('name', 'block')}")
+
+
 CALLS: Final = (
+    Page("GET", "/lists", "read", back),
+    Page("GET", "/lists/{name}/reveal", "read", back),
+    Page("GET", "/lists/{name}/import", "read", back),
     Page("GET", "/lists/{name}", "read", show),
     Page("POST", "/lists/{name}", "lists", put),
     Page("POST", "/lists/{name}/off", "lists", take_off),

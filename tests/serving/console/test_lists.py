@@ -146,7 +146,11 @@ def test_a_bad_file_is_told_line_by_line_and_nothing_is_put(ann: SignedIn, desk:
     assert "<script>alert" not in answer.text
     assert on(desk) == []
     rest = ann.submit("/lists/block/import", files={"file": ("x", data, "")}, skip_bad="yes")
-    assert rest.status_code == 303
+    assert rest.status_code == 200
+    assert "1 entry was put on the list." in rest.text
+    assert "2 lines were left out:" in rest.text
+    assert "line 3: <code>entity</code> must be one of" in rest.text
+    assert "line 4: <code>id</code> must be an e-mail address" in rest.text
     assert on(desk) == ["device"]
     for wrong, told in ((None, "is required"), (b"entity,id,reason\n", "must hold an entry"),
                         (b"\xff\xfe\x00", "is required")):  # fmt: skip
@@ -155,6 +159,17 @@ def test_a_bad_file_is_told_line_by_line_and_nothing_is_put(ann: SignedIn, desk:
     many = b"entity,id,reason\n" + b"gadget,a,b\n" * 150
     assert "And 50 more problems." in ann.submit("/lists/block/import",
                                                  files={"file": ("x", many, "")}).text  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "list"),
+    [("/lists", "block"), ("/lists/allow/import", "allow"), ("/lists/block/reveal", "block")],
+)
+def test_an_address_of_a_form_and_of_lists_at_all_lead_to_a_list(
+    ann: SignedIn, path: str, list: str
+) -> None:
+    answer = ann.get(f"/console/sandbox{path}", follow_redirects=False)
+    assert answer.headers["location"] == f"/console/sandbox/lists/{list}"
 
 
 def test_who_may_not_change_lists_reads_them(signed_in: Clients, desk: Desk) -> None:
