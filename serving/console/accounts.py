@@ -160,7 +160,9 @@ def _shared(visit: Visit) -> dict[str, Any]:
         return language.say("any amount") if limit is None else language.money(limit, base)
 
     return {"upto": upto, "currency": base, "roles": ROLES, "state": _state(visit),
-            "may_do": _may_do(visit)}  # fmt: skip
+            "may_do": _may_do(visit),
+            "labels": {"name": language.say("Name"), "role": language.say("Role"),
+                       "limit": language.say("Approves alone up to")}}  # fmt: skip
 
 
 def _state(visit: Visit) -> Callable[[Account, int | None], tuple[str, str]]:

@@ -19,7 +19,7 @@ from serving.accounts import (
     sign_in,
     sign_out,
 )
-from serving.console.visit import Guest, Page, Visit
+from serving.console.visit import ROOT, Guest, Page, Visit
 from serving.wire import InvalidRequest, Problem
 
 _DAY_MS: Final = 86_400_000
@@ -56,9 +56,10 @@ def _sign_in(
 ) -> Response:  # fmt: skip
     locked = None if refused is None else refused.locked_until
     wait = None if locked is None else (locked - guest.at) / _DAY_MS
+    other = "sandbox" if guest.store_name == "live" else "live"
     return guest.page(
         "sign_in.html.j2", status=status, then=then, name=name[:100], told_key=told,
-        problems=problems, refused=refused, wait=wait,
+        problems=problems, refused=refused, wait=wait, other=f"{ROOT}/{other}/sign-in",
     )  # fmt: skip
 
 

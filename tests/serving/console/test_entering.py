@@ -77,7 +77,7 @@ def test_a_wrong_form_of_an_invitation_keeps_what_was_scanned(
     fields = {"invitation": token, "password": "short", "again": "short", "code": "1"}
     answer = guest.post(SANDBOX + "/welcome", data=fields)
     assert answer.status_code == 422
-    assert "must have 12 to 128 characters, got 5" in answer.text
+    assert '<a href="#f-password">Password</a>: must have 12 to 128 characters' in answer.text
     assert secret in answer.text.replace(" ", "")
     assert 'value="short"' not in answer.text
 
@@ -111,6 +111,13 @@ def test_what_is_left_empty_is_told_and_counts_for_nothing(guest: TestClient, de
         assert answer.status_code == 422
         assert "2 things are to be put right" in answer.text
     assert desk.store.audit_about("account:unknown") == []
+
+
+def test_the_form_says_which_store_it_is_and_leads_to_the_other(guest: TestClient) -> None:
+    for store, other in (("live", "sandbox"), ("sandbox", "live")):
+        page = guest.get(f"/console/{store}/sign-in").text
+        assert f"This is the {store}" in page
+        assert f'href="/console/{other}/sign-in"' in page
 
 
 @pytest.mark.parametrize(
