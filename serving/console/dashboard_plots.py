@@ -228,8 +228,12 @@ def reviews(of: Figures, language: Language) -> list[Plot]:
         counted(say("late"), "bad", lambda one: one.late,
                 _part(of.total("late"), answered, language)),
     ]  # fmt: skip
-    hours = [Series(say("hours to an answer"), "other", [one.hours for one in slots],
-                    "" if of.hours is None else language.number(of.hours, 1))]  # fmt: skip
+    are_hours = max([one.hours or 0 for one in slots], default=0) >= 1
+    most_said, factor = (say("hours to an answer"), 1) if are_hours else (
+        say("minutes to an answer"), 60)  # fmt: skip
+    taken = [None if one.hours is None else one.hours * factor for one in slots]
+    times = [Series(most_said, "other", taken,
+                    "" if of.hours is None else language.number(of.hours * factor, 1))]  # fmt: skip
     shares = [one.approved / one.answered if one.answered else None for one in slots]
     approved = [Series(say("approved"), "good", shares,
                        _part(of.total("approved"), answered, language))]  # fmt: skip
@@ -247,15 +251,20 @@ def reviews(of: Figures, language: Language) -> list[Plot]:
         return Plot(title, in_, drawing, [from_, *(one.name for one in each)], rows,
                     _keys(each, as_line=not stacked), note)  # fmt: skip
 
+    timed = [
+        plot(say("Answers of analysts, in time or late"), unit, done,
+             _counts([one.answered for one in slots], language), language.count, stacked=True),
+        plot(say("Time to an answer"),
+             say("hours, half of the answers took less") if are_hours else
+             say("minutes, half of the answers took less"),
+             times, _numbers([1, *(one or 0 for one in taken)], language),
+             lambda value: language.number(value, 1)),
+    ] if of.is_timed else []  # fmt: skip
     return [
         plot(say("The queue"), unit, flow,
              _counts([v or 0 for one in flow for v in one.values], language), language.count,
              say("A refund that is decided again while it waits goes on waiting.")),
-        plot(say("Answers of analysts, in time or late"), unit, done,
-             _counts([one.answered for one in slots], language), language.count, stacked=True),
-        plot(say("Time to an answer"), say("hours, half of the answers took less"), hours,
-             _numbers([one.hours or 0 for one in slots], language),
-             lambda value: language.number(value, 1)),
+        *timed,
         plot(say("Share approved"), say("share of the answers"), approved,
              Axis((0, 0.25, 0.5, 0.75, 1), language.share), language.share),
     ]  # fmt: skip

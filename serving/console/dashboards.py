@@ -94,7 +94,7 @@ def _page(
         parts=[*_reported_parts(document, language), _reviews_part(live, language)]
         if document else [_reviews_part(live, language)],
         later=_later_parts(document, language) if document else [],
-        analysts=live.analysts if visit.may("audit") else (),
+        analysts=live.analysts if visit.may("audit") else (), is_timed=live.is_timed,
         report=found.job.id if found.job else None,
     )  # fmt: skip
 

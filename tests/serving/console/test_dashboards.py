@@ -6,6 +6,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from serving import figures
 from serving.console import dashboard_plots as drawn
 from serving.desk import Desk
 from serving.language import ENGLISH
+from serving.store.figures import Waiting
 from serving.store.store import Store
 from tests.serving.test_figures import a_review
 from tests.training.period_logs import Log
@@ -157,6 +159,18 @@ def test_one_decision_and_each_length(desk: Desk, signed_in: Callable[..., Any])
         assert [row[1] for row in rows if row[1] != "0"] == ["1"]
     job = figures.reported(desk.store, 7).job
     assert job is not None and viewer.see(f"/job/{job.id}") == "whole"
+
+
+@pytest.mark.parametrize(("hours", "told"), [(0.0001, "minutes"), (30.0, "hours")])
+def test_times_to_an_answer_are_told_in_a_unit_that_fits(hours: float, told: str) -> None:
+    slot = figures.Slot(0, 1, 1, 0, 1, 0, hours, 0)
+    of = figures.Figures(figures.Period(7, 0, DAY_MS), 0, (slot,), Waiting(0, 0, None, 0, 0),
+                         is_timed=True, hours=hours, analysts=())  # fmt: skip
+    [times] = [one for one in drawn.reviews(of, ENGLISH) if one.title == "Time to an answer"]
+    assert times.unit.startswith(told)
+    assert "0.0000" not in times.drawing
+    titles = [one.title for one in drawn.reviews(replace(of, is_timed=False), ENGLISH)]
+    assert titles == ["The queue", "Share approved"]
 
 
 def test_days_are_counted_as_they_begin() -> None:
