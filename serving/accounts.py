@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, cast
 
 import pyotp
@@ -24,6 +24,7 @@ from serving.proofs import hashed_password, is_password, password_problem, renew
 from serving.roles import ROLES, Role, may
 from serving.store.accounts import Account, Accounts, Credentials, KeptSession, Tries
 from serving.store.audit import AuditEntry
+from serving.store.database import STORE_UNAVAILABLE
 from serving.store.store import Store
 from serving.wire import InvalidRequest, Problem, nearest
 
@@ -100,7 +101,8 @@ def session_of(store: Store, token: str, at: int) -> Session | None:
     if kept is None or not is_going_on(kept, at) or not kept.account.is_active:
         return None
     if at - kept.seen_at >= SEEN_MS:
-        store.accounts.see(kept.id, at)
+        with suppress(*STORE_UNAVAILABLE):  # whoever only reads can go on
+            store.accounts.see(kept.id, at)
     csrf = hmac.new(token.encode(), b"recourse form", hashlib.sha256).hexdigest()
     return Session(kept.id, kept.account, csrf, kept.began_at, kept.seen_at)
 

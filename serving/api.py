@@ -45,7 +45,7 @@ from serving.language import ENGLISH, Language
 from serving.limits import LONGEST_WAIT_SECONDS, Limits, Turns
 from serving.management import Management
 from serving.privacy import Privacy
-from serving.receiving import read_body, too_large
+from serving.receiving import read_body, read_in_time, too_large
 from serving.reports import Report
 from serving.reviewing import Reviewing
 from serving.roles import ROLES, Permission, may
@@ -61,11 +61,6 @@ SCORED: Final = f"score={SCORE_VALUE}".encode()
 
 MAX_LATENCY_MS: Final = 10_000
 """The longest delay that a sandbox client can ask for with ``Recourse-Min-Latency``."""
-
-LEAST_READ_SECONDS: Final = 10.0
-LEAST_BYTES_PER_SECOND: Final = 100_000
-"""A body is to be complete within so many seconds, and as many as the largest takes at this rate:
-who sends one byte a minute holds no place for ever."""
 
 _KEY: Final = HEADER.lower().encode()
 
@@ -248,13 +243,7 @@ class Api:
         if ENTIRE in scope:
             scope[BODY] = body = await read_body(request.receive, most)
             return body
-        seconds = LEAST_READ_SECONDS + most / LEAST_BYTES_PER_SECOND
-        try:
-            async with asyncio.timeout(seconds):
-                scope[BODY] = body = await read_body(request.receive, most)
-        except TimeoutError:
-            told = f"body: must be complete within {seconds:.0f} s"
-            raise ApiError(408, told, headers={"Connection": "close"}) from None
+        scope[BODY] = body = await read_in_time(request.receive, most)
         return body
 
     def admit(self, request: Request, *scopes: str) -> tuple[Desk, ApiKey]:

@@ -53,6 +53,8 @@ NOT_INSTALLED, OUT_OF_TIME, GIVEN_UP = "not installed", "out of time", "given up
 """Problems of a job besides what its program said; `problem_of` says them in words."""
 
 _POLL_SECONDS: Final = 0.1
+_ENDING_SECONDS: Final = 5.0
+"""A child that was asked to end is one of a service that stops, which hears of it as soon."""
 _MOST_TOLD: Final = 500
 
 log = structlog.get_logger()
@@ -313,6 +315,8 @@ class JobWatch:
                     code = self._wait(child)
                 finally:
                     _end(child)
+            if code == -signal.SIGTERM and self._ending.wait(_ENDING_SECONDS):
+                code = None  # whoever stops a service asks its children first
             if code is None:
                 return None if self._ending.is_set() else Made(OUT_OF_TIME)
             return _made(code, folder)

@@ -67,6 +67,9 @@ SESSIONS_OF_AN_ADDRESS: Final = 10
 ENTRIES_PER_SECOND, ENTRIES_AT_ONCE = 1 / 6, 20.0
 """How often one address may try to come in."""
 
+MOST_AT_DOOR: Final = 16
+"""So many may wait to come in, which takes each a fifth of a second."""
+
 T = TypeVar("T")
 
 _STYLES: Final = (
@@ -87,6 +90,9 @@ class Console:
         self._api, self.language, self._proxies = api, language, proxies
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="console")
         self._turns = Turns(api.limits.waiting)
+        # What checks a password takes a fifth of a second, for whoever asks: no page waits for it.
+        self._door = ThreadPoolExecutor(1, thread_name_prefix="console-door")
+        self._at_door = Turns(MOST_AT_DOOR)
         many = SESSIONS_OF_AN_ADDRESS
         self._asking = Buckets(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
         self._coming = Buckets(REQUESTS_PER_SECOND * many, REQUESTS_AT_ONCE * many)
@@ -98,6 +104,7 @@ class Console:
     def close(self) -> None:
         """Finish the pages that were asked for, and make no more."""
         self._threads.shutdown(wait=True)
+        self._door.shutdown(wait=True)
 
     @property
     def second_person(self) -> bool:
@@ -144,7 +151,8 @@ class Console:
                 if refused is not None:
                     return refused
             guest = replace(guest, form=await form_of(request, page.most_bytes))
-        return await self._work(lambda: self._answer(page, guest))
+        is_entering = page.may is None and page.method == "POST"
+        return await self._work(lambda: self._answer(page, guest), is_entering=is_entering)
 
     def _guest(self, request: Request) -> Guest:
         name, scope = request.path_params["store"], request.scope
@@ -177,16 +185,18 @@ class Console:
             told = "too many requests came from here: wait a little, and ask again"
             raise ApiError(429, told, headers={"Retry-After": whole_seconds(wait)})
 
-    async def _work(self, work: Callable[[], T]) -> T:
+    async def _work(self, work: Callable[[], T], *, is_entering: bool = False) -> T:
         """What ``work`` gives, done on a thread of the console."""
         now = time.monotonic()
-        if self._turns.is_full(now):
+        turns = self._at_door if is_entering else self._turns
+        if turns.is_full(now):
             raise busy(503, "too many pages are asked for")
-        ticket = self._turns.enter(now)
+        ticket = turns.enter(now)
+        threads = self._door if is_entering else self._threads
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
         finally:
-            self._turns.leave(ticket)
+            turns.leave(ticket)
 
     def _answer(self, page: Page, guest: Guest) -> Response:
         try:
@@ -225,19 +235,24 @@ class Console:
 
     def _not_taken(self, guest: Guest, status: int) -> Response:
         """Tell that a form did nothing: 401 for nobody's, 403 for one of another session."""
-        typed = [(name, text) for name, text in guest.form.every() if name not in _NO_TEXT and text]
-        values = {"typed": typed, "is_signed_in": status == 403, "then": _back(guest)}
+        values = {"typed": _typed(guest), "is_signed_in": status == 403, "then": _back(guest)}
         return self.rendered("not_taken.html.j2", guest, values, status)
 
     def _failed(self, error: Exception, guest: Guest | None) -> Response:
         body, headers = refusal(error)
         status = body["status"]
         message = body["message"].removesuffix("; see /docs")
-        values = {"status": status, "message": message,
+        values = {"status": status, "message": message, "typed": _typed(guest),
                   "problems": body.get("validationErrors", [])}  # fmt: skip
         answer = self.rendered("error.html.j2", guest, values, status)
         answer.headers.update(headers)
         return answer
+
+
+def _typed(guest: Guest | None) -> list[tuple[str, str]]:
+    """What was typed into a form that did nothing, so that it is not lost: the texts, by field."""
+    sent = guest.form.every() if guest is not None else []
+    return [(name, text) for name, text in sent if name not in _NO_TEXT and text]
 
 
 def cookie_of(store_name: str) -> str:

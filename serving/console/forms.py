@@ -12,7 +12,7 @@ from starlette.types import Message, Receive
 
 from serving.envelope import ApiError
 from serving.headers import sent
-from serving.receiving import read_body
+from serving.receiving import read_in_time
 from serving.wire import InvalidRequest, Problem, shown
 
 KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -77,7 +77,7 @@ async def form_of(request: Request, most: int) -> Form:
         raise ApiError(
             415, f"Content-Type: must be {' or '.join(KINDS)}, got {kind[:60] or 'none'}"
         )
-    body = await read_body(request.receive, most)
+    body = await read_in_time(request.receive, most)
     whole = Request(request.scope, _giving(body))
     try:
         async with whole.form(

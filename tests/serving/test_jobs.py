@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -204,6 +205,14 @@ def die_with(store: Store, job: Job) -> None:
         first = store.jobs.next(connection)
         assert first == stands(store, job)
         store.jobs.begin(connection, first, 20)
+
+
+def test_a_child_that_was_asked_to_end_before_its_worker_was_leaves_the_job_to_another(store):
+    job = asked(store)
+    watching = watch(store, "os.kill(os.getpid(), 15); time.sleep(60)")
+    Timer(1.0, watching.stop).start()
+    assert not watching.look()
+    assert (stands(store, job).state, stands(store, job).tries) == ("waiting", 0)
 
 
 def test_a_job_whose_worker_died_is_begun_once_more_and_then_given_up(store):

@@ -348,7 +348,7 @@ def test_a_body_of_another_kind_or_size_is_refused(call):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(call, monkeypatch):
-    monkeypatch.setattr("serving.api.LEAST_READ_SECONDS", -1_000)
+    monkeypatch.setattr("serving.receiving.LEAST_READ_SECONDS", -1_000)
     scope = {"type": "http", "method": "POST", "path": "/v2/order", "headers": []}
     request = Request(scope, asyncio.Event().wait)
     with pytest.raises(ApiError, match="body: must be complete within") as refusal:
