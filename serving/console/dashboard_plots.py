@@ -204,7 +204,7 @@ def _loss_told(of: Document, language: Language) -> str:
 
 
 def reviews(of: Figures, language: Language) -> list[Plot]:
-    """What came to the queue and left it, in time or not, how long it took and how it ended."""
+    """What came to the queue and left it; and if any was answered, in time or not, and how."""
     say, slots = language.say, of.slots
     days = [language.short_day(one.since) for one in slots]
     is_daily = of.period.slot_days == 1
@@ -229,10 +229,10 @@ def reviews(of: Figures, language: Language) -> list[Plot]:
                 _part(of.total("late"), answered, language)),
     ]  # fmt: skip
     are_hours = max([one.hours or 0 for one in slots], default=0) >= 1
-    most_said, factor = (say("hours to an answer"), 1) if are_hours else (
-        say("minutes to an answer"), 60)  # fmt: skip
+    factor = 1 if are_hours else 60
+    name = say("hours to an answer") if are_hours else say("minutes to an answer")
     taken = [None if one.hours is None else one.hours * factor for one in slots]
-    times = [Series(most_said, "other", taken,
+    times = [Series(name, "other", taken,
                     "" if of.hours is None else language.number(of.hours * factor, 1))]  # fmt: skip
     shares = [one.approved / one.answered if one.answered else None for one in slots]
     approved = [Series(say("approved"), "good", shares,
@@ -251,20 +251,25 @@ def reviews(of: Figures, language: Language) -> list[Plot]:
         return Plot(title, in_, drawing, [from_, *(one.name for one in each)], rows,
                     _keys(each, as_line=not stacked), note)  # fmt: skip
 
-    timed = [
-        plot(say("Answers of analysts, in time or late"), unit, done,
-             _counts([one.answered for one in slots], language), language.count, stacked=True),
-        plot(say("Time to an answer"),
-             say("hours, half of the answers took less") if are_hours else
-             say("minutes, half of the answers took less"),
-             times, _numbers([1, *(one or 0 for one in taken)], language),
-             lambda value: language.number(value, 1)),
-    ] if of.is_timed else []  # fmt: skip
-    return [
+    found = [
         plot(say("The queue"), unit, flow,
              _counts([v or 0 for one in flow for v in one.values], language), language.count,
              say("A refund that is decided again while it waits goes on waiting.")),
-        *timed,
+    ]  # fmt: skip
+    if not answered:
+        return found
+    if of.is_timed:
+        less = (say("hours, half of the answers took less") if are_hours else
+                say("minutes, half of the answers took less"))  # fmt: skip
+        found += [
+            plot(say("Answers of analysts, in time or late"), unit, done,
+                 _counts([one.answered for one in slots], language), language.count, stacked=True),
+            plot(say("Time to an answer"), less, times,
+                 _numbers([1, *(one or 0 for one in taken)], language),
+                 lambda value: language.number(value, 1)),
+        ]  # fmt: skip
+    return [
+        *found,
         plot(say("Share approved"), say("share of the answers"), approved,
              Axis((0, 0.25, 0.5, 0.75, 1), language.share), language.share),
     ]  # fmt: skip

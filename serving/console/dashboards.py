@@ -269,7 +269,8 @@ def _reported_parts(of: Document, language: Language) -> list[Part]:
 
 
 def _reviews_part(of: Figures, language: Language) -> Part:
-    return Part("reviews", language.say("Reviews"), drawn.reviews(of, language))
+    said = "" if of.total("answered") else language.say("No analyst answered in this period.")
+    return Part("reviews", language.say("Reviews"), drawn.reviews(of, language), said)
 
 
 def _later_parts(of: Document, language: Language) -> list[Part]:

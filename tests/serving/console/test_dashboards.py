@@ -171,6 +171,8 @@ def test_times_to_an_answer_are_told_in_a_unit_that_fits(hours: float, told: str
     assert "0.0000" not in times.drawing
     titles = [one.title for one in drawn.reviews(replace(of, is_timed=False), ENGLISH)]
     assert titles == ["The queue", "Share approved"]
+    nothing = replace(of, slots=(slot._replace(approved=0),))
+    assert [one.title for one in drawn.reviews(nothing, ENGLISH)] == ["The queue"]
 
 
 def test_days_are_counted_as_they_begin() -> None:
