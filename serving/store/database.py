@@ -229,10 +229,16 @@ class Database:
         """Hold other writers off these names until the transaction ends.
 
         SQLite has one writer at a time, so nothing is left to do. Names are locked in one order,
-        so that two transactions wait for each other only if they lock several times.
+        so that two transactions wait for each other only if they lock several times. PostgreSQL
+        has room for some thousand locks in all: whoever wants more than a few hundred, such as an
+        import, locks every name there is.
         """
-        if not self.is_sqlite and (numbers := sorted({lock_number(name) for name in names})):
-            connection.exec_driver_sql(_LOCK, (numbers,))
+        if self.is_sqlite or not (numbers := sorted({lock_number(name) for name in names})):
+            return
+        if len(numbers) > MOST_LOCKS:
+            connection.exec_driver_sql(_LOCK_ALL, (_EVERY_NAME,))
+        else:
+            connection.exec_driver_sql(_LOCK, (_EVERY_NAME, numbers))
 
     def writers(self, connection: Connection, table: str) -> frozenset[str]:
         """The transactions that have written to a table and are not over; on SQLite none is seen.
@@ -555,8 +561,14 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 _POSTGRESQL: Final = {"connect_timeout": 5, "tcp_user_timeout": BUSY_TIMEOUT_MS}
 """How long a server that says nothing is waited for: in seconds, and in milliseconds."""
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
-"""Row by row, so in the order given."""
+MOST_LOCKS: Final = 500
+"""So many names are locked one by one."""
+
+_LOCK: Final = """SELECT pg_advisory_xact_lock_shared(%s) UNION ALL
+SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"""
+"""Row by row, so in the order given; the first one is held off by whoever holds every name."""
+
+_LOCK_ALL: Final = "SELECT pg_advisory_xact_lock(%s)"
 
 
 def _set_up_postgresql(connection: Any, _: object) -> None:
@@ -608,6 +620,9 @@ def lock_number(name: Sequence[str]) -> int:
     """The number that an advisory lock has by its name: 64 bits, signed."""
     digest = hashlib.blake2b("\0".join(name).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+_EVERY_NAME: Final = lock_number(("every name",))
 
 
 def padded_size(count: int) -> int:

@@ -164,3 +164,10 @@ def test_a_role_that_is_taken_away_ends_what_it_allowed_at_once(
         viewer: Role = "viewer"
         desk.store.accounts.change(connection, client.account._replace(role=viewer))
     client.see("/audit", 403)
+
+
+def test_what_was_typed_is_told_with_a_refusal_that_its_page_does_not_make(
+    signed_in: Callable[..., SignedIn],
+) -> None:
+    answer = signed_in("viewer").submit("/accounts", name="Kim <b>Lee</b>")
+    assert answer.status_code == 403 and "Kim &lt;b&gt;Lee&lt;/b&gt;" in answer.text

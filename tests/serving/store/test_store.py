@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from benchmarks.postgresql import Server
 from features.events import RefundRequest
 from features.packed import LAYOUT
 from serving.store import database
@@ -187,3 +188,26 @@ def test_postgresql_tells_no_mark_so_nothing_is_known_to_stand_still(either: Sto
         mark = tx.mark()
         assert (mark is None) == (not either.database.is_sqlite)
         assert tx.is_still_at(mark) == either.database.is_sqlite
+
+
+def test_an_import_of_more_people_than_there_is_room_for_locks_holds_every_writer_off(
+    new_database: Server,
+) -> None:
+    store = Store.open(new_database(), SECRET)
+    began, done = threading.Event(), []
+
+    def write_one() -> None:
+        began.set()
+        with store.write("c-1"):
+            done.append("one")
+
+    with store.write_about([f"c-{n}" for n in range(20_000)], []):
+        other = threading.Thread(target=write_one)
+        other.start()
+        assert began.wait(10)
+        other.join(0.3)
+        assert not done
+        done.append("all")
+    other.join(10)
+    assert done == ["all", "one"]
+    store.close()
