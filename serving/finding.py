@@ -111,13 +111,18 @@ class Findings:
 def find(store: Store, text: str, *, at: int) -> Findings:
     """What a text may mean, as of ``at`` (epoch ms); nothing where nothing bears it.
 
+    Ids of refunds and orders that no text begins as typed are sought in small and in large letters.
+
     Raises `InvalidRequest` for what no id can be.
     """
     wanted = _checked(text)
     limit = MOST_FOUND + 1
+    spellings = dict.fromkeys((wanted, wanted.lower(), wanted.upper()))
     with store.database.read() as connection:
-        refund_ids = lookup.refunds_like(connection, wanted, limit)
-        order_ids = lookup.orders_like(connection, wanted, limit)
+        refund_ids, order_ids = (
+            next(filter(None, (like(connection, each, limit) for each in spellings)), [])
+            for like in (lookup.refunds_like, lookup.orders_like)
+        )
         is_decision = lookup.decided_on(connection, wanted) is not None
         persons = lookup.persons_there(connection, _persons(store, {text, wanted}, at))
     references = [

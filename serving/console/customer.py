@@ -78,7 +78,7 @@ def _page(visit: Visit, person: Person, status: int = 200, **beside: Any) -> Res
     language, base = visit.language, visit.desk.rates.base
     return visit.page(
         "customer.html.j2", status=status if told.is_known else 404, c=told, base=base,
-        before=before, done=_done(visit, told.listed),
+        before=before, is_timed=visit.desk.store.clock == "ingest", done=_done(visit, told.listed),
         refunds_drawn=pictures.refunds(told, base, language),
         history_drawn=pictures.history(told, language), graph=pictures.graph(told, language),
         names={hub.value: hub for hub in told.links.hubs}, **shared,

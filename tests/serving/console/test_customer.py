@@ -138,6 +138,9 @@ def test_a_bad_entry_says_all_that_is_wrong_and_loses_nothing(ann: str, signed_i
     assert "must be one of block, allow" in answer.text
     assert "must be one of 7, 30, 90, 365" in answer.text
     assert 'value="kept"' in answer.text
+    assert '<a href="#f-days">For how long</a>: must be' in answer.text
+    unsaid = client.submit(f"/customer/{ann}/reveal", reason="x")
+    assert '<a href="#f-why">Why do you need them?</a>: must be' in unsaid.text
     assert client.submit(f"/customer/{ann}/list", list="block", reason=" ").status_code == 422
     assert client.submit(f"/customer/{ann}/unlist", list="x").status_code == 422
 
