@@ -25,11 +25,22 @@ _PLACE: Final = re.compile(r"(-?[0-9]{1,18}|-4611686018427387904)\.([0-9a-zA-Z_-
 Place = tuple[int, str]
 
 
+class Reason(NamedTuple):
+    """A reason code, and the strongest fact behind it: ``value`` is the request's own word, if any.
+
+    ``feature`` is then the column that has that word.
+    """
+
+    code: str
+    feature: str = ""
+    value: str | None = None
+
+
 class Waiting(NamedTuple):
-    """A review with what its decision rests on: reason codes, the weightiest first."""
+    """A review with what its decision rests on: reasons, the weightiest first."""
 
     review: Review
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     risk_level: str | None = None
 
 
@@ -64,8 +75,12 @@ def part_of_queue(
 def _told(review: Review, answer: lookup.Answer | None) -> Waiting:
     if answer is None:
         return Waiting(review)
-    codes = dict.fromkeys(reason["code"] for reason in answer.data.get("reasons", ()))
-    return Waiting(review, tuple(codes)[:MOST_REASONS], answer.data.get("riskLevel"))
+    reasons: dict[str, Reason] = {}
+    for told in answer.data.get("reasons", ()):
+        value = told.get("value")
+        word = value if isinstance(value, str) else None
+        reasons.setdefault(told["code"], Reason(told["code"], told.get("feature") or "", word))
+    return Waiting(review, tuple(reasons.values())[:MOST_REASONS], answer.data.get("riskLevel"))
 
 
 def counts_of(store: Store, name: str, at: int) -> Counts:

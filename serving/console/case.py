@@ -8,10 +8,21 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from serving import attachments
+from serving import asked, attachments
 from serving.attachments import MOST_BYTES, MOST_OF_A_REFUND, UnknownAttachmentError
-from serving.console.queue import REFUSED, Told, onward, people_of, told_of, verdict_of
+from serving.console.queue import (
+    NOBODY,
+    REFUSED,
+    Told,
+    assignee_of,
+    filter_of,
+    onward,
+    people_of,
+    told_of,
+    verdict_of,
+)
 from serving.console.visit import Page, Visit
+from serving.customer import brief_of
 from serving.envelope import ApiError, refusal
 from serving.explanation.annals import act_told
 from serving.explanation.page import report
@@ -44,13 +55,17 @@ FILE_POLICY: Final = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 class Trouble(NamedTuple):
-    """Why an act was not done: problems by field, one message, or files that were not attached."""
+    """Why an act was not done: problems by field, one message, or files that were not attached.
+
+    ``is_doubted`` where it is done once it is sent again.
+    """
 
     status: int
     problems: Sequence[Problem] = ()
     message: str = ""
     files: Sequence[Problem] = ()
     attached: int = 0
+    is_doubted: bool = False
 
 
 FINE: Final = Trouble(200)
@@ -74,13 +89,20 @@ def _page(visit: Visit, refund_id: str, trouble: Trouble = FINE) -> Response:
     notes = (
         explanation.notes if explanation else tuple(act_told(act, language) for act in case.acts)
     )
+    given = [act_told(act, language) for act in case.acts if act.act == "assigned"]
+    customer = explanation.verdict.customer if explanation else ""
+    customer = customer or (case.review.customer if case.review else "")
+    link = visit.link(f"/customer/{customer}")
     return visit.page(
         "case.html.j2", status=trouble.status, case=case, review=case.review, trouble=trouble,
         problems=trouble.problems, wrong={one.field for one in trouble.problems},
         typed={name: visit.form.text(name) for name in _FIELDS},
-        score_id=score_id, is_latest=score_id == case.score_id,
-        report=report(explanation, language) if explanation else None,
-        notes=notes, files=attachments.attachments_of(store, refund_id), now=visit.at,
+        score_id=score_id, is_latest=score_id == case.score_id, asked=filter_of(visit),
+        report=report(explanation, language, link) if explanation else None,
+        what_is_asked=asked.asked_of(store, score_id, language), customer_link=link,
+        brief=brief_of(store, customer) if customer else None, nobody=NOBODY,
+        notes=[note for note in notes if note not in given], given=given,
+        files=attachments.attachments_of(store, refund_id), now=visit.at,
         is_timed=store.clock == "ingest", base=visit.desk.rates.base,
         least=LEAST_CHARACTERS, most=MOST_CHARACTERS, most_files=MOST_OF_A_REFUND,
         at_once=FILES_AT_ONCE, most_bytes=MOST_BYTES, last=_told(visit, case),
@@ -151,24 +173,49 @@ def _how(review: Review, visit: Visit) -> str:
 
 def act(visit: Visit) -> Response:
     """Do something on the case; then the next one opens, or the same again."""
-    refund_id, form = visit.params["refundId"], visit.form
+    refund_id, form, say = visit.params["refundId"], visit.form, visit.language.say
     what = form.text("act")
+    if what == "attach":
+        return _attach(visit)
+    if not what:  # Enter was pressed
+        told = say("Choose what to do: press one of the buttons")
+        return _page(visit, refund_id, Trouble(422, message=told))
     try:
-        act_on(visit.desk.store, refund_id, _doing(visit, what), at=visit.at, via=visit.via,
-               review_ms=visit.desk.review_ms)  # fmt: skip
+        doing = _doing(visit, what)
+        if what == "approve" and doing.abuse and not form.text("sure"):
+            told = say("You approve a refund that you call abuse: send it again to do so")
+            return _page(visit, refund_id, Trouble(422, message=told, is_doubted=True))
+        done = act_on(visit.desk.store, refund_id, doing, at=visit.at, via=visit.via,
+                      review_ms=visit.desk.review_ms)  # fmt: skip
     except InvalidRequest as error:
         return _page(visit, refund_id, Trouble(422, _named(error, what)))
     except REFUSED as error:
         body = refusal(error)[0]
-        return _page(visit, refund_id, Trouble(body["status"], message=body["message"]))
+        told = _asked_anew(visit, refund_id) or body["message"]
+        return _page(visit, refund_id, Trouble(body["status"], message=told))
     if what in _SETTLING and not form.text("stay"):
-        return onward(visit, done=refund_id)
-    return visit.to("/case", refund_id, done=refund_id)
+        is_still_there = filter_of(visit).status == "information" and done.closed_at is None
+        return onward(visit, done=refund_id, after=done if is_still_there else None)
+    return visit.to("/case", refund_id, done=refund_id, **filter_of(visit).address)
+
+
+def _asked_anew(visit: Visit, refund_id: str) -> str | None:
+    """What changed since the decision that was read; None where that is the one that waits."""
+    store, language, read = visit.desk.store, visit.language, visit.form.text("scoreId")
+    now = next((one for one in store.reviews_of(refund_id)[0] if one.closed_at is None), None)
+    decision = store.decision(read) if read else None
+    if now is None or decision is None or decision.refund_id != refund_id or read == now.score_id:
+        return None
+    before, after = (asked.asked_of(store, each, language) for each in (read, now.score_id))
+    found = asked.changes(before, after, language) if before and after else []
+    changed = "; ".join(found) or language.say("other fields")
+    return language.say("It was asked for again meanwhile: {changes}. Read it again",
+                        changes=changed)  # fmt: skip
 
 
 def _doing(visit: Visit, what: str) -> Doing:
     form, name = visit.form, visit.account.name
-    assignee = {"take": name, "release": "", "assign": form.text("assignee")}.get(what)
+    assignee = assignee_of(what, form.text("assignee"), name)
     text = form.text("note") if what == "note" else form.text("justification")
     is_explained = what in _ON_DECISION or what == "note"
     return Doing.of(
@@ -189,7 +236,7 @@ def _named(error: InvalidRequest, what: str) -> list[Problem]:
 # --- evidence ------------------------------------------------------------------------------------
 
 
-def attach(visit: Visit) -> Response:
+def _attach(visit: Visit) -> Response:
     """Attach files; those that are refused are told, and hinder no others."""
     refund_id, files = visit.params["refundId"], visit.form.files("file")
     problems, added = [], list[Attachment]()
@@ -212,7 +259,7 @@ def attach(visit: Visit) -> Response:
         raise ApiError(404, str(error)) from None
     if problems:
         return _page(visit, refund_id, Trouble(422, files=problems, attached=len(added)))
-    return visit.to("/case", refund_id, file=added[-1].id)
+    return visit.to("/case", refund_id, file=added[-1].id, **filter_of(visit).address)
 
 
 def attachment(visit: Visit) -> Response:
@@ -244,8 +291,7 @@ def detach(visit: Visit) -> Response:
 
 CALLS: Final[tuple[Page, ...]] = (
     Page("GET", "/case/{refundId:path}", "read", show),
-    Page("POST", "/case/{refundId:path}", "review", act),
-    Page("POST", "/attach/{refundId:path}", "review", attach, MOST_UPLOAD_BYTES),
+    Page("POST", "/case/{refundId:path}", "review", act, MOST_UPLOAD_BYTES),
     Page("GET", "/attachment/{id}", "read", attachment),
     Page("POST", "/attachment/{id}", "review", detach),
 )

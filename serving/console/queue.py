@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from markupsafe import Markup
 from starlette.responses import Response
 
+from features.money import MINOR_UNIT_DIGITS
 from serving import codes, waiting
 from serving.accounts import limit_of
 from serving.console.visit import Page, Visit
 from serving.envelope import ApiError
 from serving.explanation import drawing, words
 from serving.explanation.annals import act_told
+from serving.language import Language
 from serving.reviews import (
     MOST_AT_ONCE,
     ActRefusedError,
@@ -27,6 +29,7 @@ from serving.reviews import (
 from serving.roles import rank_of
 from serving.store.refunds import TransitionRefusedError
 from serving.store.reviews import Review, Wanted, place_in
+from serving.vocabulary import word_of
 from serving.wire import InvalidRequest, Problem, shown
 
 ROWS: Final = 50
@@ -41,10 +44,13 @@ REFUSED: Final = (
 
 _STATUS: Final[Mapping[str, Wanted]] = {
     "": {}, "open": {"status": "OPEN"}, "information": {"status": "WAITING"},
-    "second": {"proposed": True}, "done": {"status": "DONE"},
+    "second": {"proposed": True, "status": None}, "done": {"status": "DONE"},
 }  # fmt: skip
 _WHOSE: Final = ("", "mine", "nobody")
 _ASSIGNING: Final = ("assign", "take")
+
+NOBODY: Final = "-"
+"""What forms send to give a case to nobody; it is no name."""
 
 
 class Filter(NamedTuple):
@@ -54,7 +60,13 @@ class Filter(NamedTuple):
     status: str = ""
     overdue: str = ""
     least: str = ""
+    most: str = ""
     currency: str = ""
+
+    @classmethod
+    def of(cls, text: Callable[[str], str]) -> Filter:
+        """The filter that is in force, by what gives the text of a name."""
+        return cls(*(text(name).strip() for name in cls._fields))
 
     @property
     def address(self) -> dict[str, str]:
@@ -73,10 +85,10 @@ def show(visit: Visit) -> Response:
 def _page(
     visit: Visit, *, problems: Sequence[Problem] = (), status: int = 200,
     outcomes: Sequence[tuple[str, str | None]] = (), typed: Mapping[str, str] | None = None,
-    chosen: Sequence[str] = (),
+    chosen: Sequence[str] = (), did: str = "",
 ) -> Response:  # fmt: skip
     store, language = visit.desk.store, visit.language
-    asked = Filter(*(visit.query.get(name, "").strip() for name in Filter._fields))
+    asked = filter_of(visit)
     wanted, wrong = _wanted(visit, asked)
     after = visit.query.get("after", "")
     place = waiting.place_of_text(after) if after else None
@@ -90,14 +102,36 @@ def _page(
         "queue.html.j2", status=status if not wrong else 422, asked=asked, cases=part.cases,
         problems=[*problems, *wrong], is_filter_wrong=bool(wrong),
         wrong={one.field for one in problems}, outcomes=outcomes, typed=typed or _NOTHING,
-        chosen=chosen,
+        chosen=chosen, did=did, within=_within(visit), nobody=NOBODY,
         counts=waiting.counts_of(store, visit.account.name, visit.at),
         following=following, is_first=not after, base=visit.desk.rates.base, now=visit.at,
-        is_timed=store.clock == "ingest", reason=lambda code: codes.name_of_code(code, language),
+        is_timed=store.clock == "ingest", reason=lambda one: _reason(one, language),
         level=lambda level: words.risk_level_name(level, language), meter=_meter,
         people=people_of(visit), most=MOST_AT_ONCE,
         last=told_of(visit, visit.query.get("done", "")),
     )  # fmt: skip
+
+
+def filter_of(visit: Visit) -> Filter:
+    """The filter in force: a form carries it along, else the address has it."""
+    return Filter.of(lambda name: visit.form.text(name) or visit.query.get(name, ""))
+
+
+def _within(visit: Visit) -> tuple[str, int] | None:
+    """What somebody with a limit may approve alone: the limit as a filter has it, and how many."""
+    limit = visit.account.limit_minor
+    if limit is None or not visit.may("review"):
+        return None
+    digits = MINOR_UNIT_DIGITS[visit.desk.rates.base]
+    text = f"{limit / 10**digits:.{digits}f}"
+    return text, visit.desk.store.count_review_queue(payable_at_most=limit)
+
+
+def _reason(reason: waiting.Reason, language: Language) -> str:
+    """A reason's name; where it is about what was asked, in which words that was."""
+    name = codes.name_of_code(reason.code, language)
+    word = reason.value and word_of(reason.feature, reason.value, language)
+    return language.say("{reason}: {word}", reason=name, word=word) if word else name
 
 
 def _meter(review: Review) -> Markup | str:
@@ -145,11 +179,13 @@ def _wanted(visit: Visit, asked: Filter) -> tuple[Wanted, list[Problem]]:
         wanted["assignee"] = visit.account.name if asked.whose == "mine" else ""
     if asked.overdue:
         wanted["overdue_at"] = visit.at
-    if asked.least:
+    for name in ("least", "most"):
+        if not (text := getattr(asked, name)):
+            continue
         try:
-            wanted["payable_at_least"] = limit_of(asked.least, visit.desk.rates.base)
+            wanted[f"payable_at_{name}"] = limit_of(text, visit.desk.rates.base)
         except InvalidRequest as error:
-            wrong += (Problem("least", one.message, one.value) for one in error.problems)
+            wrong += (Problem(name, one.message, one.value) for one in error.problems)
     if asked.currency:
         wanted["currency"] = asked.currency.upper()
         if not re.fullmatch("[A-Z]{3}", wanted["currency"]):
@@ -170,6 +206,9 @@ def act(visit: Visit) -> Response:
     form, name = visit.form, visit.account.name
     what, chosen = form.text("act"), form.texts("refund")
     typed = {field: form.text(field) for field in _NOTHING}
+    if not what:  # Enter was pressed
+        wrong = Problem("act", "must be chosen: press the button of what is to be done")
+        return _page(visit, problems=[wrong], status=422, typed=typed, chosen=chosen)
     if what != "take" and not visit.may("assign"):
         raise ApiError(403, "act: only managers and administrators act on many cases at once; "
                             "open one, or take them")  # fmt: skip
@@ -179,7 +218,7 @@ def act(visit: Visit) -> Response:
         doing = Doing.of(
             "assign" if what in _ASSIGNING else what, by=name, abuse=verdict_of(typed["abuse"]),
             justification=None if what in _ASSIGNING else typed["justification"] or None,
-            assignee=name if what == "take" else typed["assignee"] if what == "assign" else None,
+            assignee=assignee_of(what, typed["assignee"], name),
         )  # fmt: skip
         done = act_on_many(visit.desk.store, chosen, doing, at=visit.at, via=visit.via)
     except InvalidRequest as error:
@@ -187,8 +226,49 @@ def act(visit: Visit) -> Response:
     told = [(refund, str(result) if isinstance(result, Exception) else None)
             for refund, result in done.items()]  # fmt: skip
     refused = [refund for refund, why in told if why]
-    return _page(visit, outcomes=told, chosen=refused, typed=typed if refused else None,
+    did = _did(what, len(told) - len(refused), doing, visit.language)
+    return _page(visit, outcomes=told, chosen=refused, typed=typed if refused else None, did=did,
                  status=409 if len(refused) == len(told) else 200)  # fmt: skip
+
+
+def assignee_of(what: str, chosen: str, name: str) -> str | None:
+    """Whom an act gives a case to, '' for nobody, None where it gives it to no one.
+
+    ``chosen`` is what the form sends. Raises `InvalidRequest` where nobody is chosen, not even
+    `NOBODY`.
+
+    >>> assignee_of("take", "", "Ann"), assignee_of("assign", NOBODY, "Ann")
+    ('Ann', '')
+    """
+    if what == "assign" and not chosen:
+        raise InvalidRequest([Problem("assignee", "must be chosen: to whom it is given")])
+    given = {"take": name, "release": "", "assign": "" if chosen == NOBODY else chosen}
+    return given.get(what)
+
+
+def _did(what: str, count: int, doing: Doing, language: Language) -> str:
+    """What was done on so many cases, in words."""
+    say_of = language.say_of
+    match what, doing.assignee:
+        case _ if not count:
+            return language.say("Nothing was done.")
+        case "take", _:
+            return say_of(count, "Took {value} case:", "Took {value} cases:")
+        case "assign", str(person):
+            return say_of(count, "Gave {value} case to {person}:",
+                          "Gave {value} cases to {person}:", person=person)  # fmt: skip
+        case "assign", _:
+            return say_of(count, "Gave {value} case back to nobody:",
+                          "Gave {value} cases back to nobody:")  # fmt: skip
+        case "deny", _:
+            return say_of(count, "Denied {value} case:", "Denied {value} cases:")
+        case "request_information", _:
+            return say_of(count, "Asked for information on {value} case:",
+                          "Asked for information on {value} cases:")  # fmt: skip
+        case "note", _:
+            return say_of(count, "Noted on {value} case:", "Noted on {value} cases:")
+        case _:
+            return say_of(count, "Done on {value} case:", "Done on {value} cases:")
 
 
 def verdict_of(text: str) -> bool | None:
@@ -217,16 +297,21 @@ def start(visit: Visit) -> Response:
 def onward(visit: Visit, *, after: Review | None = None, done: str | None = None) -> Response:
     """Send somebody on to their next case, which is theirs from then on; to the queue if none is.
 
-    ``done`` is the refund that they just did something on.
+    The next of what the filter asks for that is in force. ``done`` is the refund that they just
+    did something on.
     """
     name, rank = visit.account.name, rank_of(visit.account.role)
+    asked = filter_of(visit)
+    if asked.status == "done":
+        asked = Filter()
+    wanted, wrong = _wanted(visit, asked)
     place = place_in(after) if after else None
-    review = visit.desk.store.next_review(name, rank, place)
-    if review is None:
-        return visit.to("/queue", done=done)
+    review = None if wrong else visit.desk.store.next_review(name, rank, place, **wanted)
+    if review is None:  # the queue tells what is wrong with a filter
+        return visit.to("/queue", done=done, **asked.address)
     if review.assignee is None:
         _assign(visit, review.refund_id, name)
-    return visit.to("/case", review.refund_id, done=done)
+    return visit.to("/case", review.refund_id, done=done, **asked.address)
 
 
 def _assign(visit: Visit, refund_id: str, name: str) -> None:

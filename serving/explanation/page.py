@@ -58,40 +58,44 @@ _TONES: Final = {Action.ALLOW: "good", Action.PREVENT: "bad"}
 
 def render(explanation: Explanation, language: Language) -> str:
     """The page of one explanation, as HTML."""
-    return (
-        _pages(language)
-        .get_template("explanation.html.j2")
-        .render(_told(explanation, language, is_case=False))
-    )
+    return _pages(language).get_template("explanation.html.j2").render(_told(explanation, language))
 
 
 class Report(NamedTuple):
-    """An explanation as parts of a page: its verdict, what is told below it, and where that is.
+    """An explanation as parts of a page: verdict, reasons, what else is told, and where that is.
 
-    Both begin with headings of the second level, in an element of the class ``report``; their
-    styles are those of ``explanation.css``. ``sections`` are ids with their names.
+    Each begins with a heading of the second level, in an element of the class ``report``; their
+    styles are those of ``explanation.css``. ``sections`` are ids with their names, the reasons'
+    first.
     """
 
     verdict: Markup
+    reasons: Markup
     body: Markup
     sections: tuple[tuple[str, str], ...]
 
 
-def report(explanation: Explanation, language: Language) -> Report:
-    """An explanation for the page of a case, which tells itself what people did."""
-    told = _told(explanation, language, is_case=True)
-    verdict, body = (
+def report(explanation: Explanation, language: Language, customer_link: str) -> Report:
+    """An explanation for the page of a case, which tells itself what people did.
+
+    ``customer_link`` is the address of the page of the customer.
+    """
+    told = _told(explanation, language, customer_link)
+    verdict, reasons, body = (
         Markup(_pages(language).get_template(f"explanation_{part}.html.j2").render(told))
-        for part in ("verdict", "body")
+        for part in ("verdict", "reasons", "body")
     )  # fmt: skip
-    return Report(verdict, body, told["sections"])
+    return Report(verdict, reasons, body, told["sections"])
 
 
-def _told(explanation: Explanation, language: Language, *, is_case: bool) -> dict[str, Any]:
-    """What the templates tell."""
-    told = seen(explanation)
+def _told(
+    explanation: Explanation, language: Language, customer_link: str | None = None
+) -> dict[str, Any]:
+    """What the templates tell; only the page of a case has a link to that of the customer."""
+    told, is_case = seen(explanation), customer_link is not None
     return {
         "e": told, "is_case": is_case, "sections": _sections(language, is_case),
+        "customer_link": customer_link,
         **_reasons(told, language), **_drawn(told, language), **_rules(told.rules),
     }  # fmt: skip
 

@@ -115,7 +115,8 @@ class Wanted(TypedDict, total=False):
 
     With DONE as ``status`` those that are done, else those that wait. ``assignee`` is a name, ''
     for nobody's. With ``overdue_at`` only what is late by then, with ``opened_until`` what has
-    waited since then at least. ``payable_at_least`` is in minor units of the base currency.
+    waited since then at least. ``payable_at_least`` and ``payable_at_most`` are in minor units of
+    the base currency; what is not known is neither.
     ``customer`` is a pseudonym. ``proposed`` wants those whose approval waits for a second person,
     or not those; of what is done, those that somebody approved, or not those.
     """
@@ -125,6 +126,7 @@ class Wanted(TypedDict, total=False):
     overdue_at: int | None
     opened_until: int | None
     payable_at_least: int | None
+    payable_at_most: int | None
     currency: str | None
     order_id: str | None
     customer: str | None
@@ -251,20 +253,22 @@ class Reviews:
         return connection.execute(counted).scalar_one()
 
     def next_open(
-        self, connection: Connection, name: str, rank: int, after: tuple[int, str] | None = None
-    ) -> Review | None:
+        self, connection: Connection, name: str, rank: int, after: tuple[int, str] | None = None,
+        **wanted: Unpack[Wanted],
+    ) -> Review | None:  # fmt: skip
         """The next case for somebody of this name and rank: of theirs and nobody's, at most stake.
 
-        After one that is at ``after`` (`place_in`), and from the first on after the last. What
-        waits for information, or for somebody of a higher rank, has nothing to do for them.
+        After one that is at ``after`` (`place_in`), and from the first on after the last; of what
+        is ``wanted``, if anything is. What waits for somebody of a higher rank has nothing to do
+        for them, and what waits for information only where just that is wanted.
         """
         r, a = reviews.c, review_approvals.c
         is_above = exists().where(a.score_id == r.score_id, a.first_rank >= rank)
         place = tuple_(r.place, r.score_id)
         which = (
             select(r.score_id)
-            .where(is_waiting, r.status == "OPEN", or_(r.assignee.is_(None), r.assignee == name),
-                   ~is_above.correlate(reviews))
+            .where(*_those({"status": "OPEN", **wanted}),
+                   or_(r.assignee.is_(None), r.assignee == name), ~is_above.correlate(reviews))
             .order_by(r.place, r.score_id)
             .limit(1)
         )  # fmt: skip
@@ -361,6 +365,8 @@ def _those(wanted: Wanted) -> list[ColumnElement[bool]]:
         found.append(r.opened_at <= until)
     if (least := wanted.get("payable_at_least")) is not None:
         found.append(r.payable_minor >= least)
+    if (most := wanted.get("payable_at_most")) is not None:
+        found.append(r.payable_minor <= most)
     named = {name: wanted.get(name) for name in ("currency", "order_id", "customer")}
     found += (r[name] == value for name, value in named.items() if value is not None)
     if (proposed := wanted.get("proposed")) is not None:

@@ -300,11 +300,14 @@ class Store:
             return self.reviews.count_queue(connection, **wanted)
 
     def next_review(
-        self, name: str, rank: int, after: tuple[int, str] | None = None
-    ) -> Review | None:
-        """The next case for somebody; see `Reviews.next_open`."""
+        self, name: str, rank: int, after: tuple[int, str] | None = None,
+        **wanted: Unpack[Wanted],
+    ) -> Review | None:  # fmt: skip
+        """The next case for somebody; see `Reviews.next_open`. Late is as `review_queue` has it."""
+        if wanted.get("overdue_at") is not None and self.clock == "event":
+            return None
         with self.database.read() as connection:
-            return self.reviews.next_open(connection, name, rank, after)
+            return self.reviews.next_open(connection, name, rank, after, **wanted)
 
     def review_assignees(self, limit: int) -> list[str]:
         """Who has reviews that wait, by name."""

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from features.money import DAY_MS
 from serving.attachments import attachments_of
 from serving.console.case import FILE_POLICY
 from serving.reviews import Doing, act_on
 from tests.serving.console.conftest import SANDBOX, SignedIn, now_ms
 from tests.serving.console.held import WHY, Held, desk, held
 from tests.serving.console.test_queue import said
+from tests.serving.test_desk import BODY, ME, report
 
 __all__ = ["desk", "held"]  # fixtures
 
@@ -76,7 +78,7 @@ def test_what_was_never_held_is_told_and_what_is_not_known_is_not_found(
     held("r-1", 1_000)
     ann = signed_in("agent", "Ann")
     html = ann.see("/case/r-1")
-    assert "it was decided at once" in html and not buttons(html) - {"note"}
+    assert "it was decided at once" in html and not buttons(html) - {"note", "attach"}
     for wrong in ("r-9", "r-1?decision=no-such", "%3Cscript%3E"):
         assert "<script>" not in ann.see(f"/case/{wrong}", 404)
 
@@ -154,13 +156,99 @@ def test_what_is_wrong_is_told_and_nothing_that_was_typed_is_lost(
     assert odd.status_code == 422 and "shred" in odd.text
 
 
+def test_enter_does_nothing_and_what_was_typed_is_kept(
+    desk: Any, signed_in: SignIn, held: Held
+) -> None:
+    held("r-1")
+    ann = signed_in("agent", "Ann")
+    form = re.search(r'<form(?:(?!</form>).)*name="justification".*?</form>', ann.see("/case/r-1"),
+                     re.DOTALL)  # fmt: skip
+    assert form is not None and "disabled" in re.findall("<button[^>]*>", form[0])[0]
+    sent = ann.submit("/case/r-1", act="", justification=WHY, abuse="no")
+    assert sent.status_code == 422 and "Choose what to do" in sent.text
+    assert f"{WHY}</textarea>" in sent.text and 'value="no" checked' in sent.text
+    assert desk.store.refund("r-1").state == "NEEDS_REVIEW"
+
+
+def test_to_approve_what_one_calls_abuse_is_asked_once_more(
+    desk: Any, signed_in: SignIn, held: Held
+) -> None:
+    held("r-1")
+    ann = signed_in("agent", "Ann")
+    assert 'name="sure"' not in ann.see("/case/r-1")
+    fields = {"act": "approve", "justification": WHY, "abuse": "yes"}
+    short = ann.submit("/case/r-1", **{**fields, "justification": "no"})
+    assert "10 to 2000" in short.text and 'name="sure"' not in short.text
+    asked = ann.submit("/case/r-1", **fields)
+    assert asked.status_code == 422 and "that you call abuse: send it again" in asked.text
+    assert f"{WHY}</textarea>" in asked.text and 'name="sure" value="yes"' in asked.text
+    assert desk.store.refund("r-1").state == "NEEDS_REVIEW"
+    assert ann.submit("/case/r-1", **fields, sure="yes").status_code == 303
+    assert desk.store.refund("r-1").state == "APPROVED"
+
+
+def test_what_is_kept_by_the_shop_is_not_among_what_is_asked_back(
+    signed_in: SignIn, held: Held
+) -> None:
+    held("r-1", 9_000, nonRefundableAmount=2_500)
+    ann = signed_in("agent", "Ann")
+    assert "65.00 GBP of 90.00 GBP asked" in said(ann.see("/queue"))
+    assert "65.00 GBP 25.00 GBP of 90.00 GBP is kept by the shop" in said(ann.see("/case/r-1"))
+
+
+def test_it_tells_what_is_asked_and_who_asks_in_brief(
+    desk: Any, signed_in: SignIn, held: Held
+) -> None:
+    held("r-0", 6_000)
+    at, line = now_ms(), {"sku": "<b>x", "quantity": 2, "price": 4_500, "refundReason": "EMPTY_BOX"}
+    body = {**BODY, "order": {"orderId": "o-1", "orderTime": at - 3 * DAY_MS}, "timestamp": at}
+    desk.decide(report(body, amount=9_000, items=[line]), lambda: at, ME)
+    html = signed_in("agent", "Ann").see("/case/r-1")
+    for part in ("What is asked", "Reason empty box", "3 days before it was asked", "2 × <b>x",
+                 "2 refunds wait", "Nobody else used what this"):  # fmt: skip
+        assert part in said(html), part
+    assert "<b>x" not in html
+    assert html.index('id="reasons"') < html.index('id="said"') < html.index('id="change"')
+
+
+def test_acts_go_on_within_the_filter_in_force(desk: Any, signed_in: SignIn, held: Held) -> None:
+    for number, amount in enumerate((9_000, 8_000, 7_000, 6_000)):
+        held(f"r-{number}", amount, customer=f"c{number}")
+    mia = signed_in("manager", "Mia")
+    opened = mia.submit("/next", most="80").headers["location"]
+    assert opened == f"{SANDBOX}/case/r-1?most=80"
+    assert 'name="most" value="80"' in mia.see("/case/r-1?most=80")
+    done = mia.submit("/case/r-1", act="deny", justification=WHY, most="80")
+    assert done.headers["location"] == f"{SANDBOX}/case/r-2?done=r-1&most=80"
+    noted = mia.submit("/case/r-2", act="note", note="Hm.", most="80")
+    assert noted.headers["location"] == f"{SANDBOX}/case/r-2?done=r-2&most=80"
+    wrong = mia.submit("/case/r-2", act="deny", justification="no", most="80")
+    assert wrong.status_code == 422 and 'name="most" value="80"' in wrong.text
+    left = mia.submit("/next", after="r-2", release="yes", most="80")
+    assert left.headers["location"] == f"{SANDBOX}/case/r-3?most=80"
+    assert mia.submit("/next", most="x").headers["location"] == f"{SANDBOX}/queue?most=x"
+    assert mia.submit("/next", status="done").headers["location"].endswith("/case/r-0")
+    ann = signed_in("agent", "Ann", 5_000)
+    for refund_id in ("r-2", "r-3"):
+        ann.submit(f"/case/{refund_id}", act="approve", justification=WHY)
+    second = mia.submit("/case/r-2", act="approve", justification=WHY, status="second")
+    assert second.headers["location"] == f"{SANDBOX}/case/r-3?done=r-2&status=second"
+    assert "Ann and Mia" in said(mia.see("/queue?status=done"))
+    mia.submit("/case/r-3", act="request_information", justification=WHY, stay="yes")
+    again = mia.submit("/case/r-3", act="request_information", justification=WHY,
+                       status="information")  # fmt: skip
+    assert again.headers["location"] == f"{SANDBOX}/queue?done=r-3&status=information"
+
+
 def test_a_decision_made_anew_meanwhile_is_to_be_read_first(signed_in: SignIn, held: Held) -> None:
     held("r-1", 6_000)
     ann = signed_in("agent", "Ann")
     read = score_of(ann.see("/case/r-1"))
     held("r-1", 7_000)
     late = ann.submit("/case/r-1", act="approve", justification=WHY, scoreId=read)
-    assert late.status_code == 409 and "read it again" in late.text and WHY in late.text
+    told = "It was asked for again meanwhile: Asked back: 60.00 GBP → 70.00 GBP. Read it again."
+    assert late.status_code == 409 and told in said(late.text) and WHY in late.text
+    assert "scoreId:" not in late.text
     assert score_of(late.text) != read and "70.00 GBP" in late.text
     earlier = ann.see(f"/case/r-1?decision={read}")
     assert "an earlier decision" in earlier and not buttons(earlier)
@@ -169,6 +257,8 @@ def test_a_decision_made_anew_meanwhile_is_to_be_read_first(signed_in: SignIn, h
                       scoreId=score_of(late.text)).status_code == 303  # fmt: skip
     again = ann.submit("/case/r-1", act="deny", justification=WHY)
     assert again.status_code == 409 and "Ann approved it" in again.text
+    assert f"readonly>\n{WHY}</textarea>" in again.text and "Add it as a note" in again.text
+    assert re.search(rf'<details open>.*name="note"[^>]*>\n{WHY}</textarea>', again.text, re.DOTALL)
 
 
 def test_above_a_limit_an_approval_is_proposed_and_a_second_person_ends_it(
@@ -234,7 +324,7 @@ def test_a_case_whose_decision_is_gone_is_still_a_page(
 def test_files_are_attached_shown_and_removed(desk: Any, signed_in: SignIn, held: Held) -> None:
     held("r-1")
     ann, bob = signed_in("agent", "Ann"), signed_in("agent", "Bob")
-    done = ann.submit("/attach/r-1", files=[("file", ("a.png", picture(), "text/html")),
+    done = ann.submit("/case/r-1", act="attach", files=[("file", ("a.png", picture(), "text/html")),
                                             ("file", ("b.pdf", PDF, "image/png"))])  # fmt: skip
     assert done.status_code == 303
     image, paper = attachments_of(desk.store, "r-1")
@@ -262,17 +352,17 @@ def test_what_is_no_evidence_is_refused_and_hinders_no_other(
     ann = signed_in("agent", "Ann")
     for name, content in (("x.png", b"<svg onload=alert(1)>"), ("<b>.html", b"<script>"),
                           ("../../etc/passwd", b"MZ"), ("e.pdf", b"")):  # fmt: skip
-        done = ann.submit("/attach/r-1", files=[("file", (name, content, "image/png")),
+        done = ann.submit("/case/r-1", act="attach", files=[("file", (name, content, "image/png")),
                                                 ("file", ("ok.pdf", PDF, ""))])  # fmt: skip
         assert done.status_code == 422 and "<script>" not in done.text and "<b>" not in done.text
         assert "One file was not attached:" in said(done.text)
         assert "1 other was attached." in said(done.text)
     assert [one.name for one in attachments_of(desk.store, "r-1")] == ["ok.pdf"] * 4
-    assert ann.submit("/attach/r-1").status_code == 422
+    assert ann.submit("/case/r-1", act="attach").status_code == 422
     many = [("file", (f"{n}.pdf", PDF, "")) for n in range(6)]
-    assert "at most 5 at once" in ann.submit("/attach/r-1", files=many).text
-    assert ann.submit("/attach/r-9", files=many[:1]).status_code == 404
-    assert signed_in("viewer").submit("/attach/r-1", files=many[:1]).status_code == 403
+    assert "at most 5 at once" in ann.submit("/case/r-1", act="attach", files=many).text
+    assert ann.submit("/case/r-9", act="attach", files=many[:1]).status_code == 404
+    assert signed_in("viewer").submit("/case/r-1", act="attach", files=many[:1]).status_code == 403
 
 
 @pytest.mark.parametrize("refund_id", ["../../accounts", "a/b/", "a b?c#d", "é/ü"])

@@ -54,7 +54,7 @@ def test_who_may_not_assign_takes_and_does_nothing_else_to_many(
     assert "Deny them" not in ann.see("/queue")
     assert ann.submit("/queue", act="deny", refund=three, justification=WHY).status_code == 403
     done = ann.submit("/queue", act="take", refund=three[:2])
-    assert "Done on 2 cases." in said(done.text)
+    assert "Took 2 cases: r-1 , r-2" in said(done.text)
     assert cases(ann.see("/queue?whose=mine")) == three[:2][::-1]
     assert cases(ann.see("/queue?whose=nobody")) == [three[2]]
     assert "2 mine" in said(done.text)
@@ -67,7 +67,7 @@ def test_many_are_denied_with_one_justification_and_each_outcome_is_told(
     act_on(desk.store, "r-1", Doing.of("approve", by="Ann", justification=WHY), at=now_ms())
     done = mia.submit("/queue", act="deny", refund=three, justification=WHY, abuse="yes")
     assert done.status_code == 200
-    assert "Done on 2 cases. 1 was left as it is:" in said(done.text)
+    assert "Denied 2 cases: r-2 , r-3 1 was left as it is:" in said(done.text)
     assert "Ann approved it" in said(done.text)
     assert cases(mia.see("/queue")) == []
     assert [act.abuse for act in desk.store.reviews_of("r-2", 1)[1]] == [True]
@@ -87,6 +87,9 @@ def test_what_was_typed_and_chosen_is_kept_when_it_is_refused(
     assert none.status_code == 422 and "tick one case at least" in none.text
     wrong = mia.submit("/queue", act="shred", refund=three, justification=WHY)
     assert wrong.status_code == 422 and "shred" in wrong.text
+    enter = mia.submit("/queue", act="", refund=three[:1], justification=WHY)
+    assert enter.status_code == 422 and "<code>act</code> must be chosen" in enter.text
+    assert WHY in enter.text and re.search(r'value="r-1"[^>]*checked', enter.text)
     odd = mia.submit("/queue", act="deny", refund=three, justification=WHY, abuse="perhaps")
     assert odd.status_code == 422 and "must be yes, no or empty" in odd.text
     assert len(cases(mia.see("/queue"))) == 3
@@ -96,8 +99,14 @@ def test_a_case_is_given_to_somebody(signed_in: SignIn, three: list[str]) -> Non
     signed_in("agent", "Ann")
     mia = signed_in("manager", "Mia")
     assert "<option>Ann</option>" in mia.see("/queue")
-    mia.submit("/queue", act="assign", refund=["r-1"], assignee="Ann")
+    unsaid = mia.submit("/queue", act="assign", refund=["r-1"], assignee="")
+    assert unsaid.status_code == 422 and "<code>assignee</code> must be chosen" in unsaid.text
+    given = mia.submit("/queue", act="assign", refund=["r-1"], assignee="Ann")
+    assert "Gave 1 case to Ann: r-1" in said(given.text)
     assert "<bdi>Ann</bdi>" in mia.see("/queue")
+    back = mia.submit("/queue", act="assign", refund=["r-1"], assignee=queue.NOBODY)
+    assert "Gave 1 case back to nobody: r-1" in said(back.text)
+    assert "<bdi>Ann</bdi>" not in mia.see("/queue")
 
 
 def test_filters_stand_in_the_address_and_say_what_is_wrong_with_them(
@@ -108,6 +117,8 @@ def test_filters_stand_in_the_address_and_say_what_is_wrong_with_them(
     assert cases(ann.see("/queue?overdue=1")) == ["late"]
     assert "Overdue" in said(ann.see("/queue?overdue=1"))
     assert cases(ann.see("/queue?least=80")) == ["r-3", "r-2"]
+    assert cases(ann.see("/queue?most=70")) == ["late", "r-1"]
+    assert "0 within my limit" in said(ann.see("/queue"))
     assert len(cases(ann.see("/queue?currency=gbp"))) == 4
     assert cases(ann.see("/queue?currency=EUR")) == []
     assert "Nothing is like this." in ann.see("/queue?currency=EUR")
@@ -121,8 +132,8 @@ def test_filters_stand_in_the_address_and_say_what_is_wrong_with_them(
     act_on(desk.store, "r-3", Doing.of("deny", by="Ann", justification=WHY), at=now_ms())
     done = ann.see("/queue?status=done")
     assert cases(done) == ["r-3"] and "Denied" in said(done) and 'name="refund"' not in done
-    html = ann.see("/queue?least=%3Cb%3E&whose=x&status=y&currency=z&after=w", 422)
-    for field in ("least", "whose", "status", "currency", "after"):
+    html = ann.see("/queue?least=%3Cb%3E&most=1,5&whose=x&status=y&currency=z&after=w", 422)
+    for field in ("least", "most", "whose", "status", "currency", "after"):
         assert f"<code>{field}</code> must be" in html
     assert 'value="&lt;b&gt;"' in html and "<b>" not in html
 

@@ -27,6 +27,7 @@ from tests.serving.explanation.cases import (
 )
 
 ADDRESS = "http://recourse.test/v2/decision/1"
+CUSTOMER = "/console/live/customer/c"
 Opened = Callable[..., Page]
 
 
@@ -219,18 +220,22 @@ def test_ids_are_unique_and_every_reference_has_its_own(pages: dict[str, str]) -
 
 def test_the_page_of_a_case_holds_the_same_report(pages: dict[str, str]) -> None:
     for name, case in CASES.items():
-        parts = report(case(), ENGLISH)
+        parts = report(case(), ENGLISH, CUSTOMER)
         assert parts.verdict.strip()[:600] in pages[name]
         assert "A pseudonym" not in parts.verdict  # the case leads to the customer's page
-        before, after = parts.body.split('<section aria-labelledby="audit">')
+        assert parts.reasons.strip() in pages[name]
+        assert parts.body.count(f'<a href="{CUSTOMER}">Everything linked') == 1
+        body = re.sub(f'<p><a href="{CUSTOMER}">[^<]*</a></p>', "", parts.body)
+        before, after = body.split('<section aria-labelledby="audit">')
         assert before.strip() in pages[name]
         assert after.partition("</section>")[2].strip() in pages[name]  # the versions
-        assert [f'id="{where}">{said}' in parts.body or where == "history"
+        told = parts.reasons + parts.body
+        assert [f'id="{where}">{said}' in told or where == "history"
                 for where, said in parts.sections] == [True] * 8  # fmt: skip
 
 
 def test_the_page_of_a_case_tells_itself_what_people_did() -> None:
-    said = text_of(report(abuse(), ENGLISH).body)
+    said = text_of(report(abuse(), ENGLISH, CUSTOMER).body)
     assert "Entries about this refund" in said
     assert "What people said" not in said
 
