@@ -166,9 +166,10 @@ def money(of: Document, language: Language) -> list[Plot]:
     return [
         drawn(say("What was asked back, by its answer"), answered,
               [series(say("asked"), "asked_minor", "other"),
-               series(say("paid by now"), "paid_minor", "other")],
-              say("A refund counts on the day of the last decision on it. Paid is what was "
-                  "reported paid by now of those decided then, whatever was answered first."),
+               series(say("of it of refunds paid by now"), "paid_minor", "other")],
+              say("A refund counts on the day of the last decision on it, with what was asked. "
+                  "Paid are those that were reported so by now, in part or whole, whatever was "
+                  "answered first."),
               is_stack=True),
         drawn(say("Loss prevented and loss expected"), expected, costs,
               _loss_told(of, language), is_stack=False),

@@ -167,18 +167,20 @@ def _timed_tiles(of: Figures, language: Language) -> Iterator[Tile]:
 def _money_tiles(of: Document, language: Language) -> Iterator[Tile]:
     say, now, before = language.say, of["now"], of["before"]
 
-    def tile(name: str, column: str) -> Tile:
+    def tile(name: str, column: str, more: str = "") -> Tile:
         amount, was = now["money"][column], before["money"][column]
-        return Tile(
-            name, language.money(amount, of["currency"]),
-            say("{change}; before {amount}", change=_change(amount, was, language),
-                amount=language.money(was, of["currency"])),
-        )  # fmt: skip
+        below = say("{change}; before {amount}", change=_change(amount, was, language),
+                    amount=language.money(was, of["currency"]))  # fmt: skip
+        return Tile(name, language.money(amount, of["currency"]), f"{below}. {more}".rstrip(". "))
 
-    yield tile(say("Asked back"), "asked_minor")
-    yield tile(say("Paid by now"), "paid_minor")
-    yield tile(say("Held for review"), "held_minor")
-    yield tile(say("Prevented"), "prevented_minor")
+    unknown = now["amount_unknown"]
+    yield tile(say("Asked back"), "asked_minor", language.say_of(
+        unknown, "Of {value} nobody can say how much", "Of {value} nobody can say how much",
+    ) if unknown else "")  # fmt: skip
+    yield tile(say("Asked back, of what is paid by now"), "paid_minor")
+    yield tile(say("Held for review"), "held_minor",
+               say("What people answered is told under Reviews"))  # fmt: skip
+    yield tile(say("Prevented at once"), "prevented_minor")
     yield tile(say("Loss prevented, expected"), "loss_prevented_minor")
 
 

@@ -39,9 +39,10 @@ def look(visit: Visit) -> Response:
         return _page(visit, Findings(), False, 422, text=text, problems=error.problems)
     if not found.references:
         return _page(visit, found, True, 404, text=text)
-    steps = _steps_to(found.sole(text.strip()), found)
+    sole = found.sole(text.strip())
+    steps = _steps_to(sole, found)
     if steps:
-        return visit.to(*steps)
+        return visit.to(*steps, decision=sole[1] if sole and sole[0] == "decision" else None)
     more = [("more", "1")] if found.more_refunds or found.more_orders else []
     return RedirectResponse(_address(visit, [*found.references, *more]), 303)
 
