@@ -168,7 +168,7 @@ def test_what_was_found_has_an_address_without_what_was_typed(
 ) -> None:
     client, mac = signed_in("viewer"), desk.store.identifiers.mac
     assert found(client, "r1") == "/case/r1"
-    assert found(client, "5c0de") == "/case/r1"
+    assert found(client, "5c0de") == "/case/r1?decision=5c0de"
     assert found(client, " ann ") == f"/customer/{ann}"
     assert found(client, EMAIL.upper()) == f"/entity/email/{mac('email', EMAIL)}"
     assert found(client, "192.0.2.1") == f"/entity/ip/{mac('ip', '192.0.2.1')}"
