@@ -17,7 +17,7 @@ from serving.vocabulary import word_of
 
 
 class Line(NamedTuple):
-    """An item that is asked for: its name in the shop's own words, and what is said of it."""
+    """An item that is asked for: its article, or else its line, and what is said of it."""
 
     name: str
     quantity: int | None
@@ -99,7 +99,7 @@ def _when(then: int, at: int, language: Language) -> str:
     if then > at:
         return day
     before = language.duration((at - then) / DAY_MS)
-    return language.say("{day}, {time} before it was asked", day=day, time=before)
+    return language.say("{day}, {time} before", day=day, time=before)
 
 
 def _lines(asked: Mapping[str, Any], language: Language) -> Iterator[Line]:
@@ -111,4 +111,5 @@ def _lines(asked: Mapping[str, Any], language: Language) -> Iterator[Line]:
             said.append(item["category"])
         if (code := item.get("reason")) is not None:
             said.append(_word("reason", code, language))
-        yield Line(item.get("sku") or item["line_id"], item.get("quantity"), tuple(said))
+        name = item.get("sku") or language.say("line {number}", number=item["line_id"])
+        yield Line(name, item.get("quantity"), tuple(said))
