@@ -149,7 +149,8 @@ def test_an_agent_takes_the_first_case_and_denies_it_with_evidence(
     page.get_by_role("button", name="Attach", exact=True).click()
     shown = page.get_by_role("img", name="Picture parcel.png")
     expect(shown).to_be_visible()
-    assert shown.evaluate("image => image.complete && image.naturalWidth") == 320
+    shown.scroll_into_view_if_needed()  # only then it is loaded
+    assert until(lambda: shown.evaluate("image => image.complete && image.naturalWidth") == 320)
     page.get_by_label("Justification").fill(WHY)
     page.get_by_label("Yes", exact=True).check()
     page.get_by_role("button", name="Deny").click()
@@ -234,6 +235,21 @@ def test_a_case_is_worked_from_the_keyboard_alone(desk: Desk) -> None:
     assert (answer["action"], answer["source"]) == ("ALLOW", "MANUAL_REVIEW")
     page.keyboard.press("q")
     expect(page.get_by_role("heading", name="Queue", level=1)).to_be_visible()
+
+
+def test_enter_on_a_choice_settles_nothing_without_script_either(desk: Desk) -> None:
+    desk.ask("r-enter", 1_600)
+    signed_in = desk.person("agent", "100").page.context.storage_state()
+    context = desk.browser.new_context(java_script_enabled=False, storage_state=signed_in)
+    page = context.new_page()
+    page.goto(f"{desk.address}/console/sandbox/case/r-enter")
+    page.get_by_label("Justification").fill(WHY)
+    page.get_by_label("No", exact=True).check()
+    page.get_by_label("No", exact=True).press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Choose what to do")
+    expect(page.get_by_label("Justification")).to_have_value(WHY)
+    context.close()
+    assert desk.ask("r-enter", 1_600)["action"] == "MANUAL_REVIEW"
 
 
 def test_the_sandbox_is_no_way_into_the_live_store(desk: Desk) -> None:

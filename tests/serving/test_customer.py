@@ -189,6 +189,10 @@ def test_the_history_is_what_a_look_at_every_event_says(
         customer = store.identifiers.mac("customer", name)
         with store.database.read() as connection:
             look = module._Look(store, connection, customer, ENGLISH)
+            f = look.figures(RATES)
+        assert module.brief_of(store, customer) == (
+            f.orders, f.orders_refunded, f.by_standing.get("waiting", 0), f.confirmed_abuse
+        )  # fmt: skip
         told = {place.id for place in look.places}
         assert expected_of(store, customer) <= told
         expected = expected_of(store, customer)
