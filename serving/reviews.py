@@ -12,7 +12,7 @@ is written, and the store lets no review end as approved without enough people b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -272,6 +272,9 @@ def act_on(
         if act.act == "reopened":
             done = done._replace(opened_at=at, due_at=at + review_ms)
             tx.reopen(done, at=at)
+            if tx.has_verdict(refund_id):
+                # Who called it abuse may have been wrong: it is said anew with the next answer.
+                tx.append([_label(act, "UNREVIEWED")])
         tx.change_review(done, act)
         _record(tx, done, act, review.proposal, via)
     return done
@@ -279,12 +282,13 @@ def act_on(
 
 def act_on_many(
     store: Store, refund_ids: Iterable[str], doing: Doing, *, at: int, via: str | None = None,
-    limit_minor: int | None = None,
+    limit_minor: int | None = None, read: Mapping[str, str] | None = None,
 ) -> dict[str, Review | Exception]:  # fmt: skip
     """Do the same on several reviews: what became of each, by refund; arguments as for `act_on`.
 
-    Each is a transaction of its own, so one that is refused hinders no other: its outcome is the
-    error. Raises `InvalidRequest`, and does nothing, for none or more than `MOST_AT_ONCE`.
+    ``read`` is, by refund, the decision that was read, where it is to be that one. Each is a
+    transaction of its own, so one that is refused hinders no other: its outcome is the error.
+    Raises `InvalidRequest`, and does nothing, for none or more than `MOST_AT_ONCE`.
     """
     ids = list(dict.fromkeys(refund_ids))
     if not 1 <= len(ids) <= MOST_AT_ONCE:
@@ -292,8 +296,9 @@ def act_on_many(
         raise InvalidRequest([Problem("refundIds", told, len(ids))])
     done: dict[str, Review | Exception] = {}
     for refund_id in ids:
+        of_it = doing._replace(score_id=(read or {}).get(refund_id, doing.score_id))
         try:
-            done[refund_id] = act_on(store, refund_id, doing, at=at, via=via,
+            done[refund_id] = act_on(store, refund_id, of_it, at=at, via=via,
                                      limit_minor=limit_minor)  # fmt: skip
         except (UnknownReviewError, ReviewConflictError, ActRefusedError,
                 TransitionRefusedError) as error:  # fmt: skip
@@ -534,14 +539,13 @@ def _record(
     if act.act not in _TOLD:
         return
     if abuse is not None:
-        tx.append([_label(act, abuse)])
+        tx.append([_label(act, "REFUND_ABUSE" if abuse else "NOT_REFUND_ABUSE")])
     told = announcements.refund_reviewed(done.refund_id, done.score_id, act.act, done.disposition,
                                          abuse)  # fmt: skip
     tx.announce("refund.reviewed", told, act.at)
 
 
-def _label(act: Act, abuse: bool) -> Label:
-    """The verdict, as training learns from it."""
-    word: Any = "REFUND_ABUSE" if abuse else "NOT_REFUND_ABUSE"
+def _label(act: Act, word: Any) -> Label:
+    """The verdict, as training learns from it, or that there is none any more."""
     return Label(refund_id=act.refund_id, label=word, source="ANALYST", reviewer=act.actor,
                  known_at=act.at)  # fmt: skip

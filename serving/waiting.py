@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Unpack
 from serving.reviews import Authority, Effect, effect_of_approval, who_may_approve
 from serving.roles import may
 from serving.store import lookup
+from serving.store.refunds import State
 from serving.store.reviews import Act, Review, Wanted, place_in
 from serving.store.store import Store
 
@@ -127,6 +128,8 @@ class CaseFile(NamedTuple):
     effect: Effect | None
     able: Sequence[Authority]
     is_reopenable: bool
+    state: State | None
+    """Where the refund stands; None where nothing of it is kept."""
 
     @property
     def is_open(self) -> bool:
@@ -159,15 +162,15 @@ def case_file(store: Store, refund_id: str, who: Authority) -> CaseFile | None:
         effect = effect_of_approval(review, who)
         if effect not in ("approved", "seconded"):
             able = who_may_approve(store, review)
-    was_refused = False
+    refund, was_refused = store.refund(refund_id), False
     if not is_open and decided:
         action = last[decided[0][0]].data["action"]
         if review is not None and review.score_id == decided[0][0]:
             action = review.disposition
-        was_refused = action == "PREVENT"
+        was_refused = action == "PREVENT" and refund is not None and refund.state == "DENIED"
     return CaseFile(
         refund_id, review, reviews[1:], acts, [(one[0], one[2]) for one in decided], effect, able,
-        was_refused and may(who.role, "assign"),
+        was_refused and may(who.role, "assign"), refund.state if refund is not None else None,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -107,7 +107,7 @@ def _page(visit: Visit, refund_id: str, trouble: Trouble = FINE) -> Response:
         least=LEAST_CHARACTERS, most=MOST_CHARACTERS, most_files=MOST_OF_A_REFUND,
         at_once=FILES_AT_ONCE, most_bytes=MOST_BYTES, last=_told(visit, case),
         people=people_of(visit), is_own=lambda one: one.author == visit.account.name,
-        ended=_ended(case.review, visit), earlier=[_how(one, visit) for one in case.earlier],
+        ended=_ended(case, visit), earlier=[_how(one, visit) for one in case.earlier],
     )  # fmt: skip
 
 
@@ -129,19 +129,29 @@ def _told(visit: Visit, case: CaseFile) -> Told | None:
     return told_of(visit, done)
 
 
-def _ended(review: Review | None, visit: Visit) -> str | None:
-    """How a review that is done ended, and what the shop gets to hear."""
+def _ended(case: CaseFile, visit: Visit) -> str | None:
+    """How a review that is done ended, and what the shop gets to hear, or did since."""
+    review, say = case.review, visit.language.say
     if review is None or review.closed_at is None:
         return None
     ended = _how(review, visit)
     if review.disposition is None:
         return ended
-    told = visit.language.say(
+    since = {
+        "EXECUTING": say("It is reported as being paid since."),
+        "REFUNDED": say("It was reported paid since, so it is not paid again."),
+        "FAILED": say("Paying it was reported to have failed since."),
+        "CANCELED": say("It was reported canceled since."),
+    }.get(case.state or "")  # fmt: skip
+    return f"{ended} {since or _promised(review, visit)}"
+
+
+def _promised(review: Review, visit: Visit) -> str:
+    return visit.language.say(
         "The shop is told so by the webhook refund.reviewed; asked again with the same fields, it "
         "is answered: {action}.",
-        action=action_name(review.disposition, visit.language),
+        action=action_name(cast(Any, review.disposition), visit.language),
     )
-    return f"{ended} {told}"
 
 
 def _how(review: Review, visit: Visit) -> str:

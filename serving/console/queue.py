@@ -12,6 +12,7 @@ from starlette.responses import Response
 from features.money import MINOR_UNIT_DIGITS
 from serving import codes, waiting
 from serving.accounts import limit_of
+from serving.console.forms import Form
 from serving.console.visit import Page, Visit
 from serving.envelope import ApiError
 from serving.explanation import drawing, words
@@ -176,7 +177,9 @@ def _wanted(visit: Visit, asked: Filter) -> tuple[Wanted, list[Problem]]:
         wrong.append(_one_of("whose", _WHOSE, asked.whose))
     wanted: dict[str, Any] = {**_STATUS.get(asked.status, {})}
     if asked.whose:
-        wanted["assignee"] = visit.account.name if asked.whose == "mine" else ""
+        # Of what is done, mine is what I ended: who answers at once has taken nothing.
+        whose = "closed_by" if (asked.status, asked.whose) == ("done", "mine") else "assignee"
+        wanted[whose] = visit.account.name if asked.whose == "mine" else ""
     if asked.overdue:
         wanted["overdue_at"] = visit.at
     for name in ("least", "most"):
@@ -220,7 +223,8 @@ def act(visit: Visit) -> Response:
             justification=None if what in _ASSIGNING else typed["justification"] or None,
             assignee=assignee_of(what, typed["assignee"], name),
         )  # fmt: skip
-        done = act_on_many(visit.desk.store, chosen, doing, at=visit.at, via=visit.via)
+        done = act_on_many(visit.desk.store, chosen, doing, at=visit.at, via=visit.via,
+                           read=_read(form) if what in _DECIDING else None)  # fmt: skip
     except InvalidRequest as error:
         return _page(visit, problems=error.problems, status=422, typed=typed, chosen=chosen)
     told = [(refund, str(result) if isinstance(result, Exception) else None)
@@ -229,6 +233,16 @@ def act(visit: Visit) -> Response:
     did = _did(what, len(told) - len(refused), doing, visit.language)
     return _page(visit, outcomes=told, chosen=refused, typed=typed if refused else None, did=did,
                  status=409 if len(refused) == len(told) else 200)  # fmt: skip
+
+
+_DECIDING: Final = ("approve", "deny", "request_information")
+"""These are about the decision that the list showed."""
+
+
+def _read(form: Form) -> dict[str, str]:
+    """The decision that each row of the list was about, by refund."""
+    said = (text.partition(" ") for text in form.texts("read"))
+    return {refund_id: score_id for score_id, _, refund_id in said}
 
 
 def assignee_of(what: str, chosen: str, name: str) -> str | None:

@@ -114,15 +114,16 @@ class Wanted(TypedDict, total=False):
     """Which reviews are wanted; what is left out, or None, wants any.
 
     With DONE as ``status`` those that are done, else those that wait. ``assignee`` is a name, ''
-    for nobody's. With ``overdue_at`` only what is late by then, with ``opened_until`` what has
-    waited since then at least. ``payable_at_least`` and ``payable_at_most`` are in minor units of
-    the base currency; what is not known is neither.
+    for nobody's; ``closed_by`` is who ended what is done. With ``overdue_at`` only what is late by
+    then, with ``opened_until`` what has waited since then at least. ``payable_at_least`` and
+    ``payable_at_most`` are in minor units of the base currency; what is not known is neither.
     ``customer`` is a pseudonym. ``proposed`` wants those whose approval waits for a second person,
     or not those; of what is done, those that somebody approved, or not those.
     """
 
     status: Status | None
     assignee: str | None
+    closed_by: str | None
     overdue_at: int | None
     opened_until: int | None
     payable_at_least: int | None
@@ -367,7 +368,7 @@ def _those(wanted: Wanted) -> list[ColumnElement[bool]]:
         found.append(r.payable_minor >= least)
     if (most := wanted.get("payable_at_most")) is not None:
         found.append(r.payable_minor <= most)
-    named = {name: wanted.get(name) for name in ("currency", "order_id", "customer")}
+    named = {name: wanted.get(name) for name in ("currency", "order_id", "customer", "closed_by")}
     found += (r[name] == value for name, value in named.items() if value is not None)
     if (proposed := wanted.get("proposed")) is not None:
         stands = review_approvals.c.score_id == r.score_id

@@ -510,6 +510,13 @@ class Transaction:
         """The account of a person, however their name is spelt."""
         return self._store.accounts.by_name(self._connection, name)
 
+    def has_verdict(self, refund_id: str) -> bool:
+        """Whether somebody said on a refund's reviews whether it is abuse, last of all."""
+        said = self._store.reviews.acts(self._connection, refund_id)
+        last = next((act for act in reversed(said)
+                     if act.abuse is not None or act.act == "reopened"), None)  # fmt: skip
+        return last is not None and last.act != "reopened"
+
     def last_act_at(self, refund_id: str) -> int:
         """When a person last did something on a refund's reviews; 0 if nobody did."""
         return self._store.reviews.last_act_at(self._connection, refund_id)

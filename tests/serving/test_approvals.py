@@ -301,6 +301,16 @@ def test_a_refusal_is_reopened_and_then_answered_as_it_was_approved(people, now,
     assert desk.store.refund("r-9").state == "APPROVED"
 
 
+def test_reopening_takes_a_verdict_back_until_one_is_given_again(people, now):
+    people.decide(asked("r-1", 6_000), now, ME)
+    act(people, now, "deny", "r-1", abuse=True)
+    act(people, now, "reopen", "r-1", by="Mo")
+    act(people, now, "approve", "r-1", by="Mo", justification="It was somebody else's parcel.")
+    labels = [one.payload["label"] for one in people.store.refund_events("r-1")
+                  if one.event_type == "label"]  # fmt: skip
+    assert labels == ["REFUND_ABUSE", "UNREVIEWED"]
+
+
 def test_a_refusal_that_its_backend_carried_out_is_reopened_as_well(people, now):
     with people.store.write() as tx:
         tx.put_on_list("block", "customer", CUSTOMER, reason="ring", author="Mo", at=now())

@@ -19,6 +19,7 @@ from tests.serving.console.conftest import SANDBOX, SignedIn, now_ms
 from tests.serving.console.held import WHY, Held, desk, held
 from tests.serving.console.test_queue import said
 from tests.serving.test_desk import BODY, ME, report
+from tests.serving.test_reservations import outcome
 
 __all__ = ["desk", "held"]  # fixtures
 
@@ -377,3 +378,17 @@ def test_a_refund_is_reached_whatever_its_id_holds(
     page = client.get(link[1])
     assert page.status_code == 200 and refund_id in said(page.text)
     assert client.submit("/search", text=refund_id).headers["location"] == link[1]
+
+
+def test_of_what_was_paid_since_nothing_is_promised_nor_reopened(
+    desk: Any, signed_in: SignIn, held: Held
+) -> None:
+    held("r-1")
+    mia = signed_in("manager", "Mia")
+    act_on(desk.store, "r-1", Doing.of("deny", by="Ann", justification=WHY), at=now_ms())
+    before = said(mia.see("/case/r-1"))
+    assert "it is answered: Prevent" in before and "Reopen the refusal" in before
+    desk.record(outcome("r-1", "COMPLETED"), now_ms(), "key:key_1")
+    after = said(mia.see("/case/r-1"))
+    assert "It was reported paid since" in after
+    assert "is answered: Prevent" not in after and "Reopen the refusal" not in after

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html import unescape
+from typing import Any
 
 import pytest
 
@@ -191,3 +192,26 @@ def test_only_what_somebody_did_is_told_to_them(
     assert 'role="status"' not in dora.see("/queue?done=r-2")
     assert 'role="status"' not in signed_in("agent", "Bob").see("/queue?done=r-1")
     assert 'role="status"' not in signed_in("agent", "Cid").see("/queue?done=%3Cb%3Er-9")
+
+
+def test_many_are_answered_as_the_list_showed_them_or_not_at_all(
+    desk: Any, signed_in: SignIn, held: Held
+) -> None:
+    for refund_id in ("r-1", "r-2"):
+        held(refund_id, 6_000)
+    mia = signed_in("manager", "Mia")
+    read = re.findall(r'name="read" value="([^"]+)"', mia.see("/queue"))
+    assert {text.partition(" ")[2] for text in read} == {"r-1", "r-2"}
+    held("r-1", 7_000)  # asked for again, for more, while the list was read
+    done = mia.submit("/queue", act="deny", refund=["r-1", "r-2"], read=read, justification=WHY)
+    assert "Denied 1 case: r-2" in said(done.text)
+    assert desk.store.refund("r-1").state == "NEEDS_REVIEW"
+
+
+def test_of_what_is_done_mine_is_what_i_ended(desk: Any, signed_in: SignIn, held: Held) -> None:
+    for refund_id in ("r-1", "r-2"):
+        held(refund_id)
+    ann = signed_in("agent", "Ann")
+    for name, refund in (("Ann", "r-1"), ("Bob", "r-2")):
+        act_on(desk.store, refund, Doing.of("deny", by=name, justification=WHY), at=now_ms())
+    assert cases(ann.see("/queue?status=done&whose=mine")) == ["r-1"]
