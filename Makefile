@@ -45,7 +45,7 @@ types: env ## mypy --strict
 	$(BIN)/mypy
 
 unit: env ## All tests, with what they need of the system
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: env ## The property tests on examples that were never tried; what fails is kept and tried again
 	$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile fuzz tests

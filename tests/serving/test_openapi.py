@@ -244,7 +244,7 @@ def test_every_refusal_is_as_the_document_says(app, asked, monkeypatch):
         415: asked(headers={"content-type": "text/plain"}),
     }
     with monkeypatch.context() as late:
-        late.setattr("serving.api.read_body", raising(TimeoutError()))
+        late.setattr("serving.receiving.read_body", raising(TimeoutError()))
         provoked[408] = asked()
     key = {"idempotency-key": "k-1"}
     assert asked(headers=key).status == 200
