@@ -48,6 +48,7 @@ from training.dataset import rates_of
 OPEN: Final = 50_000
 DECIDED: Final = 400
 ROUNDS: Final = 40
+PAUSE_SECONDS: Final = 0.05
 _BATCH: Final = 5_000
 _SECRET: Final = b"the secret of a benchmark"
 _ROOT: Final = "/console/sandbox"
@@ -129,6 +130,7 @@ async def measure(client: httpx.AsyncClient, pages: Mapping[str, Sequence[str]])
     sizes: dict[str, int] = {}
     for turn in range(-3, ROUNDS):  # the first turns warm up
         for name, addresses in pages.items():
+            await asyncio.sleep(PAUSE_SECONDS)  # as a session may ask for no more
             address = addresses[turn % len(addresses)]
             started = time.perf_counter()
             answer = await client.get(_ROOT + address)
