@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ def test_stages_are_those_of_a_training_and_add_up(size: dict[str, Any]) -> None
             size["training"][clock], abs=0.4
         )
     peaks = [stage["peak_mb"] for stage in stages.values()]
-    assert peaks == sorted(peaks)
-    assert size["training"]["peak_mb"] == peaks[-1] >= size["peak_before_mb"] > 0
+    # A peak does not fall, but the kernel counts it by processor and adds up now and then.
+    assert all(later >= earlier - 2 for earlier, later in pairwise(peaks))
+    assert size["training"]["peak_mb"] == peaks[-1] >= size["peak_before_mb"] - 2 > 0
     assert "trees" in to_text(size)
 
 
