@@ -81,7 +81,6 @@ class Api:
         self.limits = limits or Limits()
         self.desks = desks
         self.max_body_bytes = max_body_bytes
-        self.second_person = second_person
         self.management = Management(self, second_person=second_person)
         self.privacy = Privacy(self)
         self.reviewing = Reviewing(self)

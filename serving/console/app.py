@@ -106,11 +106,6 @@ class Console:
         self._threads.shutdown(wait=True)
         self._door.shutdown(wait=True)
 
-    @property
-    def second_person(self) -> bool:
-        """Whether a policy's author alone cannot put it in force."""
-        return self._api.second_person
-
     def explain(self, desk: Desk, score_id: str) -> Explanation | None:
         """Everything that is told of a decision; None where there is no such decision."""
         return self._api.explaining.explain(desk, score_id)
